@@ -1,0 +1,114 @@
+//! The registry of connectors: one variant each.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::file::FileConnector;
+use crate::memory::MemoryConnector;
+use crate::peer::{PeerAddress, PeerClient, PeerServer};
+use crate::redis::RedisConnector;
+use crate::{Connector, ConnectorError, KeySource};
+
+/// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ConnectorConfig {
+    /// Objects in this process.
+    Memory {
+        /// Names one space of objects within the process.
+        space: Uuid,
+        /// The most bytes it holds.
+        limit: u64,
+    },
+    /// Objects as files.
+    File {
+        /// An absolute path, the same on every host.
+        dir: PathBuf,
+    },
+    /// Objects on a Redis server.
+    Redis {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// Objects in the memory of the process that stored them, served over a socket.
+    Peer {
+        /// Before [`open`](Self::open): where to listen. In a connector's own [`config`](Connector::config): where it does.
+        address: PeerAddress,
+        /// What a client must know to be served. Empty until [`open`](Self::open) makes it.
+        secret: Secret,
+        /// The most bytes the server holds.
+        limit: u64,
+    },
+}
+
+/// A shared secret, which neither `Debug` nor logs show.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Secret(pub [u8; 16]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The connector's name and place, as errors name it.
+impl fmt::Display for ConnectorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        match self {
+            Self::Memory { space, .. } => write!(f, "{name} {space}"),
+            Self::File { dir } => write!(f, "{name} {}", dir.display()),
+            Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
+            Self::Peer { address, .. } => write!(f, "{name} {address}"),
+        }
+    }
+}
+
+impl ConnectorConfig {
+    /// The names of all connectors, as `--ps-connector` takes them.
+    pub const NAMES: [&'static str; 4] = ["file", "memory", "peer", "redis"];
+
+    /// The connector's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Memory { .. } => "memory",
+            Self::File { .. } => "file",
+            Self::Redis { .. } => "redis",
+            Self::Peer { .. } => "peer",
+        }
+    }
+
+    /// For whoever will store objects: makes the directory, starts the server, or connects.
+    pub fn open(&self, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(match self {
+            Self::Memory { space, limit } => Arc::new(MemoryConnector::open(*space, *limit, keys)),
+            Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
+            Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
+            Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+        })
+    }
+
+    /// For whoever resolves objects that another stored: `self` is that connector's [`config`](Connector::config).
+    pub fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(match self {
+            Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
+            Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
+        })
+    }
+
+    /// Whether the objects stay where they are when the process that stored them ends.
+    pub fn outlives_process(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Redis { .. })
+    }
+
+    /// Whether another process on this host can reach the objects.
+    pub fn reaches_other_processes(&self) -> bool {
+        !matches!(self, Self::Memory { .. })
+    }
+}

@@ -1,0 +1,194 @@
+//! Objects as files, laid out as ProxyStore's `FileConnector` does.
+//!
+//! `<dir>/<id>` holds the object behind ProxyStore's prefix; the empty `<dir>/<id>.ready` is made last and removed first, so that
+//! no reader, on whichever host, sees half an object. Nothing is synced to disk: the objects outlive the process, not the machine.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::io::{read_full, write_full};
+use crate::proxystore::{PREFIX, strip_prefix};
+use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+
+/// Stores each object as a file.
+#[derive(Debug)]
+pub struct FileConnector {
+    config: ConnectorConfig,
+    dir: PathBuf,
+    keys: KeySource,
+}
+
+impl FileConnector {
+    /// Stores in `dir`, which is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError::Io`] where it can't be made, or is not a directory.
+    pub fn open(dir: &Path, keys: KeySource) -> Result<Self, ConnectorError> {
+        // Other processes may have another working directory.
+        let absolute =
+            fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir)).map_err(|source| ConnectorError::Io {
+                connector: ConnectorConfig::File { dir: dir.into() }.to_string(),
+                action: "open the directory".into(),
+                source,
+            })?;
+        Ok(Self { config: ConnectorConfig::File { dir: absolute.clone() }, dir: absolute, keys })
+    }
+
+    fn object_path(&self, id: Uuid) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
+    fn marker_path(&self, id: Uuid) -> PathBuf {
+        self.dir.join(format!("{id}.ready"))
+    }
+
+    fn failed(&self, action: &str, key: &Key) -> impl FnOnce(io::Error) -> ConnectorError {
+        let (connector, action) = (self.config.to_string(), format!("{action} {key}"));
+        move |source| ConnectorError::Io { connector, action, source }
+    }
+
+    fn write(&self, id: Uuid, object: &[u8]) -> io::Result<()> {
+        // Truncates, for names that are used again after an interrupted run.
+        let file = File::create(self.object_path(id))?;
+        write_full(&mut [IoSlice::new(PREFIX), IoSlice::new(object)], |parts| rustix::io::writev(&file, parts))?;
+        File::create(self.marker_path(id)).map(drop)
+    }
+
+    fn read(&self, id: Uuid) -> io::Result<Bytes> {
+        let file = File::open(self.object_path(id))?;
+        let len = usize::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::OutOfMemory)?;
+        read_full(&file, len).map(Bytes::from)
+    }
+
+    /// Removes all there is of an object, half-written ones included, and says whether it was whole.
+    fn remove(&self, id: Uuid) -> io::Result<bool> {
+        let whole = removed(&self.marker_path(id))?;
+        removed(&self.object_path(id))?;
+        Ok(whole)
+    }
+}
+
+/// Removes a file; `false` where there was none.
+fn removed(path: &Path) -> io::Result<bool> {
+    absent_as(false, fs::remove_file(path).map(|()| true))
+}
+
+/// `absent` where the file was not found.
+fn absent_as<T>(absent: T, result: io::Result<T>) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(absent),
+        other => other,
+    }
+}
+
+impl Connector for FileConnector {
+    fn put(&self, object: Bytes) -> Result<Key, ConnectorError> {
+        let key = self.keys.next(object.len() as u64);
+        self.write(key.id, &object).map_err(|error| {
+            let left = match self.remove(key.id) {
+                Ok(_) => "what was written of it is removed",
+                Err(_) => "what was written of it could not be removed",
+            };
+            self.failed(&format!("write {} bytes ({left}) as", key.size), &key)(error)
+        })?;
+        Ok(key)
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        if !self.exists(key)? {
+            return Ok(None);
+        }
+        // Absent after all: evicted since.
+        let value = absent_as(None, self.read(key.id).map(Some)).map_err(self.failed("read", key))?;
+        value.as_ref().map(strip_prefix).transpose().map_err(|reason| ConnectorError::Protocol {
+            connector: self.config.to_string(),
+            action: format!("read {key}"),
+            reason,
+        })
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
+        self.marker_path(key.id).try_exists().map_err(self.failed("look for", key))
+    }
+
+    fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
+        self.remove(key.id).map_err(self.failed("evict", key))
+    }
+
+    fn config(&self) -> &ConnectorConfig {
+        &self.config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connector() -> (tempfile::TempDir, FileConnector) {
+        let dir = tempfile::tempdir().unwrap();
+        let connector = FileConnector::open(dir.path(), KeySource::random()).unwrap();
+        (dir, connector)
+    }
+
+    fn names(dir: &Path) -> Vec<PathBuf> {
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    #[test]
+    fn files_are_proxystores() {
+        let (dir, connector) = connector();
+        let key = connector.put(Bytes::from_static(b"abc")).unwrap();
+        assert_eq!(fs::read(dir.path().join(key.id.to_string())).unwrap(), b"BS\nabc");
+        assert_eq!(fs::read(dir.path().join(format!("{key}.ready"))).unwrap(), b"");
+        assert!(connector.evict(&key).unwrap());
+        assert_eq!(names(dir.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn without_its_marker_an_object_is_not_there() {
+        let (dir, connector) = connector();
+        let key = connector.put(Bytes::from_static(b"abc")).unwrap();
+        fs::remove_file(dir.path().join(format!("{key}.ready"))).unwrap();
+        assert_eq!(connector.get(&key).unwrap(), None);
+        assert!(!connector.exists(&key).unwrap());
+        assert!(!connector.evict(&key).unwrap());
+        assert_eq!(names(dir.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing_behind() {
+        let (dir, connector) = connector();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(connector.keys.nth(0).to_string())).unwrap();
+        let error = connector.put(Bytes::from_static(b"abc")).unwrap_err().to_string();
+        assert!(error.contains("No space left") && error.contains("is removed"), "{error}");
+        assert_eq!(names(dir.path()), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = FileConnector::open(file.path(), KeySource::random()).unwrap_err().to_string();
+        assert!(error.contains(file.path().to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn the_directory_is_made_and_named_in_full() {
+        let parent = tempfile::tempdir().unwrap();
+        let connector = FileConnector::open(&parent.path().join("a/../b/c"), KeySource::random()).unwrap();
+        let dir = parent.path().canonicalize().unwrap().join("b/c");
+        assert_eq!(*connector.config(), ConnectorConfig::File { dir });
+    }
+
+    #[test]
+    fn another_serialisation_is_refused() {
+        let (dir, connector) = connector();
+        let key = connector.put(Bytes::from_static(b"abc")).unwrap();
+        fs::write(dir.path().join(key.id.to_string()), b"PK\nabc").unwrap();
+        assert!(matches!(connector.get(&key).unwrap_err(), ConnectorError::Protocol { .. }));
+    }
+}

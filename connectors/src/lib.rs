@@ -1,0 +1,41 @@
+//! Where bulk data lives.
+//!
+//! A [`Connector`] stores immutable objects; a [`Store`] adds to it a cache, counters and checks; a [`Proxy`] names one object and
+//! says where to get it, in under 200 bytes, so that a broker or a workflow engine need not carry the object itself.
+//!
+//! | connector | where the bytes are | who can reach them |
+//! |---|---|---|
+//! | [`memory`] | this process | this process |
+//! | [`mod@file`] | a directory | whoever mounts it |
+//! | [`redis`] | a Redis server | whoever reaches the server |
+//! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
+//!
+//! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
+//! [`conformance::check`].
+
+mod config;
+pub mod conformance;
+mod connector;
+pub mod decorators;
+pub mod file;
+mod io;
+mod key;
+mod lock;
+pub mod memory;
+mod meter;
+mod object_map;
+pub mod peer;
+mod pool;
+mod proxy;
+mod proxystore;
+pub mod redis;
+mod resolver;
+mod store;
+
+pub use config::{ConnectorConfig, Secret};
+pub use connector::{Connector, ConnectorError};
+pub use key::{Key, KeySource};
+pub use meter::Reading;
+pub use proxy::{BadProxy, Proxy, checksum};
+pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
+pub use store::{Store, StoreMetrics, StoreOptions};

@@ -1,0 +1,161 @@
+//! Objects in memory, bounded by their bytes.
+
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::lock::lock;
+use crate::{ConnectorError, Key};
+
+/// How long a full map waits for an eviction.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Objects by name. Whoever gets one shares its memory.
+#[derive(Debug)]
+pub(crate) struct ObjectMap {
+    /// The connector and its place, for errors.
+    connector: String,
+    limit: u64,
+    patience: Duration,
+    state: Mutex<State>,
+    evicted: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: HashMap<Uuid, Bytes>,
+    /// Bytes of all objects; never above the limit.
+    held: u64,
+    evictions: u64,
+}
+
+impl ObjectMap {
+    /// An empty map that holds at most `limit` bytes of objects for `connector`.
+    pub(crate) fn new(connector: String, limit: u64) -> Self {
+        Self { connector, limit, patience: PATIENCE, state: Mutex::default(), evicted: Condvar::new() }
+    }
+
+    /// The most bytes that it holds.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Holds the object from now on. Waits for evictions while there is no room.
+    pub(crate) fn put(&self, key: &Key, object: Bytes) -> Result<(), ConnectorError> {
+        let size = object.len() as u64;
+        if size > self.limit {
+            return Err(ConnectorError::TooLarge {
+                connector: self.connector.clone(),
+                size,
+                limit: self.limit,
+                remedy: "raise --ps-memory-limit".into(),
+            });
+        }
+        let mut state = lock(&self.state);
+        while size > self.limit - state.held {
+            let seen = state.evictions;
+            let (waited, timeout) = self
+                .evicted
+                .wait_timeout_while(state, self.patience, |state| state.evictions == seen)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = waited;
+            if timeout.timed_out() {
+                return Err(self.full(size, state.held));
+            }
+        }
+        state.held += size;
+        let replaced = state.objects.insert(key.id, object);
+        if let Some(replaced) = &replaced {
+            state.held -= replaced.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The object, shared.
+    pub(crate) fn get(&self, key: &Key) -> Option<Bytes> {
+        lock(&self.state).objects.get(&key.id).cloned()
+    }
+
+    /// Whether the object is held.
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        lock(&self.state).objects.contains_key(&key.id)
+    }
+
+    /// Removes the object and hands it out, so that its memory is freed (slow for a large one) after the lock.
+    pub(crate) fn take(&self, key: &Key) -> Option<Bytes> {
+        let mut state = lock(&self.state);
+        let object = state.objects.remove(&key.id)?;
+        state.held -= object.len() as u64;
+        state.evictions += 1;
+        drop(state);
+        self.evicted.notify_all();
+        Some(object)
+    }
+
+    fn full(&self, size: u64, held: u64) -> ConnectorError {
+        ConnectorError::Full {
+            connector: self.connector.clone(),
+            size,
+            held,
+            limit: self.limit,
+            remedy: format!(
+                "nothing was resolved and evicted for {:?}: check that workers resolve, or raise --ps-memory-limit",
+                self.patience
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::KeySource;
+
+    fn map(limit: u64, patience: Duration) -> ObjectMap {
+        ObjectMap { patience, ..ObjectMap::new("memory test".into(), limit) }
+    }
+
+    #[test]
+    fn a_full_map_gives_up_and_says_what_to_do() {
+        let map = map(10, Duration::from_millis(20));
+        let keys = KeySource::random();
+        map.put(&keys.next(8), Bytes::from_static(&[0; 8])).unwrap();
+        let error = map.put(&keys.next(3), Bytes::from_static(&[0; 3])).unwrap_err();
+        assert!(matches!(error, ConnectorError::Full { size: 3, held: 8, limit: 10, .. }));
+        assert!(error.to_string().contains("--ps-memory-limit"), "{error}");
+    }
+
+    #[test]
+    fn an_object_beyond_the_limit_fails_at_once() {
+        let map = map(10, Duration::from_secs(3600));
+        let error = map.put(&KeySource::random().next(11), Bytes::from_static(&[0; 11])).unwrap_err();
+        assert!(matches!(error, ConnectorError::TooLarge { size: 11, limit: 10, .. }));
+    }
+
+    #[test]
+    fn an_eviction_lets_the_next_object_in() {
+        let map = map(10, Duration::from_secs(3600));
+        let keys = KeySource::random();
+        let first = keys.next(10);
+        map.put(&first, Bytes::from_static(&[1; 10])).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| map.put(&keys.next(10), Bytes::from_static(&[2; 10])));
+            assert_eq!(map.take(&first).unwrap(), &[1; 10][..]);
+            second.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn an_object_is_shared_not_copied() {
+        let map = map(10, Duration::ZERO);
+        let key = KeySource::random().next(3);
+        let object = Bytes::from(vec![1, 2, 3]);
+        map.put(&key, object.clone()).unwrap();
+        assert_eq!(map.get(&key).unwrap().as_ptr(), object.as_ptr());
+    }
+}

@@ -1,0 +1,134 @@
+//! A connected stream socket, Unix or TCP alike.
+
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    Timeout, set_socket_keepalive, set_socket_timeout, set_tcp_congestion, set_tcp_nodelay, socket_peercred,
+};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    connect, recv, sendmsg, shutdown, socket_with,
+};
+
+use super::{PeerAddress, STALL_TIMEOUT};
+use crate::io::{read_full, write_full};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection whose transfers fail with [`ErrorKind::TimedOut`] when they stall for 30 s.
+#[derive(Debug)]
+pub(super) struct Socket(OwnedFd);
+
+impl Socket {
+    /// Connects within 5 s to each address that the host's name has.
+    pub(super) fn connect(address: &PeerAddress) -> io::Result<Self> {
+        match address {
+            PeerAddress::Unix(path) => {
+                let path = SocketAddrUnix::new(path)?;
+                let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                set_socket_timeout(&fd, Timeout::Send, Some(CONNECT_TIMEOUT))?;
+                connect(&fd, &path)?;
+                Self::new(fd)
+            }
+            PeerAddress::Tcp { host, port } => Self::new(connect_tcp(host, *port)?.into()),
+        }
+    }
+
+    /// Takes over a connection that was made or accepted.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        for timeout in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&fd, timeout, Some(STALL_TIMEOUT))?;
+        }
+        if let Some((local, remote)) = tcp_addresses(&fd)? {
+            set_tcp_nodelay(&fd, true)?;
+            // Finds out about hosts that vanished between requests.
+            set_socket_keepalive(&fd, true)?;
+            if local == remote {
+                keep_bbr_from_pacing(&fd);
+            }
+        }
+        Ok(Self(fd))
+    }
+
+    /// Whether the other end is this user or root; always so where the transport does not tell.
+    pub(super) fn peer_is_trusted_user(&self) -> io::Result<bool> {
+        if tcp_addresses(&self.0)?.is_some() {
+            return Ok(true);
+        }
+        let uid = socket_peercred(&self.0)?.uid;
+        Ok(uid.is_root() || uid == rustix::process::geteuid())
+    }
+
+    /// Sends all parts, with one system call where the socket takes them.
+    pub(super) fn send(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        write_full(parts, |parts| sendmsg(&self.0, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+            .map_err(name_stall)
+    }
+
+    /// Receives exactly `len` bytes into memory of just that size.
+    pub(super) fn receive(&self, len: usize) -> io::Result<Vec<u8>> {
+        read_full(&self.0, len).map_err(name_stall)
+    }
+
+    /// How long one read may wait; `None`: for ever.
+    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Recv, timeout)?)
+    }
+
+    /// Ends the connection, and every call on it in other threads.
+    pub(super) fn shut_down(&self) {
+        // Fails where the other end was faster.
+        let _ = shutdown(&self.0, Shutdown::Both);
+    }
+}
+
+impl Read for &Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (read, _) = recv(&self.0, buffer, RecvFlags::empty()).map_err(|error| name_stall(error.into()))?;
+        Ok(read)
+    }
+}
+
+fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The local and the remote end's IP addresses; `None` for a Unix socket.
+fn tcp_addresses(fd: &OwnedFd) -> io::Result<Option<(std::net::IpAddr, std::net::IpAddr)>> {
+    let local = std::net::SocketAddr::try_from(rustix::net::getsockname(fd)?);
+    let Ok(local) = local else { return Ok(None) };
+    let Some(remote) = rustix::net::getpeername(fd)? else {
+        return Err(ErrorKind::NotConnected.into());
+    };
+    let remote = std::net::SocketAddr::try_from(remote)?;
+    Ok(Some((local.ip(), remote.ip())))
+}
+
+/// Where BBR is the system's default it paces within one host, too, at less than half the speed. The one that is allowed to
+/// unprivileged users nearly everywhere comes first.
+fn keep_bbr_from_pacing(fd: &OwnedFd) {
+    for algorithm in ["reno", "cubic"] {
+        if set_tcp_congestion(fd, algorithm).is_ok() {
+            return;
+        }
+    }
+}
+
+/// A time limit on a socket shows as "try again", which tells a user nothing.
+fn name_stall(error: io::Error) -> io::Error {
+    if Errno::from_io_error(&error) == Some(Errno::AGAIN) {
+        return io::Error::new(ErrorKind::TimedOut, "the transfer made no progress within its time limit (30 s)");
+    }
+    error
+}

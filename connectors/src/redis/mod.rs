@@ -1,0 +1,233 @@
+//! Objects on a Redis server (6.2 or later, for `GETDEL`), laid out as ProxyStore's `RedisConnector` does: the key is the bare UUID,
+//! the value the object behind ProxyStore's prefix; nothing expires.
+//!
+//! Requests go over a pool of at most 16 blocking connections, one for each thread in a request. Small requests beyond 4 at a time
+//! share one multiplexed connection, so that hundreds of workers neither open hundreds of connections nor wait for each other.
+//! Large objects never share one: they would hold up everything behind them.
+//!
+//! Measured with 1 KB `GET`s on 2 busy cores, medians of five, in thousands a second, for a connection each, one multiplexed
+//! connection, and this mixture: 1 thread 111, 27, 93; 64 threads 95, 130, 91; 256 threads 21, 79, 70.
+
+mod error;
+mod multiplexed;
+mod wire;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::io::tcp::TcpSettings;
+use redis::{Client, Cmd, Connection, ConnectionAddr, ConnectionLike, IntoConnectionInfo, RedisResult, Value};
+
+use self::error::Failures;
+use self::multiplexed::Multiplexed;
+use crate::pool::Pool;
+use crate::proxystore::PREFIX;
+use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+
+/// The most blocking connections of one connector.
+const CONNECTIONS: usize = 16;
+/// Small requests beyond so many at a time share one connection.
+const UNSHARED: usize = 4;
+/// Objects up to this size (bytes) may share the multiplexed connection.
+const SMALL: u64 = 16 * 1024;
+/// The most commands sent ahead of their replies, which the server buffers meanwhile.
+const PIPELINE: usize = 1024;
+/// The largest value of a server as it is installed (its setting `proto-max-bulk-len`), bytes.
+const DEFAULT_VALUE_LIMIT: u64 = 512 * 1024 * 1024;
+/// The least that a server lets that setting be, bytes.
+const LEAST_VALUE_LIMIT: u64 = 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may make no progress.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Stores each object as one value.
+#[derive(Debug)]
+pub struct RedisConnector {
+    config: ConnectorConfig,
+    keys: KeySource,
+    failures: Failures,
+    pool: Pool<Connection>,
+    multiplexed: Multiplexed,
+    value_limit: OnceLock<u64>,
+}
+
+impl RedisConnector {
+    /// Connects to the server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError`] where there is none, within 5 s.
+    pub fn open(host: &str, port: u16, keys: KeySource) -> Result<Self, ConnectorError> {
+        let config = ConnectorConfig::Redis { host: host.into(), port };
+        let failures = Failures::new(&config);
+        let client = client(host, port).map_err(failures.connect())?;
+        let pool = Pool::new(CONNECTIONS, {
+            let (client, failures) = (client.clone(), failures.clone());
+            move || connect(&client).map_err(failures.connect())
+        })?;
+        let multiplexed = Multiplexed::new(client).map_err(|error| failures.connect()(error.into()))?;
+        Ok(Self { config, keys, failures, pool, multiplexed, value_limit: OnceLock::new() })
+    }
+
+    /// Makes a request that may be repeated. `size`: of the object that it moves, bytes.
+    fn request(&self, command: &Cmd, size: u64, action: &'static str, key: &Key) -> Result<Value, ConnectorError> {
+        if self.shares(size) {
+            match self.share(command, action, key) {
+                // The pool has, or makes, a connection that works.
+                Err(error) if error.is_disconnect() => {}
+                answer => return answer,
+            }
+        }
+        self.pool.run(|connection| query(connection, command).map_err(self.failures.during(action, key)))
+    }
+
+    /// Whether a request that moves `size` bytes is to go over the shared connection.
+    fn shares(&self, size: u64) -> bool {
+        size <= SMALL && self.pool.busy() >= UNSHARED
+    }
+
+    fn share(&self, command: &Cmd, action: &'static str, key: &Key) -> Result<Value, ConnectorError> {
+        self.multiplexed.query(command).map_err(self.failures.during(action, key))
+    }
+
+    fn object(&self, value: Value, action: &'static str, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        wire::object(value).map_err(|reason| self.failures.protocol(action, key, reason))
+    }
+
+    fn count(&self, value: &Value, action: &'static str, key: &Key) -> Result<u64, ConnectorError> {
+        wire::count(value).map_err(|reason| self.failures.protocol(action, key, reason))
+    }
+
+    /// Refuses an object that the server would answer by closing the connection.
+    fn check_size(&self, size: u64) -> Result<(), ConnectorError> {
+        let prefix = PREFIX.len() as u64;
+        if size + prefix <= LEAST_VALUE_LIMIT {
+            return Ok(());
+        }
+        let limit = self.value_limit()?.saturating_sub(prefix);
+        if size <= limit {
+            return Ok(());
+        }
+        Err(ConnectorError::TooLarge {
+            connector: self.config.to_string(),
+            size,
+            limit,
+            remedy:
+                "raise the server's proto-max-bulk-len (CONFIG SET, and client-query-buffer-limit with it), or use the \
+                     `file` or `peer` connector"
+                    .into(),
+        })
+    }
+
+    /// The server's limit; asked once, and taken as the default where the server does not say.
+    fn value_limit(&self) -> Result<u64, ConnectorError> {
+        if let Some(limit) = self.value_limit.get() {
+            return Ok(*limit);
+        }
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("proto-max-bulk-len");
+        let answer = self.pool.run(|connection| match query(connection, &command) {
+            // Managed servers forbid CONFIG.
+            Err(error) if !error.is_io_error() => Ok(Value::Nil),
+            answer => answer.map_err(self.failures.connect()),
+        })?;
+        Ok(*self.value_limit.get_or_init(|| wire::setting(&answer).unwrap_or(DEFAULT_VALUE_LIMIT)))
+    }
+
+    fn store(&self, objects: &[(Key, Bytes)]) -> Result<(), ConnectorError> {
+        let Some((first, _)) = objects.first() else {
+            return Ok(());
+        };
+        self.pool.run(|connection| wire::set_all(connection, objects).map_err(self.failures.during("put", first)))
+    }
+}
+
+fn client(host: &str, port: u16) -> RedisResult<Client> {
+    let address = ConnectionAddr::Tcp(host.into(), port).into_connection_info()?;
+    Client::open(address.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+fn connect(client: &Client) -> RedisResult<Connection> {
+    let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+    connection.set_read_timeout(Some(STALL_TIMEOUT))?;
+    connection.set_write_timeout(Some(STALL_TIMEOUT))?;
+    Ok(connection)
+}
+
+/// The server's answer; its refusal is an error.
+fn query(connection: &mut Connection, command: &Cmd) -> RedisResult<Value> {
+    connection.req_command(command)?.extract_error()
+}
+
+/// A command on one object.
+fn command(name: &str, key: &Key) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(key.id.to_string());
+    command
+}
+
+impl Connector for RedisConnector {
+    fn put(&self, object: Bytes) -> Result<Key, ConnectorError> {
+        let size = object.len() as u64;
+        self.check_size(size)?;
+        let key = self.keys.next(size);
+        if self.shares(size) {
+            self.request(&wire::set(&key, &object), size, "put", &key)?;
+        } else {
+            self.store(&[(key, object)])?;
+        }
+        Ok(key)
+    }
+
+    fn put_batch(&self, objects: Vec<Bytes>) -> Result<Vec<Key>, ConnectorError> {
+        objects.iter().try_for_each(|object| self.check_size(object.len() as u64))?;
+        let objects: Vec<(Key, Bytes)> =
+            objects.into_iter().map(|object| (self.keys.next(object.len() as u64), object)).collect();
+        objects.chunks(PIPELINE).try_for_each(|chunk| self.store(chunk))?;
+        Ok(objects.into_iter().map(|(key, _)| key).collect())
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        let value = self.request(&command("GET", key), key.size, "get", key)?;
+        self.object(value, "get", key)
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
+        let value = self.request(&command("EXISTS", key), 0, "look for", key)?;
+        Ok(self.count(&value, "look for", key)? > 0)
+    }
+
+    fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
+        let value = self.request(&command("DEL", key), 0, "evict", key)?;
+        Ok(self.count(&value, "evict", key)? > 0)
+    }
+
+    fn evict_batch(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
+        let mut evicted = 0;
+        for chunk in keys.chunks(PIPELINE) {
+            let mut command = redis::cmd("UNLINK");
+            for key in chunk {
+                command.arg(key.id.to_string());
+            }
+            let value = self.request(&command, 0, "evict a batch from", &chunk[0])?;
+            evicted += self.count(&value, "evict a batch from", &chunk[0])?;
+        }
+        Ok(evicted)
+    }
+
+    fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        let command = command("GETDEL", key);
+        if self.shares(key.size) {
+            return self.object(self.share(&command, "take", key)?, "take", key);
+        }
+        self.pool.take(|connection| {
+            let value = query(connection, &command).map_err(self.failures.during("take", key))?;
+            self.object(value, "take", key)
+        })
+    }
+
+    fn config(&self) -> &ConnectorConfig {
+        &self.config
+    }
+}

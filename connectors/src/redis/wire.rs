@@ -1,0 +1,102 @@
+//! Commands and replies that the client library would copy once more than needed.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use redis::{Cmd, Connection, RedisResult, RedisWrite, Value};
+
+use super::SMALL;
+use crate::Key;
+use crate::proxystore::{PREFIX, strip_prefix};
+
+/// Stores objects with one round trip.
+///
+/// The library copies an argument twice, into the command and into its packed form; sending the command in parts spares a large
+/// object both (1 MB `SET`: 3.4 instead of 2.2 GB/s).
+pub(super) fn set_all(connection: &mut Connection, objects: &[(Key, Bytes)]) -> RedisResult<()> {
+    let mut pending = Vec::new();
+    for (key, object) in objects {
+        pending.extend_from_slice(set_head(key, object.len()).as_bytes());
+        pending.extend_from_slice(PREFIX);
+        if object.len() as u64 > SMALL {
+            connection.send_packed_command(&pending)?;
+            pending.clear();
+            connection.send_packed_command(object)?;
+        } else {
+            pending.extend_from_slice(object);
+        }
+        pending.extend_from_slice(b"\r\n");
+    }
+    connection.send_packed_command(&pending)?;
+    for _ in objects {
+        connection.recv_response()?.extract_error()?;
+    }
+    Ok(())
+}
+
+/// What stands ahead of the value in the serialised command.
+fn set_head(key: &Key, len: usize) -> String {
+    let id = key.id.to_string();
+    format!("*3\r\n$3\r\nSET\r\n${}\r\n{id}\r\n${}\r\n", id.len(), PREFIX.len() + len)
+}
+
+/// Stores one object, as a command of the library.
+pub(super) fn set(key: &Key, object: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(3, object.len() + 64);
+    command.arg("SET").arg(key.id.to_string());
+    let mut value = command.writer_for_next_arg();
+    for part in [PREFIX, object] {
+        // Writing to the command's buffer can't fail.
+        let _ = value.write_all(part);
+    }
+    drop(value);
+    command
+}
+
+/// The object in the answer to `GET`, in the memory that the library read it into.
+pub(super) fn object(answer: Value) -> Result<Option<Bytes>, String> {
+    match answer {
+        Value::Nil => Ok(None),
+        Value::BulkString(value) => strip_prefix(&Bytes::from(value)).map(Some),
+        other => Err(format!("expected a value, found {other:?}")),
+    }
+}
+
+/// The number in the answer to `EXISTS`, `DEL` or `UNLINK`.
+pub(super) fn count(answer: &Value) -> Result<u64, String> {
+    match answer {
+        Value::Int(count) if *count >= 0 => Ok(count.unsigned_abs()),
+        other => Err(format!("expected a count, found {other:?}")),
+    }
+}
+
+/// The number in the answer to `CONFIG GET` of one setting.
+pub(super) fn setting(answer: &Value) -> Option<u64> {
+    let Value::Array(pair) = answer else { return None };
+    let Value::BulkString(text) = pair.get(1)? else {
+        return None;
+    };
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeySource;
+
+    #[test]
+    fn both_ways_to_set_send_the_same() {
+        let key = KeySource::random().next(3);
+        let mut in_parts = set_head(&key, 3).into_bytes();
+        in_parts.extend_from_slice(b"BS\nabc\r\n");
+        assert_eq!(set(&key, b"abc").get_packed_command(), in_parts);
+    }
+
+    #[test]
+    fn answers_of_another_kind_are_refused() {
+        assert!(object(Value::Int(3)).unwrap_err().contains('3'));
+        assert!(object(Value::BulkString(b"PK\n".into())).unwrap_err().contains("PK"));
+        count(&Value::Nil).unwrap_err();
+        assert_eq!(setting(&Value::Nil), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Holds every connector, decorated or not, against the one suite.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use psbench_connectors::conformance::check;
+use psbench_connectors::decorators::{Faults, Faulty, Metered, Throttled};
+use psbench_connectors::memory::MemoryConnector;
+use psbench_connectors::peer::PeerAddress;
+use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
+use support::RedisServer;
+use uuid::Uuid;
+
+fn memory(keys: KeySource) -> Arc<dyn Connector> {
+    Arc::new(MemoryConnector::open(Uuid::new_v4(), 1 << 30, keys))
+}
+
+fn peer(address: PeerAddress) -> impl Fn(KeySource) -> Arc<dyn Connector> {
+    let config = ConnectorConfig::Peer { address, secret: Secret::default(), limit: 1 << 30 };
+    move |keys| config.open(keys).unwrap()
+}
+
+#[test]
+fn memory_conforms() {
+    check(&memory);
+}
+
+#[test]
+fn file_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ConnectorConfig::File { dir: dir.path().into() };
+    check(&|keys| config.open(keys).unwrap());
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "everything was evicted");
+}
+
+#[test]
+fn redis_conforms() {
+    let server = RedisServer::start(&[]);
+    let config = ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port };
+    check(&|keys| config.open(keys).unwrap());
+}
+
+#[test]
+fn peer_conforms_over_tcp() {
+    check(&peer(PeerAddress::loopback()));
+}
+
+#[test]
+fn peer_conforms_over_a_unix_socket() {
+    check(&peer(PeerAddress::private()));
+}
+
+#[test]
+fn throttled_conforms() {
+    check(&|keys| Arc::new(Throttled::new(memory(keys), 10_000_000_000, Duration::from_micros(10))));
+}
+
+#[test]
+fn faulty_without_faults_conforms() {
+    check(&|keys| Arc::new(Faulty::new(memory(keys), Faults::default())));
+}
+
+#[test]
+fn metered_conforms() {
+    check(&|keys| Arc::new(Metered::new(memory(keys))));
+}

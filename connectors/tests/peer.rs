@@ -1,0 +1,180 @@
+//! What can go wrong between peers, and what is said about it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use psbench_connectors::peer::{PeerAddress, PeerClient, PeerServer};
+use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, KeySource, Secret};
+
+fn serve(address: &PeerAddress) -> PeerServer {
+    PeerServer::start(address, 1 << 32, KeySource::random()).unwrap()
+}
+
+fn parts(server: &dyn Connector) -> (PeerAddress, Secret) {
+    match server.config() {
+        ConnectorConfig::Peer { address, secret, .. } => (address.clone(), *secret),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tcp_port(server: &dyn Connector) -> u16 {
+    match parts(server).0 {
+        PeerAddress::Tcp { port, .. } => port,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_refused_and_named() {
+    for address in [PeerAddress::private(), PeerAddress::loopback()] {
+        let server = serve(&address);
+        let error = PeerClient::connect(&parts(&server).0, Secret([1; 16]), 0).unwrap_err();
+        assert!(error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_client_may_not_store() {
+    let server = serve(&PeerAddress::private());
+    let error = server.config().connect().unwrap().put(Bytes::new()).unwrap_err();
+    assert!(matches!(error, ConnectorError::Unreachable { .. }));
+}
+
+#[test]
+fn a_private_socket_is_private_and_goes_with_its_server() {
+    let server = serve(&PeerAddress::private());
+    let PeerAddress::Unix(path) = parts(&server).0 else { panic!() };
+    let dir = path.parent().unwrap();
+    assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    drop(server);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_path_that_is_in_use_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = PeerAddress::Unix(dir.path().join("socket"));
+    let _server = serve(&address);
+    let error = PeerServer::start(&address, 1, KeySource::random()).unwrap_err().to_string();
+    assert!(error.contains("socket: listen: Address already in use"), "{error}");
+}
+
+#[test]
+fn a_server_at_all_addresses_announces_a_name() {
+    let server = serve(&PeerAddress::Tcp { host: "0.0.0.0".into(), port: 0 });
+    let PeerAddress::Tcp { host, port } = parts(&server).0 else { panic!() };
+    assert_ne!(host, "0.0.0.0");
+    assert_ne!(port, 0);
+}
+
+#[test]
+fn a_server_that_is_gone_is_named() {
+    for address in [PeerAddress::private(), PeerAddress::loopback()] {
+        let server = serve(&address);
+        let key = server.put(Bytes::from_static(b"abc")).unwrap();
+        let (place, secret) = parts(&server);
+        let client = server.config().connect().unwrap();
+        client.get(&key).unwrap().unwrap();
+        drop(server);
+        let error = client.get(&key).unwrap_err().to_string();
+        assert!(error.contains(&place.to_string()) && error.contains("still running"), "{error}");
+        PeerClient::connect(&place, secret, 0).unwrap_err();
+    }
+}
+
+#[test]
+fn a_stranger_is_dropped_in_time_and_holds_up_nobody() {
+    let server = serve(&PeerAddress::loopback());
+    let start = Instant::now();
+    let mut silent = TcpStream::connect(("127.0.0.1", tcp_port(&server))).unwrap();
+    let mut garbage = TcpStream::connect(("127.0.0.1", tcp_port(&server))).unwrap();
+    garbage.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // A reset counts as an end, too.
+    let mut answer = Vec::new();
+    let _ = garbage.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+    assert!(start.elapsed() < Duration::from_secs(4), "garbage is dropped at once");
+    let key = server.put(Bytes::from_static(b"abc")).unwrap();
+    assert_eq!(server.config().connect().unwrap().get(&key).unwrap().unwrap(), "abc");
+    // Byte by byte does not help either.
+    while silent.write_all(b"P").is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(9), "a slow stranger is dropped after 5 s");
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn an_idle_stranger_does_not_keep_the_server_from_ending() {
+    let server = serve(&PeerAddress::loopback());
+    let _stranger = TcpStream::connect(("127.0.0.1", tcp_port(&server))).unwrap();
+    let client = server.config().connect().unwrap();
+    let start = Instant::now();
+    drop(server);
+    assert!(start.elapsed() < Duration::from_secs(4));
+    drop(client);
+}
+
+/// A server that lets everyone in and answers each request with these bytes, then closes.
+fn impostor(answer: Vec<u8>) -> Arc<dyn Connector> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            let (mut hello, mut request) = ([0; 21], [0; 17]);
+            let _ = client.read_exact(&mut hello).and_then(|()| client.write_all(&[0]));
+            let _ = client.read_exact(&mut request).and_then(|()| client.write_all(&answer));
+        }
+    });
+    let address = PeerAddress::Tcp { host: "127.0.0.1".into(), port };
+    Arc::new(PeerClient::connect(&address, Secret::default(), 0).unwrap())
+}
+
+#[test]
+fn garbage_from_a_server_is_an_error() {
+    let key = KeySource::random().next(10);
+    for answer in [vec![7; 9], [&[0_u8] as &[u8], &3_u64.to_le_bytes()].concat()] {
+        let error = impostor(answer).get(&key).unwrap_err();
+        assert!(matches!(error, ConnectorError::Protocol { .. }), "{error}");
+    }
+    let error = impostor([&[1_u8] as &[u8], &u64::MAX.to_le_bytes()].concat()).get(&key).unwrap_err();
+    assert!(error.to_string().contains("it was stored with 10"), "{error}");
+}
+
+#[test]
+fn a_server_that_breaks_off_is_an_error() {
+    let key = KeySource::random().next(10);
+    let error = impostor([&[1_u8] as &[u8], &10_u64.to_le_bytes(), b"abc"].concat()).take(&key).unwrap_err();
+    assert!(matches!(error, ConnectorError::Io { .. }), "{error}");
+}
+
+#[test]
+fn another_service_at_the_address_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(b"220 mail ready\r\n")
+    });
+    let address = PeerAddress::Tcp { host: "127.0.0.1".into(), port };
+    let error = PeerClient::connect(&address, Secret::default(), 0).unwrap_err().to_string();
+    assert!(error.contains("no psbench peer"), "{error}");
+}
+
+#[test]
+fn more_threads_than_connections_are_served() {
+    let server = serve(&PeerAddress::private());
+    let keys = server.put_batch((0..100_u8).map(|n| Bytes::from(vec![n; 5000])).collect()).unwrap();
+    let client = server.config().connect().unwrap();
+    thread::scope(|scope| {
+        for (n, key) in keys.iter().enumerate() {
+            let client = &client;
+            scope.spawn(move || assert_eq!(client.take(key).unwrap().unwrap()[0], n as u8));
+        }
+    });
+}
