@@ -1,0 +1,277 @@
+//! Frames on a socket: many leave in one system call, many arrive in one.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read};
+use std::os::unix::net::UnixStream;
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+use super::frames::{Frame, HEADER, Header, Packet};
+
+/// Pieces handed to the kernel at once: 32 frames of header, head and payload.
+const SLICES: usize = 96;
+/// Bytes asked of the kernel at once where frames are small.
+const READ_AHEAD: usize = 256 << 10;
+
+/// Frames on their way out, the first perhaps half sent.
+#[derive(Default)]
+pub(super) struct SendQueue {
+    packets: VecDeque<Packet>,
+    /// Bytes of the first packet that have left.
+    sent: usize,
+}
+
+impl SendQueue {
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.packets.push_back(frame.into());
+    }
+
+    pub(super) fn append(&mut self, packets: &mut VecDeque<Packet>) {
+        self.packets.append(packets);
+    }
+
+    /// Frames that have not left entirely.
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Whether more than `bytes` have yet to leave.
+    pub(super) fn exceeds(&self, bytes: usize) -> bool {
+        let mut left = bytes + self.sent;
+        self.packets.iter().any(|packet| match left.checked_sub(packet.len()) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        })
+    }
+
+    /// Sends until nothing is left or the socket says no. What is left stays queued.
+    pub(super) fn send(&mut self, socket: &UnixStream, flags: SendFlags) -> io::Result<()> {
+        while !self.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = self.fill(&mut slices);
+            let sent =
+                sendmsg(socket, &slices[..used], &mut SendAncillaryBuffer::default(), flags | SendFlags::NOSIGNAL);
+            match sent {
+                Ok(bytes) => self.advance(bytes),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let mut skip = self.sent;
+        let unsent = self
+            .packets
+            .iter()
+            .flat_map(Packet::parts)
+            .map(|part| {
+                let (_, rest) = part.split_at(skip.min(part.len()));
+                skip -= part.len() - rest.len();
+                rest
+            })
+            .filter(|part| !part.is_empty());
+        let mut used = 0;
+        for (slice, part) in slices.iter_mut().zip(unsent) {
+            *slice = IoSlice::new(part);
+            used += 1;
+        }
+        used
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.sent += bytes;
+        while let Some(first) = self.packets.front()
+            && self.sent >= first.len()
+        {
+            self.sent -= first.len();
+            self.packets.pop_front();
+        }
+    }
+}
+
+/// Reads frames: small ones by many from one buffer, large ones straight into memory of their own.
+pub(super) struct FrameReader<'a> {
+    socket: &'a UnixStream,
+    buffer: Box<[u8]>,
+    /// The unread part of `buffer`.
+    start: usize,
+    end: usize,
+}
+
+impl<'a> FrameReader<'a> {
+    pub(super) fn new(socket: &'a UnixStream) -> Self {
+        Self { socket, buffer: vec![0; READ_AHEAD].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    /// Waits for the next frame; `None` at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] if the peer breaks the protocol, [`io::ErrorKind::UnexpectedEof`] for an end
+    /// within a frame, else the socket's.
+    pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
+        let header = loop {
+            if let Some(header) = Header::parse(self.unread())? {
+                break header;
+            }
+            if self.fill()? == 0 {
+                return match self.unread() {
+                    [] => Ok(None),
+                    _ => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
+            }
+        };
+        let (head, payload) = (header.head, header.payload);
+        let (head, payload) = if HEADER + head + payload <= self.buffer.len() {
+            while self.unread().len() < HEADER + head + payload {
+                if self.fill()? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            // Head and payload share one allocation.
+            let body = &self.unread()[HEADER..HEADER + head + payload];
+            let mut body = Bytes::copy_from_slice(body);
+            self.start += HEADER + head + payload;
+            (body.split_to(head), body)
+        } else {
+            self.start += HEADER;
+            (self.read_alone(head)?, self.read_alone(payload)?)
+        };
+        Ok(Some(header.frame(head, payload)))
+    }
+
+    /// Whether [`next`](Self::next) would return a frame without waiting.
+    pub(super) fn has_frame(&self) -> bool {
+        match Header::parse(self.unread()) {
+            Ok(Some(header)) => self.unread().len() >= HEADER + header.head + header.payload,
+            Ok(None) => false,
+            // An error is had without waiting, too.
+            Err(_) => true,
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        loop {
+            match self.socket.read(&mut self.buffer[self.end..]) {
+                Ok(read) => {
+                    self.end += read;
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads `length` bytes into memory of their own, which is not filled with zeros before. Using the memory of an
+    /// earlier payload again was measured to gain nothing: mimalloc hands it out again by itself.
+    fn read_alone(&mut self, length: usize) -> io::Result<Bytes> {
+        let mut memory = Vec::new();
+        memory.try_reserve_exact(length).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+        let buffered = length.min(self.unread().len());
+        memory.extend_from_slice(&self.unread()[..buffered]);
+        self.start += buffered;
+        let missing = length - buffered;
+        if self.socket.take(missing as u64).read_to_end(&mut memory)? < missing {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(memory.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write};
+    use std::thread;
+
+    use super::*;
+    use crate::process::frames::MAX_PAYLOAD;
+    use crate::{Task, TaskId};
+
+    fn task(id: u64, head: usize, payload: usize) -> Task {
+        Task { id: TaskId(id), head: vec![1; head].into(), payload: vec![2; payload].into(), exclusive: id % 2 == 1 }
+    }
+
+    #[test]
+    fn frames_of_all_sizes_arrive_in_order() {
+        let lengths = [0, 1, 100, READ_AHEAD - HEADER, READ_AHEAD, 3_000_000];
+        let sizes: Vec<(usize, usize)> =
+            lengths.iter().flat_map(|head| lengths.map(|payload| (*head, payload))).collect();
+        let (here, there) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut queue = SendQueue::default();
+                for (id, (head, payload)) in (0..).zip(&sizes) {
+                    queue.push(Frame::Task(task(id, *head, *payload)));
+                }
+                queue.send(&here, SendFlags::empty()).unwrap();
+                assert!(queue.is_empty());
+                drop(here);
+            });
+            let mut frames = FrameReader::new(&there);
+            for (id, (head, payload)) in (0..).zip(&sizes) {
+                let (sent, frame) = (task(id, *head, *payload), frames.next().unwrap());
+                let Some(Frame::Task(got)) = frame else { panic!("{frame:?}") };
+                assert_eq!((got.id, got.exclusive), (sent.id, sent.exclusive));
+                assert!(got.head == sent.head && got.payload == sent.payload, "{head} B and {payload} B");
+            }
+            assert!(frames.next().unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn what_a_full_socket_does_not_take_stays_queued() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let mut queue = SendQueue::default();
+        queue.push(Frame::Task(task(0, 10, 4_000_000)));
+        queue.push(Frame::Cancel(TaskId(0)));
+        let refused = queue.send(&here, SendFlags::DONTWAIT).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+        assert_eq!(queue.len(), 2);
+        assert!(queue.exceeds(1_000_000) && !queue.exceeds(4_000_000));
+        thread::scope(|scope| {
+            scope.spawn(|| queue.send(&here, SendFlags::empty()).unwrap());
+            let mut frames = FrameReader::new(&there);
+            assert!(matches!(frames.next().unwrap(), Some(Frame::Task(task)) if task.payload == vec![2; 4_000_000]));
+            assert!(matches!(frames.next().unwrap(), Some(Frame::Cancel(TaskId(0)))));
+        });
+    }
+
+    fn error_of(bytes: &[u8]) -> io::Error {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(bytes).unwrap();
+        drop(here);
+        FrameReader::new(&there).next().unwrap_err()
+    }
+
+    #[test]
+    fn broken_streams_are_errors() {
+        let mut bytes = Packet::from(Frame::Task(task(0, 1, 1))).parts().concat();
+        assert_eq!(error_of(&bytes[..HEADER - 1]).kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(error_of(&bytes[..HEADER + 1]).kind(), ErrorKind::UnexpectedEof);
+        bytes[8..16].copy_from_slice(&(MAX_PAYLOAD as u64 + 1).to_le_bytes());
+        assert_eq!(error_of(&bytes).kind(), ErrorKind::InvalidData);
+        bytes[0] = 99;
+        assert_eq!(error_of(&bytes).to_string(), "a frame of unknown kind 99");
+    }
+}

@@ -1,0 +1,239 @@
+//! The worker's side: what a worker process does all its life.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::sockopt::socket_type;
+use rustix::net::{SendFlags, SocketType};
+use rustix::stdio::{dup2_stdin, stdin};
+
+use super::frames::{Frame, MAX_HEAD, MAX_OUTCOME};
+use super::lifeline::Lifeline;
+use super::wire::{FrameReader, SendQueue};
+use crate::run::{finish, run};
+use crate::sync::lock;
+use crate::{Task, TaskContext, TaskId, Work, WorkerId};
+
+/// Outcomes that leave together at the latest: the executor can refill the worker while the next tasks run.
+const BATCH: usize = 32;
+/// The lowest descriptor that is not one of the three standard streams.
+const FIRST_FREE: i32 = 3;
+
+/// Why a worker process ended other than because it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Standard input is not what an executor gives to its workers.
+    #[error("standard input is not an executor's socket: this program is to be started by a ProcessExecutor")]
+    NotAWorker,
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The work could not be made; the executor was told, too.
+    #[error("setup failed: {0}")]
+    Setup(String),
+    /// The executor sent something that makes no sense at this point.
+    #[error("protocol error: {0}")]
+    Protocol(&'static str),
+}
+
+fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Io { what, source }
+}
+
+/// Serves the [`ProcessExecutor`](super::ProcessExecutor) that started this process, until it asks for the end.
+///
+/// Takes the socket away from standard input, which is empty from then on. `make_work` gets
+/// [`ProcessOptions::setup`](super::ProcessOptions::setup); its error is told to the executor. Shared tasks run on
+/// the calling thread, one after the other, exclusive ones on a thread of their own.
+///
+/// If the executor vanishes, [`Work::abandoned`] is called and the process exits within about 2 s, whatever its tasks
+/// do.
+///
+/// # Errors
+///
+/// [`ServeError::NotAWorker`] if the process was not started by an executor; the others as their descriptions say.
+pub fn serve(make_work: impl FnOnce(Bytes) -> Result<Arc<dyn Work>, String>) -> Result<(), ServeError> {
+    let socket = Arc::new(take_socket()?);
+    let outcomes = Arc::new(Outcomes::new(Arc::clone(&socket)));
+    let lifeline =
+        Lifeline::watch(Arc::clone(&socket), Arc::clone(&outcomes)).map_err(cannot("start the lifeline thread"))?;
+    let mut frames = FrameReader::new(&socket);
+    let (worker, setup) = match frames.next().map_err(cannot("read the setup"))? {
+        Some(Frame::Setup { worker, setup }) => (worker, setup),
+        Some(_) => return Err(ServeError::Protocol("the first frame is no setup")),
+        None => {
+            lifeline.await_ending();
+            return Ok(());
+        }
+    };
+    let work = match make_work(setup) {
+        Ok(work) => work,
+        Err(text) => {
+            outcomes.push(Frame::Ready(Err(text.clone())));
+            outcomes.flush();
+            return Err(ServeError::Setup(text));
+        }
+    };
+    lifeline.protect(&work);
+    outcomes.push(Frame::Ready(Ok(())));
+    let mut worker = Worker { id: worker, work, outcomes, lifeline, exclusive: None };
+    worker.run_tasks(&mut frames)?;
+    worker.finish();
+    Ok(())
+}
+
+/// Moves the socket to a descriptor of its own, so that nothing the work does to standard input can hit it.
+fn take_socket() -> Result<UnixStream, ServeError> {
+    match socket_type(stdin()) {
+        Ok(SocketType::STREAM) => {}
+        _ => return Err(ServeError::NotAWorker),
+    }
+    let socket =
+        fcntl_dupfd_cloexec(stdin(), FIRST_FREE).map_err(|errno| cannot("duplicate standard input")(errno.into()))?;
+    let null = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
+    dup2_stdin(null).map_err(|errno| cannot("replace standard input")(errno.into()))?;
+    Ok(UnixStream::from(socket))
+}
+
+/// Frames on their way to the executor.
+pub(super) struct Outcomes {
+    socket: Arc<UnixStream>,
+    queue: Mutex<SendQueue>,
+}
+
+impl Outcomes {
+    fn new(socket: Arc<UnixStream>) -> Self {
+        Self { socket, queue: Mutex::default() }
+    }
+
+    /// Queues a frame; returns how many there are.
+    fn push(&self, frame: Frame) -> usize {
+        let mut queue = lock(&self.queue);
+        queue.push(frame);
+        queue.len()
+    }
+
+    /// Sends all. The executor always reads, so this does not wait for long.
+    pub(super) fn flush(&self) {
+        // It fails when the executor is gone, which is the lifeline's business.
+        let _ = lock(&self.queue).send(&self.socket, SendFlags::empty());
+    }
+}
+
+struct Worker {
+    id: WorkerId,
+    work: Arc<dyn Work>,
+    outcomes: Arc<Outcomes>,
+    lifeline: Arc<Lifeline>,
+    /// The last exclusive task.
+    exclusive: Option<Exclusive>,
+}
+
+struct Exclusive {
+    task: TaskId,
+    cancelled: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Runs tasks until the executor wants the end.
+    fn run_tasks(&mut self, frames: &mut FrameReader<'_>) -> Result<(), ServeError> {
+        self.outcomes.flush();
+        while !self.lifeline.is_ending() {
+            let frame = match frames.next() {
+                Ok(Some(frame)) => frame,
+                // However the stream ends, the lifeline knows whether that is meant.
+                Ok(None) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => break,
+                Err(error) => return Err(cannot("read a frame")(error)),
+            };
+            match frame {
+                Frame::Task(task) if task.exclusive => self.start_exclusive(task)?,
+                Frame::Task(task) => {
+                    let outcome = self.run_shared(task);
+                    if self.outcomes.push(outcome) >= BATCH || !frames.has_frame() {
+                        self.outcomes.flush();
+                    }
+                }
+                Frame::Cancel(task) => {
+                    if let Some(exclusive) = self.exclusive.as_ref().filter(|it| it.task == task) {
+                        exclusive.cancelled.store(true, Ordering::Relaxed);
+                    }
+                }
+                _ => return Err(ServeError::Protocol("a frame that is not for workers")),
+            }
+        }
+        self.lifeline.await_ending();
+        Ok(())
+    }
+
+    fn run_shared(&self, task: Task) -> Frame {
+        let id = task.id;
+        let flush = || self.outcomes.flush();
+        let context = TaskContext::new(self.id, &|| false, &flush);
+        outcome(id, run(&*self.work, task, &context))
+    }
+
+    /// A thread of its own lets the main thread read the order to cancel.
+    fn start_exclusive(&mut self, task: Task) -> Result<(), ServeError> {
+        let id = task.id;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let run_exclusive = {
+            let (worker, cancelled) = (self.id, Arc::clone(&cancelled));
+            let (work, outcomes) = (Arc::clone(&self.work), Arc::clone(&self.outcomes));
+            let lifeline = Arc::clone(&self.lifeline);
+            move || {
+                let is_cancelled = || cancelled.load(Ordering::Relaxed) || lifeline.is_ending();
+                let flush = || outcomes.flush();
+                let context = TaskContext::new(worker, &is_cancelled, &flush);
+                outcomes.push(outcome(id, run(&*work, task, &context)));
+                outcomes.flush();
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("psbench-exclusive".to_owned())
+            .spawn(run_exclusive)
+            .map_err(cannot("start a thread for an exclusive task"))?;
+        self.exclusive = Some(Exclusive { task: id, cancelled, thread });
+        Ok(())
+    }
+
+    fn finish(mut self) {
+        if let Some(exclusive) = self.exclusive.take() {
+            // Panics of the work are caught within.
+            let _ = exclusive.thread.join();
+        }
+        match finish(&*self.work) {
+            Some(report) if report.len() <= MAX_HEAD => {
+                self.outcomes.push(Frame::Finish(report));
+            }
+            Some(report) => {
+                tracing::error!(bytes = report.len(), limit = MAX_HEAD, "end report dropped");
+            }
+            None => {}
+        }
+        self.outcomes.flush();
+    }
+}
+
+fn outcome(task: TaskId, result: Result<Bytes, String>) -> Frame {
+    let result = result.and_then(|bytes| {
+        if bytes.len() <= MAX_OUTCOME {
+            Ok(bytes)
+        } else {
+            Err(format!("an outcome of {} bytes is more than the {MAX_OUTCOME} that an executor takes", bytes.len()))
+        }
+    });
+    Frame::Outcome { task, result }
+}

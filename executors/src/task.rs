@@ -1,0 +1,203 @@
+//! The contract between a dispatcher and an executor.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Names one task of one executor; chosen by the dispatcher, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub u64);
+
+/// Names one worker of one executor, counted from 0 in the order of their start. A replacement of a lost
+/// worker has a number of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u32);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {}", self.0)
+    }
+}
+
+/// One task: opaque bytes in two parts, so that bulk data need not be copied to stand next to its metadata.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The dispatcher's name for it.
+    pub id: TaskId,
+    /// Small metadata.
+    pub head: Bytes,
+    /// Bulk data; may be empty.
+    pub payload: Bytes,
+    /// A long task that has a worker to itself: nothing is queued behind it while it runs, and
+    /// [`Executor::cancel`] reaches it.
+    pub exclusive: bool,
+}
+
+/// What became of one task.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The task.
+    pub task: TaskId,
+    /// The worker that ran it, or that was lost with it; `None` for a task that reached no worker.
+    pub worker: Option<WorkerId>,
+    /// What [`Work::run`] returned, or why there is nothing.
+    pub result: Result<Bytes, TaskError>,
+}
+
+/// Why a task has no outcome of its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskError {
+    /// The work itself failed or panicked.
+    #[error("{0}")]
+    Failed(String),
+    /// The worker that held the task is gone.
+    #[error("{label} was lost ({reason})")]
+    WorkerLost {
+        /// Which worker: its [`WorkerInfo::label`].
+        label: String,
+        /// What is known of its end, for example `signal 9 (SIGKILL)`.
+        reason: String,
+    },
+    /// The executor was shut down or has no workers left, or the task was cancelled, before it ran; or the executor
+    /// can't carry a task of its size.
+    #[error("not run: {0}")]
+    NotRun(String),
+}
+
+/// Why an executor could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The pool of threads or a thread could not be started.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// What was to be started.
+        what: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Workers did not report ready in time, or died before they did.
+    #[error("{ready} of {wanted} workers became ready{detail}")]
+    NotReady {
+        /// Workers that are ready.
+        ready: usize,
+        /// Workers asked for.
+        wanted: usize,
+        /// What is known of the others, beginning with a separator, or empty.
+        detail: String,
+    },
+    /// An executor was asked for with settings that can't work.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Receives outcomes. Called by an executor, from any of its threads, without any lock of the executor held; the
+/// implementation may call [`Executor::submit`] from within. It must not block for long: the thread it borrows is the
+/// one that reads the next outcome. Nor must it panic: nobody is left to hear of the outcomes that go with it.
+pub trait OutcomeSink: Send + Sync {
+    /// Takes all of `outcomes`, leaving it empty. Each submitted task is delivered exactly once.
+    fn deliver(&self, outcomes: &mut Vec<Outcome>);
+}
+
+/// What the workers do with a task. One value serves all tasks of a worker process, or of all threads.
+pub trait Work: Send + Sync {
+    /// Runs one task to its end, on a worker's thread. An `Err` (as a panic) becomes [`TaskError::Failed`].
+    fn run(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String>;
+
+    /// Called once, after the last task: what the worker wants to tell at its end (opaque bytes, at most 16 MiB).
+    fn finish(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    /// Called once in a worker process whose dispatcher vanished without a shutdown: release what must not stay
+    /// behind, within a second or so. The process exits afterwards.
+    fn abandoned(&self) {}
+}
+
+/// What a running task can ask of its worker.
+pub struct TaskContext<'a> {
+    worker: WorkerId,
+    cancelled: &'a (dyn Fn() -> bool + Sync),
+    flush: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> TaskContext<'a> {
+    /// For executors (and tests): `cancelled` tells whether [`Executor::cancel`] was called for this task, `flush`
+    /// sends finished outcomes that were held back to leave together.
+    pub fn new(worker: WorkerId, cancelled: &'a (dyn Fn() -> bool + Sync), flush: &'a (dyn Fn() + Sync)) -> Self {
+        Self { worker, cancelled, flush }
+    }
+
+    /// The worker this runs on.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Whether the dispatcher asked this task to end early. Only ever true of [`Task::exclusive`] tasks.
+    pub fn is_cancelled(&self) -> bool {
+        (self.cancelled)()
+    }
+
+    /// To be called before the work waits or computes for longer than some microseconds, so that the outcomes of
+    /// earlier tasks, which leave together where that saves system calls, do not wait with it.
+    pub fn about_to_wait(&self) {
+        (self.flush)();
+    }
+}
+
+impl fmt::Debug for TaskContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskContext").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+/// One worker, as results name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Its number.
+    pub id: WorkerId,
+    /// For people: for example `worker 2 (pid 4711)`.
+    pub label: String,
+    /// Its process, where it has one of its own on this host.
+    pub pid: Option<u32>,
+    /// Whether it is running.
+    pub alive: bool,
+    /// How it ended, where it ended before the shutdown.
+    pub end: Option<String>,
+}
+
+/// What one worker process, or the one set of threads, left at its end.
+#[derive(Clone, Debug)]
+pub struct WorkerReport {
+    /// The worker; for threads the first one.
+    pub worker: WorkerInfo,
+    /// What [`Work::finish`] returned; `None` when the worker ended without.
+    pub finish: Option<Bytes>,
+}
+
+/// Runs tasks on workers.
+///
+/// An executor is started with its workers ready and with the [`OutcomeSink`] that gets every outcome. Called by the
+/// dispatcher from several threads at once, and from within [`OutcomeSink::deliver`].
+pub trait Executor: Send + Sync {
+    /// Hands over tasks. Returns without waiting for them to run, nor for bulk data to be taken by a worker. Each
+    /// ends in exactly one [`Outcome`], whatever happens to its worker; an executor that can't run it any more says
+    /// so by an outcome too, and never by delivering from within this call.
+    fn submit(&self, tasks: Vec<Task>);
+
+    /// Asks one [`Task::exclusive`] task to end early; it still ends in an outcome, [`TaskError::NotRun`] if it had
+    /// not begun. Unknown or finished tasks are ignored.
+    fn cancel(&self, task: TaskId);
+
+    /// Every worker there is or was, in the order of their numbers.
+    fn workers(&self) -> Vec<WorkerInfo>;
+
+    /// Ends all workers. Tasks that run get `grace` to end; what is left then is ended by force where the executor
+    /// can (processes), else left behind (threads); both are delivered as [`TaskError::WorkerLost`]. Tasks that never
+    /// ran are delivered as [`TaskError::NotRun`]. Nothing is delivered after the return, but for the
+    /// [`TaskError::NotRun`] of tasks that are submitted later still. A second call returns nothing.
+    ///
+    /// Waits for deliveries to end, so it must not be called (nor the executor be dropped) from within
+    /// [`OutcomeSink::deliver`].
+    fn shutdown(&self, grace: Duration) -> Vec<WorkerReport>;
+}

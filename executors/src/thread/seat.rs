@@ -1,0 +1,83 @@
+//! What runs on one thread of the pool.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::TaskId;
+use crate::sync::{lock, wait, wait_timeout};
+
+/// The tasks of one thread: one, or several where the work itself waits in rayon and so runs another.
+#[derive(Default)]
+pub(super) struct Seat {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: Vec<Running>,
+    /// A shutdown waits for this seat; else nobody need be told of changes.
+    awaited: bool,
+}
+
+struct Running {
+    task: TaskId,
+    /// Of exclusive tasks.
+    cancelled: Option<Arc<AtomicBool>>,
+    delivering: bool,
+}
+
+impl Seat {
+    pub(super) fn begin(&self, task: TaskId, cancelled: Option<Arc<AtomicBool>>) {
+        lock(&self.state).tasks.push(Running { task, cancelled, delivering: false });
+    }
+
+    /// Whether the outcome of a task that has run is to be delivered. It is not if a shutdown gave the task up.
+    pub(super) fn begin_delivery(&self, task: TaskId) -> bool {
+        lock(&self.state)
+            .tasks
+            .iter_mut()
+            .find(|running| running.task == task)
+            .map(|running| running.delivering = true)
+            .is_some()
+    }
+
+    pub(super) fn end_delivery(&self, task: TaskId) {
+        let mut state = lock(&self.state);
+        state.tasks.retain(|running| running.task != task);
+        if state.awaited {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Cancels exclusive tasks, `None` for all.
+    pub(super) fn cancel(&self, task: Option<TaskId>) {
+        for running in &lock(&self.state).tasks {
+            if task.is_none_or(|task| task == running.task)
+                && let Some(cancelled) = &running.cancelled
+            {
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Waits `grace`, counted from `begun`, for the tasks to end. Gives up and returns those that did not, which are
+    /// never delivered.
+    pub(super) fn vacate(&self, begun: Instant, grace: Duration) -> Vec<TaskId> {
+        let mut state = lock(&self.state);
+        state.awaited = true;
+        while !state.tasks.is_empty() {
+            let left = grace.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            state = wait_timeout(&self.changed, state, left);
+        }
+        let given_up = state.tasks.extract_if(.., |running| !running.delivering).map(|running| running.task).collect();
+        while !state.tasks.is_empty() {
+            state = wait(&self.changed, state);
+        }
+        given_up
+    }
+}

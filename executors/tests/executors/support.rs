@@ -1,0 +1,93 @@
+//! Worker processes for the tests.
+
+use std::env::current_exe;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use psbench_executors::conformance::TestWork;
+use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr, worker};
+use psbench_executors::{OutcomeSink, Task, TaskContext, Work};
+
+/// The argument that makes the test program a worker.
+pub(crate) const WORKER: &str = "worker";
+
+/// The worker's main function. Its setup is a word and an argument:
+///
+/// - nothing: the work is [`TestWork`];
+/// - `refuse …`: the work can't be made, for that reason;
+/// - `exit …`: the process ends in its setup, with that code;
+/// - `hang`: the setup takes for ever;
+/// - `exit-if …`: as `exit 7` once that file exists;
+/// - `mark …`: as nothing, but that file is made if the worker is abandoned.
+pub(crate) fn serve() -> ExitCode {
+    let served = worker::serve(|setup| {
+        let setup = String::from_utf8_lossy(&setup).into_owned();
+        let (word, argument) = setup.split_once(' ').unwrap_or((&setup, ""));
+        match word {
+            "refuse" => return Err(argument.to_owned()),
+            "exit" => std::process::exit(argument.parse().unwrap()),
+            "exit-if" if fs::exists(argument).unwrap() => std::process::exit(7),
+            "hang" => sleep(Duration::from_secs(3600)),
+            "mark" => {
+                return Ok(Arc::new(Marking { work: TestWork::default(), path: argument.into() }));
+            }
+            _ => {}
+        }
+        Ok(Arc::new(TestWork::default()))
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Leaves a file behind when abandoned.
+struct Marking {
+    work: TestWork,
+    path: PathBuf,
+}
+
+impl Work for Marking {
+    fn run(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
+        self.work.run(task, context)
+    }
+
+    fn abandoned(&self) {
+        fs::write(&self.path, "abandoned").unwrap();
+    }
+}
+
+/// Options for workers that are this test program.
+pub(crate) fn options(workers: u32, capacity: u32) -> ProcessOptions {
+    ProcessOptions {
+        program: current_exe().unwrap(),
+        args: vec![WORKER.into()],
+        workers,
+        setup: Bytes::new(),
+        capacity,
+        ready_timeout: Duration::from_secs(20),
+        stderr: WorkerStderr::Log,
+    }
+}
+
+/// Starts such workers.
+pub(crate) fn start(workers: u32, capacity: u32, sink: Arc<dyn OutcomeSink>) -> ProcessExecutor {
+    ProcessExecutor::start(options(workers, capacity), sink).unwrap()
+}
+
+/// Waits for something that is not told.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
