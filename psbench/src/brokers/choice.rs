@@ -1,0 +1,45 @@
+//! Which broker carries the stream.
+
+use std::fmt;
+
+/// A broker, as the command line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerChoice {
+    /// Inside psbench.
+    Memory,
+    /// Redis pub/sub.
+    Redis {
+        /// `host`, `port`.
+        server: (String, u16),
+    },
+    /// Redis lists.
+    RedisQueue {
+        /// `host`, `port`.
+        server: (String, u16),
+    },
+}
+
+impl BrokerChoice {
+    /// The names of all brokers, as `--stream` takes them.
+    pub const NAMES: [&'static str; 3] = ["memory", "redis", "redis-queue"];
+
+    /// The broker's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis { .. } => "redis",
+            Self::RedisQueue { .. } => "redis-queue",
+        }
+    }
+}
+
+impl fmt::Display for BrokerChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Redis { server: (host, port) } | Self::RedisQueue { server: (host, port) } => {
+                write!(f, "{} at {host}:{port}", self.name())
+            }
+        }
+    }
+}

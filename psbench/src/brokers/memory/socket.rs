@@ -1,0 +1,269 @@
+//! The memory broker's Unix socket, for publishers in other processes.
+//!
+//! A publisher opens with a fixed-size greeting (magic, the broker's secret, the topic's length) and the topic, and is answered by one
+//! byte. Then it only sends: for each message the lengths of head (`u32`) and payload (`u64`), little-endian, and both parts.
+
+use std::collections::VecDeque;
+use std::fs::{DirBuilder, Permissions};
+use std::io::{self, BufReader, IoSlice, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use psbench_connectors::Secret;
+use uuid::Uuid;
+
+use super::super::queue::Queue;
+use super::super::wire::MAX_HEAD;
+use super::super::{BrokerError, Message, Publisher};
+use super::Topics;
+
+const MAGIC: [u8; 4] = *b"psb1";
+const GREETING: usize = MAGIC.len() + 16 + 1;
+const WELCOME: u8 = 0;
+const WRONG_SECRET: u8 = 1;
+const NO_SUBSCRIBER: u8 = 2;
+
+/// Time for a greeting.
+const GREETING_TIME: Duration = Duration::from_secs(5);
+
+/// The largest message: what Redis would take of a server set to its maximum, and far more than a stream's item.
+const MAX_PAYLOAD: u64 = 64 << 30;
+
+/// Payloads from this size on are read where they will stay; smaller ones come through a buffer, many with one system call.
+const LARGE: u64 = 64 << 10;
+
+/// The listening side.
+#[derive(Debug)]
+pub(super) struct Server {
+    path: PathBuf,
+    secret: Secret,
+    stopping: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens in a fresh directory that only this user can enter.
+    pub(super) fn start(topics: Arc<Topics>) -> Result<Self, BrokerError> {
+        let directory = std::env::temp_dir().join(format!("psbench-{}", Uuid::new_v4().simple()));
+        let path = directory.join("broker");
+        let failed = |action: &str| {
+            let action = format!("{action} {}", path.display());
+            move |source| BrokerError::Io { broker: "memory".into(), action, source }
+        };
+        DirBuilder::new().mode(0o700).create(&directory).map_err(failed("make the directory of"))?;
+        let listener = UnixListener::bind(&path).map_err(failed("listen at"))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("set the mode of"))?;
+        let secret = Secret(Uuid::new_v4().into_bytes());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let accepting = thread::Builder::new()
+            .name("broker-accept".into())
+            .spawn(move || accept(&listener, &topics, secret, &stop))
+            .map_err(failed("start the thread of"))?;
+        Ok(Self { path, secret, stopping, accepting: Some(accepting) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn secret(&self) -> Secret {
+        self.secret
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // The connection wakes the thread that accepts. When it can't be made the thread has ended already.
+        let woken = UnixStream::connect(&self.path);
+        if let (Ok(_), Some(accepting)) = (&woken, self.accepting.take()) {
+            let _ = accepting.join();
+        }
+        for leftover in [std::fs::remove_file(&self.path), self.path.parent().map_or(Ok(()), std::fs::remove_dir)] {
+            if let Err(error) = leftover {
+                tracing::debug!(path = %self.path.display(), %error, "the broker's socket could not be removed");
+            }
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, topics: &Arc<Topics>, secret: Secret, stopping: &AtomicBool) {
+    for connection in listener.incoming() {
+        if stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let served = connection.and_then(|connection| {
+            let topics = Arc::clone(topics);
+            thread::Builder::new().name("broker-receive".into()).spawn(move || serve(connection, &topics, secret))
+        });
+        if let Err(error) = served {
+            tracing::warn!(%error, "the memory broker could not take a connection");
+        }
+    }
+}
+
+/// Serves one publisher until it leaves, or the subscriber does.
+fn serve(connection: UnixStream, topics: &Topics, secret: Secret) {
+    let ended =
+        greet(&connection, topics, secret).and_then(|queue| queue.map_or(Ok(()), |queue| receive(connection, &queue)));
+    if let Err(error) = ended
+        && error.kind() != io::ErrorKind::UnexpectedEof
+    {
+        tracing::debug!(%error, "a publisher of the memory broker broke off");
+    }
+}
+
+fn greet(mut connection: &UnixStream, topics: &Topics, secret: Secret) -> io::Result<Option<Arc<Queue>>> {
+    connection.set_read_timeout(Some(GREETING_TIME))?;
+    let mut greeting = [0; GREETING];
+    connection.read_exact(&mut greeting)?;
+    let (magic, rest) = greeting.split_at(MAGIC.len());
+    let (presented, length) = rest.split_at(secret.0.len());
+    // Without a branch on where they differ.
+    let differs = presented.iter().zip(secret.0).fold(0, |differs, (a, b)| differs | (a ^ b));
+    if magic != MAGIC || differs != 0 {
+        connection.write_all(&[WRONG_SECRET])?;
+        return Ok(None);
+    }
+    let mut topic = vec![0; usize::from(length[0])];
+    connection.read_exact(&mut topic)?;
+    let queue = std::str::from_utf8(&topic).ok().and_then(|topic| topics.get(topic));
+    connection.write_all(&[if queue.is_some() { WELCOME } else { NO_SUBSCRIBER }])?;
+    connection.set_read_timeout(None)?;
+    Ok(queue)
+}
+
+fn receive(connection: UnixStream, queue: &Queue) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(256 << 10, connection);
+    let mut batch = VecDeque::new();
+    loop {
+        batch.push_back(read_message(&mut reader)?);
+        // What has arrived with it goes on with it.
+        while let Some(length) = buffered_message(reader.buffer())
+            && length <= reader.buffer().len()
+        {
+            batch.push_back(read_message(&mut reader)?);
+        }
+        if queue.push(&mut batch, || true).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+const LENGTHS: usize = size_of::<u32>() + size_of::<u64>();
+
+fn lengths(bytes: [u8; LENGTHS]) -> (usize, u64) {
+    let [h0, h1, h2, h3, payload @ ..] = bytes;
+    (u32::from_le_bytes([h0, h1, h2, h3]) as usize, u64::from_le_bytes(payload))
+}
+
+/// The length of the message that begins in `buffer`, lengths included, where they are there.
+fn buffered_message(buffer: &[u8]) -> Option<usize> {
+    let (head, payload) = lengths(*buffer.first_chunk()?);
+    usize::try_from(payload).ok()?.checked_add(head)?.checked_add(LENGTHS)
+}
+
+fn read_message(reader: &mut BufReader<UnixStream>) -> io::Result<Message> {
+    let mut prefix = [0; LENGTHS];
+    reader.read_exact(&mut prefix)?;
+    let (head, payload) = lengths(prefix);
+    if head > MAX_HEAD || payload > MAX_PAYLOAD {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message past the broker's bounds"));
+    }
+    if payload >= LARGE {
+        return Ok(Message { head: read_bytes(reader, head as u64)?, payload: read_bytes(reader, payload)? });
+    }
+    let mut both = read_bytes(reader, head as u64 + payload)?;
+    Ok(Message { head: both.split_to(head), payload: both })
+}
+
+/// Reads what was announced, into memory that grows with what really comes.
+fn read_bytes(reader: &mut BufReader<UnixStream>, length: u64) -> io::Result<Bytes> {
+    // Beyond this much, memory is reserved only as bytes arrive: an announcement alone costs nothing.
+    const TRUSTED: u64 = 64 << 20;
+    let mut bytes = Vec::with_capacity(length.min(TRUSTED) as usize);
+    if reader.take(length).read_to_end(&mut bytes)? as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes.into())
+}
+
+/// The sending side.
+#[derive(Debug)]
+pub(super) struct SocketPublisher {
+    connection: UnixStream,
+    path: PathBuf,
+}
+
+impl SocketPublisher {
+    pub(super) fn connect(path: &Path, secret: Secret, topic: &str) -> Result<Self, BrokerError> {
+        let broker = || format!("memory broker {}", path.display());
+        let failed = |source| BrokerError::Io { broker: broker(), action: "connect".into(), source };
+        let length = u8::try_from(topic.len()).map_err(|_| BrokerError::Protocol {
+            broker: broker(),
+            reason: format!("a topic's name of {} bytes; use at most {}", topic.len(), u8::MAX),
+        })?;
+        let mut connection = UnixStream::connect(path).map_err(failed)?;
+        connection.set_read_timeout(Some(GREETING_TIME)).map_err(failed)?;
+        let greeting = [&MAGIC[..], &secret.0, &[length], topic.as_bytes()].concat();
+        connection.write_all(&greeting).map_err(failed)?;
+        let mut answer = [0];
+        connection.read_exact(&mut answer).map_err(failed)?;
+        match answer[0] {
+            WELCOME => Ok(Self { connection, path: path.into() }),
+            NO_SUBSCRIBER => Err(super::no_subscriber(topic)),
+            _ => Err(BrokerError::Protocol { broker: broker(), reason: "refused: the secret is wrong".into() }),
+        }
+    }
+}
+
+impl Publisher for SocketPublisher {
+    fn publish(&mut self, messages: &[Message]) -> Result<(), BrokerError> {
+        write_messages(&mut self.connection, messages).map_err(|source| BrokerError::Io {
+            broker: format!("memory broker {}", self.path.display()),
+            action: "publish".into(),
+            source,
+        })
+    }
+}
+
+fn write_messages(connection: &mut UnixStream, messages: &[Message]) -> io::Result<()> {
+    /// Messages of one system call: three parts each, below the kernel's 1024.
+    const TOGETHER: usize = 256;
+    for messages in messages.chunks(TOGETHER) {
+        let prefixes: Vec<[u8; LENGTHS]> = messages.iter().map(prefix).collect();
+        let mut parts: Vec<IoSlice<'_>> = messages
+            .iter()
+            .zip(&prefixes)
+            .flat_map(|(message, prefix)| [&prefix[..], &message.head, &message.payload].map(IoSlice::new))
+            .collect();
+        let mut parts = &mut parts[..];
+        // An empty part in front would otherwise look like an end.
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match connection.write_vectored(parts) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut parts, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn prefix(message: &Message) -> [u8; LENGTHS] {
+    let mut prefix = [0; LENGTHS];
+    let (head, payload) = prefix.split_at_mut(size_of::<u32>());
+    // A head too large for its length is refused by the reader for being past the bound.
+    head.copy_from_slice(&u32::try_from(message.head.len()).unwrap_or(u32::MAX).to_le_bytes());
+    payload.copy_from_slice(&(message.payload.len() as u64).to_le_bytes());
+    prefix
+}

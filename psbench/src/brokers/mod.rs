@@ -1,0 +1,174 @@
+//! Brokers: what carries the stream from generator to dispatcher.
+//!
+//! A new broker is one module that implements [`Publisher`] and [`Subscriber`], one variant in the registry ([`BrokerChoice`] and
+//! [`BrokerConfig`]), and one test that calls [`conformance::check`].
+
+mod choice;
+pub mod conformance;
+mod memory;
+mod queue;
+mod redis;
+mod wire;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use psbench_connectors::Secret;
+use serde::{Deserialize, Serialize};
+
+pub use self::choice::BrokerChoice;
+pub use self::memory::MemoryBroker;
+use self::redis::{RedisBroker, RedisPublisher};
+use crate::environment::BrokerInfo;
+
+/// One message: opaque bytes in two parts, so that bulk data need not be copied to stand next to its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Small metadata.
+    pub head: Bytes,
+    /// Bulk data, or a proxy; may be empty.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// Bytes of both parts.
+    pub fn len(&self) -> u64 {
+        (self.head.len() + self.payload.len()) as u64
+    }
+
+    /// Whether both parts are empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Sends messages to one topic, in order. Used by one generator's thread; every call is bounded in time.
+pub trait Publisher: Send {
+    /// Hands over messages, with as few round trips as the broker allows. Returns when the broker has them; blocks while a broker
+    /// that holds senders back is full. After an error some may have been sent.
+    fn publish(&mut self, messages: &[Message]) -> Result<(), BrokerError>;
+}
+
+/// Receives the messages of one topic, in order, from the moment it was made. Used by the dispatcher's thread.
+pub trait Subscriber: Send {
+    /// Appends what has arrived to `messages`, waiting at most `wait` for the first. Appends nothing when nothing came.
+    fn receive(&mut self, messages: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError>;
+}
+
+/// A broker as the dispatcher sees it.
+pub trait Broker: Send + Sync {
+    /// Subscribes to a topic. On return the broker has confirmed it: what is published from now on is received.
+    fn subscribe(&self, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError>;
+
+    /// What a generator in another process or on another host needs to publish.
+    fn config(&self) -> BrokerConfig;
+
+    /// Deletes what the broker still holds of a topic.
+    fn delete(&self, topic: &str) -> Result<(), BrokerError>;
+
+    /// Its version and settings, for the results.
+    fn info(&self) -> Result<BrokerInfo, BrokerError>;
+}
+
+/// All that a generator needs to publish: see [`BrokerConfig::publisher`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BrokerConfig {
+    /// The broker inside psbench.
+    Memory {
+        /// Its Unix socket.
+        socket: PathBuf,
+        /// What a publisher must know.
+        secret: Secret,
+    },
+    /// Redis pub/sub.
+    Redis {
+        /// `host`, `port`.
+        server: (String, u16),
+    },
+    /// Redis lists.
+    RedisQueue {
+        /// `host`, `port`.
+        server: (String, u16),
+    },
+}
+
+impl BrokerConfig {
+    /// A publisher to `topic`.
+    pub fn publisher(&self, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
+        Ok(match self {
+            Self::Memory { socket, secret } => memory::publisher(socket, *secret, topic)?,
+            Self::Redis { server } => Box::new(RedisPublisher::pub_sub(server, topic)?),
+            Self::RedisQueue { server } => Box::new(RedisPublisher::queue(server, topic)?),
+        })
+    }
+}
+
+impl BrokerChoice {
+    /// Starts the embedded broker, or connects to the server.
+    pub fn open(&self) -> Result<Box<dyn Broker>, BrokerError> {
+        Ok(match self {
+            Self::Memory => Box::new(MemoryBroker::start()?),
+            Self::Redis { server } => Box::new(RedisBroker::pub_sub(server)?),
+            Self::RedisQueue { server } => Box::new(RedisBroker::queue(server)?),
+        })
+    }
+}
+
+/// Why a broker could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A socket failed.
+    #[error("{broker}: {action}: {source}")]
+    Io {
+        /// The broker and its address.
+        broker: String,
+        /// What was tried.
+        action: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The Redis server refused, vanished or did not answer.
+    #[error("{broker}: {action}: {source}{remedy}")]
+    Redis {
+        /// The broker and its address.
+        broker: String,
+        /// What was tried.
+        action: String,
+        /// The client's reason.
+        source: ::redis::RedisError,
+        /// What to do, beginning with a separator, or empty.
+        remedy: String,
+    },
+    /// The subscriber no longer gets messages.
+    #[error("{broker}: the subscriber was dropped{remedy}")]
+    Dropped {
+        /// The broker and its address.
+        broker: String,
+        /// Why and what to do, beginning with a separator.
+        remedy: String,
+    },
+    /// Nobody is subscribed to the topic any more.
+    #[error("{broker}: nobody is subscribed to topic {topic} any more")]
+    NoSubscriber {
+        /// The broker and its address.
+        broker: String,
+        /// The topic.
+        topic: String,
+    },
+    /// What arrived is no message of psbench.
+    #[error("{broker}: {reason}")]
+    Protocol {
+        /// The broker and its address.
+        broker: String,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+impl fmt::Debug for dyn Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Broker({:?})", self.config())
+    }
+}

@@ -1,0 +1,157 @@
+//! Redis as a broker: pub/sub, or lists as queues.
+//!
+//! Pub/sub drops a subscriber that falls behind by more than the server's output buffer limit; queues drop nothing, and fill the
+//! server's memory instead.
+
+mod publisher;
+mod resp;
+mod subscriber;
+
+use std::collections::BTreeMap;
+
+use redis::{Client, Connection, RedisError};
+
+pub(super) use self::publisher::RedisPublisher;
+use self::resp::{CONNECT_TIME, SILENCE};
+use super::{Broker, BrokerConfig, BrokerError, Subscriber};
+use crate::environment::BrokerInfo;
+
+/// How a topic lives on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    PubSub,
+    Queue,
+}
+
+/// A server, and how it is used.
+#[derive(Clone, Debug)]
+struct Server {
+    address: (String, u16),
+    kind: Kind,
+}
+
+/// The dispatcher's side.
+#[derive(Debug)]
+pub(super) struct RedisBroker(Server);
+
+impl RedisBroker {
+    /// Topics are channels.
+    pub(super) fn pub_sub(address: &(String, u16)) -> Result<Self, BrokerError> {
+        Self::connect(address, Kind::PubSub)
+    }
+
+    /// Topics are lists.
+    pub(super) fn queue(address: &(String, u16)) -> Result<Self, BrokerError> {
+        Self::connect(address, Kind::Queue)
+    }
+
+    fn connect(address: &(String, u16), kind: Kind) -> Result<Self, BrokerError> {
+        let server = Server { address: address.clone(), kind };
+        server.control()?;
+        Ok(Self(server))
+    }
+}
+
+impl Broker for RedisBroker {
+    fn subscribe(&self, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
+        subscriber::subscribe(&self.0, topic)
+    }
+
+    fn config(&self) -> BrokerConfig {
+        let server = self.0.address.clone();
+        match self.0.kind {
+            Kind::PubSub => BrokerConfig::Redis { server },
+            Kind::Queue => BrokerConfig::RedisQueue { server },
+        }
+    }
+
+    fn delete(&self, topic: &str) -> Result<(), BrokerError> {
+        if self.0.kind == Kind::Queue {
+            let mut connection = self.0.control()?;
+            redis::cmd("UNLINK")
+                .arg(topic)
+                .exec(&mut connection)
+                .map_err(|source| self.0.error("delete the queue", source))?;
+        }
+        Ok(())
+    }
+
+    fn info(&self) -> Result<BrokerInfo, BrokerError> {
+        /// What decides how a stream fares.
+        const SETTINGS: [&str; 8] = [
+            "appendonly",
+            "client-output-buffer-limit",
+            "io-threads",
+            "maxmemory",
+            "maxmemory-policy",
+            "proto-max-bulk-len",
+            "save",
+            "tcp-backlog",
+        ];
+        let mut connection = self.0.control()?;
+        let mut configuration = BTreeMap::new();
+        for setting in SETTINGS {
+            // Managed servers refuse CONFIG: what can't be known is absent.
+            configuration.extend(self::setting(&mut connection, setting).map(|value| (setting.to_owned(), value)));
+        }
+        let version = server_info(&mut connection, "server", "redis_version").unwrap_or_else(|| "unknown".into());
+        Ok(BrokerInfo { name: self.0.name().into(), version, address: Some(self.0.place()), configuration })
+    }
+}
+
+impl Server {
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::PubSub => "redis",
+            Kind::Queue => "redis-queue",
+        }
+    }
+
+    fn place(&self) -> String {
+        let (host, port) = &self.address;
+        format!("{host}:{port}")
+    }
+
+    fn label(&self) -> String {
+        format!("{} at {}", self.name(), self.place())
+    }
+
+    /// A connection for commands without bulk data.
+    fn control(&self) -> Result<Connection, BrokerError> {
+        let connect = || {
+            let (host, port) = &self.address;
+            let connection = Client::open((host.as_str(), *port))?.get_connection_with_timeout(CONNECT_TIME)?;
+            connection.set_read_timeout(Some(SILENCE))?;
+            connection.set_write_timeout(Some(SILENCE))?;
+            Ok(connection)
+        };
+        connect().map_err(|source| self.error("connect", source))
+    }
+
+    fn error(&self, action: &str, source: RedisError) -> BrokerError {
+        let remedy = if source.is_timeout() {
+            "; the server did not answer in time: is it overloaded, stopped, or is something else listening there?"
+        } else if source.is_connection_refusal() {
+            "; no server listens there: start one, or correct --stream-servers"
+        } else if source.is_io_error() {
+            "; is it running, and is --stream-servers right?"
+        } else if source.code() == Some("OOM") {
+            "; the server has reached its maxmemory: raise it, or lower the rate"
+        } else {
+            ""
+        };
+        BrokerError::Redis { broker: self.label(), action: action.into(), source, remedy: remedy.into() }
+    }
+}
+
+/// One setting of the server, where it tells.
+fn setting(connection: &mut Connection, name: &str) -> Option<String> {
+    let pairs: BTreeMap<String, String> = redis::cmd("CONFIG").arg("GET").arg(name).query(connection).ok()?;
+    pairs.into_values().next()
+}
+
+/// One field of a section of INFO, where it is there.
+fn server_info(connection: &mut Connection, section: &str, field: &str) -> Option<String> {
+    let text: String = redis::cmd("INFO").arg(section).query(connection).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+}

@@ -1,0 +1,120 @@
+//! A connection to a Redis server that sends bulk data from where it lies.
+//!
+//! The `redis` crate's own connection copies each argument twice on its way out (into the command, then into the packed command), and
+//! its subscriber can't be woken from another thread. Here a command goes out in one vectored write; answers are read with the crate's parser.
+
+use std::io::{self, BufReader, IoSlice, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use redis::{Parser, RedisError, RedisResult, Value};
+
+use super::super::Message;
+use super::super::wire;
+
+/// Time to connect.
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Time without any progress after which a server counts as gone.
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
+
+/// Bytes asked of the system with one read.
+const READ_BUFFER: usize = 256 << 10;
+
+/// One connection.
+pub(super) struct Resp {
+    reader: BufReader<TcpStream>,
+    parser: Parser,
+}
+
+impl Resp {
+    pub(super) fn connect((host, port): &(String, u16)) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in (host.as_str(), *port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIME) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(SILENCE))?;
+                    stream.set_write_timeout(Some(SILENCE))?;
+                    return Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, stream), parser: Parser::new() });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Waits for answers however long they take: a subscriber's messages come when they come.
+    pub(super) fn wait_for_ever(&self) -> io::Result<()> {
+        self.reader.get_ref().set_read_timeout(None)
+    }
+
+    /// What ends a wait for answers from another thread.
+    pub(super) fn waker(&self) -> io::Result<Waker> {
+        self.reader.get_ref().try_clone().map(Waker)
+    }
+
+    /// Sends `command topic message` for each message, together.
+    pub(super) fn send_messages(&mut self, command: &str, topic: &str, messages: &[Message]) -> io::Result<()> {
+        const END: &[u8] = b"\r\n";
+        let fronts: Vec<Vec<u8>> = messages.iter().map(|message| front(command, topic, message)).collect();
+        let mut parts: Vec<IoSlice<'_>> = messages
+            .iter()
+            .zip(&fronts)
+            .flat_map(|(message, front)| [front, &message.head[..], &message.payload, END].map(IoSlice::new))
+            .collect();
+        write_all_vectored(self.reader.get_mut(), &mut parts)
+    }
+
+    /// Sends one small command.
+    pub(super) fn send(&mut self, command: &redis::Cmd) -> io::Result<()> {
+        self.reader.get_mut().write_all(&command.get_packed_command())
+    }
+
+    /// The next answer. An error that the server answers with is an error here.
+    pub(super) fn answer(&mut self) -> RedisResult<Value> {
+        self.parser.parse_value(&mut self.reader)?.extract_error()
+    }
+}
+
+/// All of a command that comes ahead of the message's head; the message's length prefix stands at its end.
+fn front(command: &str, topic: &str, message: &Message) -> Vec<u8> {
+    let prefix = wire::prefix(message);
+    let length = prefix.len() as u64 + message.len();
+    let mut front = Vec::with_capacity(64 + command.len() + topic.len());
+    front.extend_from_slice(
+        format!("*3\r\n${}\r\n{command}\r\n${}\r\n{topic}\r\n${length}\r\n", command.len(), topic.len()).as_bytes(),
+    );
+    front.extend_from_slice(&prefix);
+    front
+}
+
+fn write_all_vectored(stream: &mut TcpStream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Also skips empty parts at the front, which would look like the end of the stream.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match stream.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut parts, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Ends a connection from another thread.
+pub(super) struct Waker(TcpStream);
+
+impl Waker {
+    /// Whoever waits for an answer gets an error now.
+    pub(super) fn wake(&self) {
+        // Fails only when the connection has ended already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// As the crate would put it.
+pub(super) fn redis_error(error: io::Error) -> RedisError {
+    RedisError::from(error)
+}

@@ -1,0 +1,210 @@
+//! The dispatcher's side: a thread reads from the server into a bounded queue.
+//!
+//! When the queue is full the thread stops reading: then the server holds what comes, up to its own bounds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{RedisResult, Value};
+
+use super::super::queue::Queue;
+use super::super::{BrokerError, Message, Subscriber, wire};
+use super::resp::{Resp, Waker, redis_error};
+use super::{Kind, Server, server_info, setting};
+
+struct RedisSubscriber {
+    queue: Arc<Queue>,
+    waker: Waker,
+    reading: Option<JoinHandle<()>>,
+}
+
+pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
+    let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
+    let mut connection = Resp::connect(&server.address).map_err(failed("connect"))?;
+    let source: Box<dyn Source> = match server.kind {
+        Kind::PubSub => {
+            connection.send(redis::cmd("SUBSCRIBE").arg(topic)).map_err(failed("subscribe"))?;
+            // The server's confirmation: what is published from now on comes.
+            let confirmation = connection.answer().map_err(|source| server.error("subscribe", source))?;
+            if pushed(confirmation, "subscribe").is_none() {
+                let reason =
+                    "answered SUBSCRIBE with something else than its confirmation; is that a Redis server?".into();
+                return Err(BrokerError::Protocol { broker: server.label(), reason });
+            }
+            connection.wait_for_ever().map_err(failed("subscribe"))?;
+            Box::new(Channel)
+        }
+        Kind::Queue => Box::new(List { topic: topic.into(), together: 1 }),
+    };
+    let waker = connection.waker().map_err(failed("subscribe"))?;
+    let queue = Arc::new(Queue::default());
+    let (reader_queue, reader_server) = (Arc::clone(&queue), server.clone());
+    let reading = thread::Builder::new()
+        .name("redis-receive".into())
+        .spawn(move || read(connection, source, &reader_server, &reader_queue))
+        .map_err(failed("start the receiving thread"))?;
+    Ok(Box::new(RedisSubscriber { queue, waker, reading: Some(reading) }))
+}
+
+impl Subscriber for RedisSubscriber {
+    fn receive(&mut self, messages: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError> {
+        self.queue.pop(messages, wait)
+    }
+}
+
+impl Drop for RedisSubscriber {
+    fn drop(&mut self) {
+        self.queue.abandon();
+        self.waker.wake();
+        if let Some(reading) = self.reading.take() {
+            let _ = reading.join();
+        }
+    }
+}
+
+/// Where the next payloads come from.
+trait Source: Send {
+    /// Appends the next payloads; may append none when none came for a while.
+    fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()>;
+}
+
+fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queue: &Queue) {
+    let mut payloads = Vec::new();
+    let mut messages = VecDeque::new();
+    let reason = loop {
+        if let Err(error) = source.next(&mut connection, &mut payloads) {
+            if queue.is_abandoned() {
+                return;
+            }
+            break explain(server, error);
+        }
+        match payloads.drain(..).map(wire::split).collect::<Result<VecDeque<_>, _>>() {
+            Ok(split) => messages.extend(split),
+            Err(reason) => break BrokerError::Protocol { broker: server.label(), reason },
+        }
+        if queue.push(&mut messages, || true).is_err() {
+            return;
+        }
+    };
+    queue.end(reason);
+}
+
+/// A channel that is subscribed to.
+struct Channel;
+
+impl Source for Channel {
+    fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()> {
+        payloads.extend(pushed(connection.answer()?, "message"));
+        Ok(())
+    }
+}
+
+/// The payload of a pushed `[kind, channel, payload]`, without copying.
+fn pushed(value: Value, kind: &str) -> Option<Bytes> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::BulkString(is), _, payload] = <[Value; 3]>::try_from(parts).ok()? else { return None };
+    let payload = match payload {
+        Value::BulkString(payload) => Bytes::from(payload),
+        _ => Bytes::new(),
+    };
+    (is == kind.as_bytes()).then_some(payload)
+}
+
+/// A list that is taken from.
+struct List {
+    topic: String,
+    /// How many to ask for beyond the first.
+    together: usize,
+}
+
+/// The server waits for the first payload this long, seconds; then it is asked again, so that the end of this side is seen.
+const PATIENCE: f64 = 0.2;
+
+/// Payload bytes to ask for with one request.
+const TOGETHER_BYTES: usize = 1 << 20;
+
+/// Payloads to ask for with one request.
+const MOST_TOGETHER: usize = 256;
+
+impl Source for List {
+    fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()> {
+        let first = redis::cmd("BLPOP").arg(&self.topic).arg(PATIENCE).to_owned();
+        connection.send(&first).map_err(redis_error)?;
+        // In the same round trip, since the server works through what it is sent.
+        connection.send(redis::cmd("LPOP").arg(&self.topic).arg(self.together)).map_err(redis_error)?;
+        if let Value::Array(mut pair) = connection.answer()? {
+            payloads.extend(pair.pop().and_then(payload));
+        }
+        if let Value::Array(rest) = connection.answer()? {
+            payloads.extend(rest.into_iter().filter_map(payload));
+        }
+        if let Some(largest) = payloads.iter().map(Bytes::len).max() {
+            self.together = (TOGETHER_BYTES / largest.max(1)).clamp(1, MOST_TOGETHER);
+        }
+        Ok(())
+    }
+}
+
+fn payload(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(payload) => Some(payload.into()),
+        _ => None,
+    }
+}
+
+/// Why the server ended the connection, as far as it tells.
+fn explain(server: &Server, error: redis::RedisError) -> BrokerError {
+    if server.kind == Kind::Queue || !error.is_connection_dropped() {
+        return server.error("receive", error);
+    }
+    let Ok(mut control) = server.control() else {
+        return server.error("receive", error);
+    };
+    let disconnections = server_info(&mut control, "stats", "client_output_buffer_limit_disconnections");
+    let limit = setting(&mut control, "client-output-buffer-limit").and_then(|limits| pubsub_limit(&limits));
+    let counted = disconnections.map(|n| format!(" ({n} such disconnections since it started)")).unwrap_or_default();
+    let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    BrokerError::Dropped {
+        broker: server.label(),
+        remedy: format!(
+            ": the server ends subscribers that fall behind its output buffer limit{limit}{counted}; raise it with `redis-cli CONFIG SET \
+             client-output-buffer-limit \"pubsub 0 0 0\"`, or use --stream redis-queue, or --stream-method proxy"
+        ),
+    }
+}
+
+/// `normal 0 0 0 slave … pubsub HARD SOFT SECONDS`, for people.
+fn pubsub_limit(limits: &str) -> Option<String> {
+    let mut words = limits.split_whitespace().skip_while(|word| *word != "pubsub").skip(1);
+    let (hard, soft, seconds) = (words.next()?, words.next()?, words.next()?);
+    Some(format!("{hard} bytes at once, {soft} bytes for {seconds} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_told_from_the_others() {
+        let limits = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+        assert_eq!(pubsub_limit(limits).unwrap(), "33554432 bytes at once, 8388608 bytes for 60 s");
+        assert_eq!(pubsub_limit("normal 0 0 0"), None);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let push = |kind: &str| {
+            Value::Array(vec![
+                Value::BulkString(kind.into()),
+                Value::BulkString(b"topic".to_vec()),
+                Value::BulkString(b"payload".to_vec()),
+            ])
+        };
+        assert_eq!(pushed(push("message"), "message").unwrap(), "payload");
+        assert_eq!(pushed(push("pong"), "message"), None);
+        assert_eq!(pushed(Value::Okay, "message"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line.
+
+mod completions;
+mod stream_scaling;
+mod worker;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::completions::Completions;
+pub use self::stream_scaling::{CliError, StreamScaling};
+pub use self::worker::serve;
+
+/// Measures what scales in stream processing: data through the broker, or proxies past it.
+#[derive(Debug, Parser)]
+#[command(name = "psbench", version, about, args_override_self = true, infer_long_args = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What psbench can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stream items to workers, in full and by proxy, and measure both
+    ///
+    /// A generator makes items of random bytes; they travel through a broker to the dispatcher, which submits a task for each; a
+    /// worker holds the item and works on it. Under the default method broker and dispatcher carry the items in full; under the
+    /// proxy method they carry only metadata, and workers fetch the bytes from a connector. Every size is measured with every method.
+    ///
+    /// Sizes, durations and rates take units: 10MB, 1MiB, 50ms, 200/s. Without units they are bytes, seconds and items per second.
+    ///
+    /// Exit codes: 0 all items of all trials finished; 1 a trial failed or lost items; 2 nothing was run, for bad input or because
+    /// what it names is not there; 130 interrupted.
+    StreamScaling(Box<StreamScaling>),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Serve as a worker process of the process executor
+    #[command(hide = true)]
+    Worker,
+}
+
+/// How psbench ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As asked.
+    Success,
+    /// A trial failed or lost items, or results could not be kept.
+    TrialFailed,
+    /// Nothing was run.
+    BadInput,
+    /// By the user.
+    Interrupted,
+}
+
+impl Ending {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::TrialFailed => 1,
+            Self::BadInput => 2,
+            // As shells say of a program that SIGINT ended: 128 + 2.
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        ending.code().into()
+    }
+}
+
+/// Prints to standard output. That nobody reads it any more (`psbench … | head`) is no error.
+fn print(text: impl Display) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,97 @@
+//! Time, injected wherever it is read, so that pacing and statistics are tested without sleeping.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Nanoseconds of the host's monotonic clock. Comparable between the processes of one host, and unmoved when its wall clock is set.
+pub type Nanos = u64;
+
+/// Tells the time and passes it.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Nanos;
+
+    /// Returns at `instant` or a little later; at once when it has passed. May also return early: the caller looks again.
+    fn sleep_until(&self, instant: Nanos);
+}
+
+/// The host's clock: `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+/// The longest single sleep, so that a waiting loop sees within this time that it was told to stop.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+
+impl Clock for SystemClock {
+    fn now(&self) -> Nanos {
+        nanos(clock_gettime(ClockId::Monotonic))
+    }
+
+    fn sleep_until(&self, instant: Nanos) {
+        let left = Duration::from_nanos(instant.saturating_sub(self.now()));
+        std::thread::sleep(left.min(LONGEST_SLEEP));
+    }
+}
+
+/// CPU time that this process has used in user and system mode, all threads together.
+pub fn process_cpu_time() -> Duration {
+    Duration::from_nanos(nanos(clock_gettime(ClockId::ProcessCPUTime)))
+}
+
+/// Seconds since the Unix epoch at an instant of [`SystemClock`]; one anchor for the whole process, so that differences stay exact.
+pub fn unix_seconds(instant: Nanos) -> f64 {
+    static ANCHOR: OnceLock<(Nanos, f64)> = OnceLock::new();
+    let (monotonic, unix) = *ANCHOR.get_or_init(|| (SystemClock.now(), Timestamp::now().as_duration().as_secs_f64()));
+    unix + (instant as f64 - monotonic as f64) / 1e9
+}
+
+fn nanos(time: Timespec) -> Nanos {
+    // Both clocks count from 0 upwards.
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// A clock that a test sets, and that sleeping moves.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub struct ManualClock(std::sync::atomic::AtomicU64);
+
+#[cfg(test)]
+impl ManualClock {
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_nanos() as u64, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+impl Clock for ManualClock {
+    fn now(&self) -> Nanos {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn sleep_until(&self, instant: Nanos) {
+        self.0.fetch_max(instant, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_moves_forward_and_sleeps() {
+        let before = SystemClock.now();
+        SystemClock.sleep_until(before + 2_000_000);
+        assert!(SystemClock.now() >= before + 2_000_000);
+    }
+
+    #[test]
+    fn unix_seconds_keep_differences() {
+        let now = SystemClock.now();
+        let difference = unix_seconds(now + 1_500_000_000) - unix_seconds(now);
+        assert!((difference - 1.5).abs() < 1e-5, "{difference}");
+    }
+}

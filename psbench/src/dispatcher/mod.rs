@@ -1,0 +1,424 @@
+//! Hands items to workers as they come, and takes back what became of them.
+//!
+//! There is no dispatcher thread: whoever brings something (the thread that reads the broker, an executor's thread with an outcome)
+//! takes the lock, notes it, and takes along the tasks that may go out now. So a worker that finishes gets its next task without a
+//! wake-up in between, and no task waits for an older one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId, WorkerId};
+
+use crate::brokers::Message;
+use crate::clock::{Clock, Nanos};
+use crate::item::{self, GeneratorReport, Head, ItemHead, ItemOutcome};
+use crate::recorder::{Dispatched, Recorder};
+use crate::results::record::DispatcherBytes;
+
+/// The generator's task; items have their sequence numbers.
+pub const GENERATOR: TaskId = TaskId(u64::MAX);
+
+/// Moves the items of one trial from broker to executor and into the recorder.
+pub struct Dispatcher {
+    state: Mutex<State>,
+    /// An item is done, the generator has ended, or there is room for more messages.
+    changed: Condvar,
+    executor: OnceLock<Arc<dyn Executor>>,
+    clock: Arc<dyn Clock>,
+    bounds: Bounds,
+}
+
+/// What a dispatcher keeps within.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Tasks at the executor at any time, the generator's not counted.
+    pub outstanding: usize,
+    /// Items of the trial: a message with a higher number is not of this trial.
+    pub items: u64,
+}
+
+struct State {
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: u64,
+    outstanding: HashMap<TaskId, Outstanding>,
+    generator: Generator,
+    /// How many items the end of the stream told of.
+    end: Option<u64>,
+    /// No task goes out any more.
+    closed: bool,
+    /// Threads that wait for [`Dispatcher::changed`].
+    watchers: usize,
+    bytes: DispatcherBytes,
+    recorder: Recorder,
+}
+
+/// What is known of the generator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Generator {
+    /// It runs.
+    Running,
+    /// It ended, and told.
+    Ended(GeneratorReport),
+    /// It ended without telling.
+    Lost(String),
+}
+
+struct Waiting {
+    head: ItemHead,
+    message: Message,
+    received: Nanos,
+}
+
+struct Outstanding {
+    head: ItemHead,
+    received: Nanos,
+    submitted: Nanos,
+}
+
+/// A message is not of this trial.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message came that is not of this trial; does something else publish to its topic?")]
+pub struct Foreign;
+
+/// How far a trial has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Items done with.
+    pub items: u64,
+    /// Payload bytes that reached a worker.
+    pub bytes: u64,
+}
+
+/// Messages that may wait for a worker: a little work ahead hides the broker's latency, and more would only hold memory.
+const MAX_WAITING: usize = 4096;
+const MAX_WAITING_BYTES: u64 = 64 << 20;
+
+impl Dispatcher {
+    /// For one trial. [`run_on`](Self::run_on) comes next.
+    pub fn new(bounds: Bounds, recorder: Recorder, clock: Arc<dyn Clock>) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            outstanding: HashMap::with_capacity(bounds.outstanding),
+            generator: Generator::Running,
+            end: None,
+            closed: false,
+            watchers: 0,
+            bytes: DispatcherBytes::default(),
+            recorder,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new(), executor: OnceLock::new(), clock, bounds }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic of another thread must not turn into one here: the balance at the end tells what it spoiled.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts: tasks go to this executor, the generator's first.
+    pub fn run_on(&self, executor: Arc<dyn Executor>, generator: Bytes) {
+        let executor = self.executor.get_or_init(|| executor);
+        executor.submit(vec![Task { id: GENERATOR, head: generator, payload: Bytes::new(), exclusive: true }]);
+    }
+
+    /// Takes messages from the broker, leaving `messages` empty.
+    pub fn accept(&self, messages: &mut Vec<Message>) -> Result<(), Foreign> {
+        let received = self.clock.now();
+        let mut state = self.lock();
+        for message in messages.drain(..) {
+            state.bytes.received += message.len();
+            match item::decode(&message.head) {
+                Some(Head::Item(head)) if head.sequence < self.bounds.items => {
+                    if state.recorder.arrive(head.sequence) {
+                        state.waiting_bytes += message.len();
+                        state.waiting.push_back(Waiting { head, message, received });
+                    }
+                }
+                Some(Head::End { generated }) if generated <= self.bounds.items => state.end = Some(generated),
+                _ => return Err(Foreign),
+            }
+        }
+        let tasks = self.ready(&mut state, received);
+        drop(state);
+        self.submit(tasks);
+        Ok(())
+    }
+
+    /// The tasks that may go out now.
+    fn ready(&self, state: &mut State, now: Nanos) -> Vec<Task> {
+        let free = self.bounds.outstanding.saturating_sub(state.outstanding.len());
+        if state.closed || free == 0 || state.waiting.is_empty() {
+            return Vec::new();
+        }
+        let count = free.min(state.waiting.len());
+        let mut tasks = Vec::with_capacity(count);
+        for Waiting { head, message, received } in state.waiting.drain(..count) {
+            state.waiting_bytes -= message.len();
+            state.bytes.sent += message.len();
+            let id = TaskId(head.sequence);
+            state.outstanding.insert(id, Outstanding { head, received, submitted: now });
+            tasks.push(Task { id, head: message.head, payload: message.payload, exclusive: false });
+        }
+        tasks
+    }
+
+    fn submit(&self, tasks: Vec<Task>) {
+        if let Some(executor) = self.executor.get()
+            && !tasks.is_empty()
+        {
+            executor.submit(tasks);
+        }
+    }
+
+    /// Waits, at most `wait`, until there is room for more messages; tells whether there is.
+    pub fn has_room(&self, wait: Duration) -> bool {
+        // Once it was full, room for one message is not worth a wake-up of the broker's reader: half must be gone.
+        let full = self.wait_while(Duration::ZERO, |state| state.is_filled(1)).1;
+        !(full && self.wait_while(wait, |state| state.is_filled(2)).1)
+    }
+
+    /// Waits, at most `wait`, until every item that has come is done with; tells whether they are.
+    pub fn is_drained(&self, wait: Duration) -> bool {
+        let busy = |state: &mut State| !state.outstanding.is_empty() || !state.waiting.is_empty();
+        !self.wait_while(wait, busy).1
+    }
+
+    /// Waits, at most `wait`, for the generator's end; tells what is known of it.
+    pub fn generator(&self, wait: Duration) -> Generator {
+        self.wait_while(wait, |state| state.generator == Generator::Running).0.generator.clone()
+    }
+
+    fn wait_while(&self, wait: Duration, condition: impl Fn(&mut State) -> bool) -> (MutexGuard<'_, State>, bool) {
+        let mut state = self.lock();
+        if !wait.is_zero() {
+            state.watchers += 1;
+            let waited = self.changed.wait_timeout_while(state, wait, |state| condition(state));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.watchers -= 1;
+        }
+        let still = condition(&mut state);
+        (state, still)
+    }
+
+    /// Whether the stream's end has come.
+    pub fn stream_has_ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        let state = self.lock();
+        Progress { items: state.recorder.done(), bytes: state.recorder.payload_bytes() }
+    }
+
+    /// Lets no task go out any more; items that wait for a worker fail.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        for waiting in std::mem::take(&mut state.waiting) {
+            let reason = format!("item {}: not run: the trial was given up", waiting.head.sequence);
+            state.recorder.fail(reason);
+        }
+        state.waiting_bytes = 0;
+        self.changed.notify_all();
+    }
+
+    /// What was recorded; to be called when the executor has ended. `generated` is what is known to have been made.
+    pub fn finish(&self) -> Finished {
+        let mut state = self.lock();
+        let told = match &state.generator {
+            Generator::Ended(report) => report.generated,
+            Generator::Running | Generator::Lost(_) => 0,
+        };
+        Finished {
+            generated: told.max(state.end.unwrap_or(0)).max(state.recorder.seen()),
+            bytes: state.bytes,
+            recorder: std::mem::take(&mut state.recorder),
+        }
+    }
+}
+
+/// What a dispatcher leaves behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Items made, as far as anyone told.
+    pub generated: u64,
+    /// What went through.
+    pub bytes: DispatcherBytes,
+    /// The items' record.
+    pub recorder: Recorder,
+}
+
+impl State {
+    /// Whether what waits has reached the bounds divided by `share`.
+    fn is_filled(&self, share: usize) -> bool {
+        self.waiting.len() >= MAX_WAITING / share || self.waiting_bytes >= MAX_WAITING_BYTES / share as u64
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome, recorded: Nanos) {
+        let Outcome { task, worker, result } = outcome;
+        if task == GENERATOR {
+            self.generator = generator_end(result);
+        } else if let Some(outstanding) = self.outstanding.remove(&task) {
+            self.record(worker, &outstanding, result, recorded);
+        } else {
+            tracing::error!(task = task.0, ?worker, "the executor told of a task that it was not given");
+        }
+    }
+
+    fn record(
+        &mut self,
+        worker: Option<WorkerId>,
+        task: &Outstanding,
+        result: Result<Bytes, TaskError>,
+        recorded: Nanos,
+    ) {
+        let Outstanding { head, received, submitted } = *task;
+        let outcome = result.map_err(|error| error.to_string()).and_then(|bytes| {
+            let outcome = item::decode::<ItemOutcome>(&bytes);
+            outcome.zip(worker).ok_or_else(|| "its worker answered with something that is no outcome".into())
+        });
+        match outcome {
+            Ok((outcome, worker)) => {
+                self.recorder.record(worker, &head, Dispatched { received, submitted, recorded }, outcome);
+            }
+            Err(reason) => self.recorder.fail(format!("item {}: {reason}", head.sequence)),
+        }
+    }
+}
+
+fn generator_end(result: Result<Bytes, TaskError>) -> Generator {
+    match result {
+        Ok(report) => item::decode(&report)
+            .map_or_else(|| Generator::Lost("the generator's report can't be read".into()), Generator::Ended),
+        Err(error) => Generator::Lost(format!("the generator: {error}")),
+    }
+}
+
+impl OutcomeSink for Dispatcher {
+    fn deliver(&self, outcomes: &mut Vec<Outcome>) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        for outcome in outcomes.drain(..) {
+            state.take_outcome(outcome, now);
+        }
+        let tasks = self.ready(&mut state, now);
+        let watched = state.watchers > 0;
+        drop(state);
+        // A system call, so only where somebody looks.
+        if watched {
+            self.changed.notify_all();
+        }
+        self.submit(tasks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use psbench_executors::{WorkerInfo, WorkerReport};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::item::Body;
+
+    /// Remembers what it was given.
+    #[derive(Default)]
+    struct Remembering(Mutex<Vec<TaskId>>);
+
+    impl Executor for Remembering {
+        fn submit(&self, tasks: Vec<Task>) {
+            self.0.lock().unwrap().extend(tasks.iter().map(|task| task.id));
+        }
+
+        fn cancel(&self, _: TaskId) {}
+
+        fn workers(&self) -> Vec<WorkerInfo> {
+            Vec::new()
+        }
+
+        fn shutdown(&self, _: Duration) -> Vec<WorkerReport> {
+            Vec::new()
+        }
+    }
+
+    fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
+        let bounds = Bounds { outstanding, items: 100 };
+        let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
+        let executor = Arc::new(Remembering::default());
+        dispatcher.run_on(Arc::clone(&executor) as Arc<dyn Executor>, Bytes::new());
+        (dispatcher, executor)
+    }
+
+    fn message(sequence: u64) -> Message {
+        let body = Body::Full { size: 3, checksum: None };
+        let head = ItemHead { sequence, scheduled: 0, created: 0, stored: None, published: 0, body };
+        Message { head: item::encode(&Head::Item(head)), payload: Bytes::from_static(b"abc") }
+    }
+
+    fn done(sequence: u64) -> Outcome {
+        let outcome = ItemOutcome { started: 0, resolved: None, finished: 1, evicted: None, bytes: 3, failure: None };
+        Outcome { task: TaskId(sequence), worker: Some(WorkerId(0)), result: Ok(item::encode(&outcome)) }
+    }
+
+    #[test]
+    fn the_next_task_goes_out_with_any_outcome() {
+        let (dispatcher, executor) = dispatcher(2);
+        dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+        // The younger one is done first; the older one holds nothing back.
+        dispatcher.deliver(&mut vec![done(1)]);
+        dispatcher.deliver(&mut vec![done(2)]);
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1), TaskId(2), TaskId(3)]);
+        assert!(!dispatcher.is_drained(Duration::ZERO));
+        dispatcher.deliver(&mut vec![done(0), done(3)]);
+        dispatcher.deliver(&mut vec![done(4)]);
+        assert!(dispatcher.is_drained(Duration::ZERO));
+        assert_eq!(dispatcher.progress(), Progress { items: 5, bytes: 15 });
+    }
+
+    #[test]
+    fn a_duplicate_is_counted_and_not_run() {
+        let (dispatcher, executor) = dispatcher(8);
+        dispatcher.accept(&mut vec![message(0), message(0)]).unwrap();
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+        assert_eq!(dispatcher.finish().recorder.balance(1, 1, 0).duplicated, 1);
+    }
+
+    #[test]
+    fn what_is_not_of_the_trial_is_refused() {
+        let (dispatcher, _) = dispatcher(8);
+        assert_eq!(dispatcher.accept(&mut vec![message(100)]), Err(Foreign));
+        let garbage = Message { head: Bytes::from_static(b"?"), payload: Bytes::new() };
+        assert_eq!(dispatcher.accept(&mut vec![garbage]), Err(Foreign));
+    }
+
+    #[test]
+    fn a_lost_worker_and_a_closed_trial_are_accounted_for() {
+        let (dispatcher, executor) = dispatcher(1);
+        dispatcher.accept(&mut (0..3).map(message).collect()).unwrap();
+        dispatcher.close();
+        let lost = TaskError::WorkerLost { label: "worker 1".into(), reason: "signal 9".into() };
+        dispatcher.deliver(&mut vec![Outcome { task: TaskId(0), worker: Some(WorkerId(1)), result: Err(lost) }]);
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+        let finished = dispatcher.finish();
+        let balance = finished.recorder.balance(100, finished.generated, 0);
+        assert_eq!((balance.generated, balance.failed, balance.lost), (3, 3, 0));
+        assert!(finished.recorder.failures().iter().any(|reason| reason.contains("signal 9")));
+    }
+
+    #[test]
+    fn the_generators_end_is_told() {
+        let (dispatcher, _) = dispatcher(1);
+        assert_eq!(dispatcher.generator(Duration::ZERO), Generator::Running);
+        let report = GeneratorReport { generated: 9, ..GeneratorReport::default() };
+        dispatcher.deliver(&mut vec![Outcome {
+            task: GENERATOR,
+            worker: Some(WorkerId(0)),
+            result: Ok(item::encode(&report)),
+        }]);
+        assert_eq!(dispatcher.generator(Duration::ZERO), Generator::Ended(report));
+        assert_eq!(dispatcher.finish().generated, 9);
+    }
+}

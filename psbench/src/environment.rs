@@ -1,0 +1,76 @@
+//! Where a run took place: what its figures can't be understood without.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use procfs::{CpuInfo, Current, Meminfo};
+use rustix::system::uname;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The host of a run, and its broker. What the host does not tell is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// The host's name.
+    pub hostname: String,
+    /// Operating system and release of its kernel.
+    pub kernel: String,
+    /// Model of the first CPU.
+    pub cpu_model: Option<String>,
+    /// CPUs that psbench may use.
+    pub cores: Option<usize>,
+    /// Memory of the host, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Congestion control of new TCP connections.
+    pub tcp_congestion_control: Option<String>,
+    /// The broker; absent before it answered.
+    pub broker: Option<BrokerInfo>,
+}
+
+/// What is known of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerInfo {
+    /// Its name, as `--stream` takes it.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where it is; absent inside psbench.
+    pub address: Option<String>,
+    /// Those of its settings that bear on the results.
+    pub configuration: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// This host, without a broker.
+    pub fn of_this_host() -> Self {
+        let system = uname();
+        let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+        let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+        Self {
+            hostname: text(system.nodename()),
+            kernel: format!("{} {}", text(system.sysname()), text(system.release())),
+            cpu_model: CpuInfo::current().ok().and_then(|cpus| cpus.model_name(0).map(str::to_owned)),
+            cores: available_parallelism().ok().map(NonZero::get),
+            memory_bytes: Meminfo::current().ok().map(|memory| memory.mem_total),
+            tcp_congestion_control: congestion.ok().map(|name| name.trim().to_owned()),
+            broker: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_tells_of_itself() {
+        let host = Environment::of_this_host();
+        assert!(!host.hostname.is_empty());
+        assert!(host.kernel.starts_with("Linux "), "{}", host.kernel);
+        assert!(host.memory_bytes.is_some_and(|bytes| bytes > 1 << 20));
+    }
+}

@@ -1,0 +1,192 @@
+//! The generator: makes items by plan, stores them where they travel by proxy, and publishes them.
+
+mod pacing;
+mod payload;
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use psbench_connectors::{BadProxy, Connector, ConnectorConfig, ConnectorError, KeySource, Store, StoreOptions};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use self::pacing::Schedule;
+use self::payload::{Payload, PayloadError, Payloads};
+use crate::brokers::{BrokerConfig, BrokerError, Message, Publisher};
+use crate::clock::Clock;
+use crate::item::{self, Body, GeneratorReport, Head, ItemHead};
+use crate::plan::{Pacing, PayloadSource};
+
+/// All that a generator needs to know, wherever it runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GeneratorPlan {
+    /// Where to publish.
+    pub broker: BrokerConfig,
+    /// The trial's topic.
+    pub topic: String,
+    /// Where to store items that travel by proxy; absent when they travel in full.
+    pub store: Option<StorePlan>,
+    /// Items to make.
+    pub count: u64,
+    /// Size of each, bytes.
+    pub size: u64,
+    /// When.
+    pub pacing: Pacing,
+    /// Of what.
+    pub payload: PayloadSource,
+    /// Seed of random payloads.
+    pub seed: u64,
+    /// Whether to give each item a checksum.
+    pub verify: bool,
+}
+
+/// Where a generator stores items.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StorePlan {
+    /// The connector.
+    pub connector: ConnectorConfig,
+    /// Where the names of the objects start.
+    pub keys: Uuid,
+    /// Whether workers delete an object with its resolve.
+    pub evict: bool,
+}
+
+/// Why a generator ended ahead of its plan.
+#[derive(Debug, thiserror::Error)]
+enum GeneratorError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+    #[error(transparent)]
+    Proxy(#[from] BadProxy),
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    #[error("an item of {0} bytes is more than this machine can address")]
+    Size(u64),
+}
+
+/// Items that are stored and published together when all are due.
+const BATCH_ITEMS: u64 = 64;
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// The store of a generator, which has to outlive it: workers resolve from it.
+pub type OpenStore = Arc<dyn Connector>;
+
+/// Runs a plan to its end, or until `stop` says so; the stream has its end then, whatever happened, if the broker is still there.
+///
+/// `opened` is given the store's connector as soon as there is one.
+pub fn generate(
+    plan: &GeneratorPlan,
+    clock: &dyn Clock,
+    stop: &dyn Fn() -> bool,
+    opened: &dyn Fn(OpenStore, KeySource),
+) -> GeneratorReport {
+    let mut progress = GeneratorReport::default();
+    if let Err(error) = run(plan, clock, stop, opened, &mut progress) {
+        progress.failure = Some(error.to_string());
+    }
+    progress
+}
+
+fn run(
+    plan: &GeneratorPlan,
+    clock: &dyn Clock,
+    stop: &dyn Fn() -> bool,
+    opened: &dyn Fn(OpenStore, KeySource),
+    progress: &mut GeneratorReport,
+) -> Result<(), GeneratorError> {
+    // A sleeping generator wakes when its item is due, not some 50 µs later.
+    let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
+    let mut publisher = plan.broker.publisher(&plan.topic)?;
+    let made = make_items(plan, clock, stop, opened, &mut *publisher, progress);
+    if matches!(made, Err(GeneratorError::Broker(_))) {
+        return made;
+    }
+    let end = Message { head: item::encode(&Head::End { generated: progress.generated }), payload: Bytes::new() };
+    made.and(publisher.publish(&[end]).map_err(GeneratorError::from))
+}
+
+fn make_items(
+    plan: &GeneratorPlan,
+    clock: &dyn Clock,
+    stop: &dyn Fn() -> bool,
+    opened: &dyn Fn(OpenStore, KeySource),
+    publisher: &mut dyn Publisher,
+    progress: &mut GeneratorReport,
+) -> Result<(), GeneratorError> {
+    let size = usize::try_from(plan.size).map_err(|_| GeneratorError::Size(plan.size))?;
+    let mut payloads = Payloads::new(&plan.payload, size, plan.verify, plan.seed, plan.pacing)?;
+    progress.payload = payloads.describe();
+    let store = plan.store.as_ref().map(|store| open(store, plan.verify, opened)).transpose()?;
+    payloads.prepare()?;
+    let most = (BATCH_BYTES / plan.size.max(1)).clamp(1, BATCH_ITEMS);
+    let mut schedule = Schedule::start(clock, plan.pacing, plan.count);
+    loop {
+        let due = schedule.due(most, stop);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut heads = Vec::with_capacity(due.clone().count());
+        let mut items = Vec::with_capacity(heads.capacity());
+        for sequence in due.clone() {
+            let scheduled = schedule.scheduled(sequence);
+            let payload = payloads.next()?;
+            let body = Body::Full { size: plan.size, checksum: payload.checksum };
+            heads.push(ItemHead { sequence, scheduled, created: clock.now(), stored: None, published: 0, body });
+            items.push(payload);
+        }
+        // Made, whatever becomes of it from here on.
+        progress.generated = due.end;
+        let bodies = match &store {
+            None => items.into_iter().map(|payload| payload.bytes).collect(),
+            Some((store, evict)) => {
+                let proxies = stored(store, *evict, items, &mut heads, clock);
+                progress.store = store.metrics();
+                proxies?
+            }
+        };
+        let published = clock.now();
+        let messages: Vec<Message> = heads
+            .into_iter()
+            .zip(bodies)
+            .map(|(head, payload)| Message { head: item::encode(&Head::Item(ItemHead { published, ..head })), payload })
+            .collect();
+        publisher.publish(&messages)?;
+        drop(messages);
+        if due.end < plan.count {
+            payloads.prepare()?;
+        }
+    }
+}
+
+fn open(
+    plan: &StorePlan,
+    verify: bool,
+    opened: &dyn Fn(OpenStore, KeySource),
+) -> Result<(Store, bool), GeneratorError> {
+    let keys = KeySource::starting_at(plan.keys);
+    let connector = plan.connector.open(keys.clone())?;
+    opened(Arc::clone(&connector), keys);
+    let options = StoreOptions { checksum: verify, ..StoreOptions::default() };
+    Ok((Store::new(connector, options), plan.evict))
+}
+
+/// Stores items and returns their proxies, as they go on the wire.
+fn stored(
+    store: &Store,
+    evict: bool,
+    items: Vec<Payload>,
+    heads: &mut [ItemHead],
+    clock: &dyn Clock,
+) -> Result<Vec<Bytes>, GeneratorError> {
+    let objects = items.into_iter().map(|payload| (payload.bytes, payload.checksum)).collect();
+    let proxies = store.proxy_batch(objects, evict)?;
+    let stored = clock.now();
+    for head in heads {
+        head.stored = Some(stored);
+        head.body = Body::Proxy;
+    }
+    Ok(proxies.iter().map(|proxy| proxy.encode().map(Bytes::from)).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,126 @@
+//! The metadata that travels with each item, and what comes back of its task.
+
+use bytes::Bytes;
+use psbench_connectors::StoreMetrics;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Nanos;
+
+/// The head of a message from the generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Head {
+    /// An item.
+    Item(ItemHead),
+    /// The end of the stream.
+    End {
+        /// How many items there were.
+        generated: u64,
+    },
+}
+
+/// Metadata of one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemHead {
+    /// Counted from 0 in the order of generation.
+    pub sequence: u64,
+    /// When the pacing plan wanted it.
+    pub scheduled: Nanos,
+    /// When the generator had its bytes.
+    pub created: Nanos,
+    /// When its object was stored; absent when it travels in full.
+    pub stored: Option<Nanos>,
+    /// When it was handed to the broker's client: what follows until `received` is the broker's time.
+    pub published: Nanos,
+    /// What the message's payload is.
+    pub body: Body,
+}
+
+/// What stands in a message's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// The item in full.
+    Full {
+        /// Its size, bytes.
+        size: u64,
+        /// XXH3-64 of its bytes, where workers are to check it.
+        checksum: Option<u64>,
+    },
+    /// A proxy of the item.
+    Proxy,
+}
+
+/// What a worker says of one item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemOutcome {
+    /// When the worker began.
+    pub started: Nanos,
+    /// When it held the bytes behind the proxy; absent when they came in full, or could not be had.
+    pub resolved: Option<Nanos>,
+    /// When it was done.
+    pub finished: Nanos,
+    /// When the object was deleted, where the worker did that.
+    pub evicted: Option<Nanos>,
+    /// Payload bytes that reached the worker.
+    pub bytes: u64,
+    /// Why it failed, if it did.
+    pub failure: Option<ItemFailure>,
+}
+
+/// Why an item's task failed on its worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemFailure {
+    /// Whether it was for the item's length or checksum.
+    pub corrupt: bool,
+    /// In one line: which object, connector and worker, and why.
+    pub reason: String,
+}
+
+/// What the generator says at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GeneratorReport {
+    /// Items that were made and handed over.
+    pub generated: u64,
+    /// What its store came to; all zero when items travel in full.
+    pub store: StoreMetrics,
+    /// How payloads were made, for people.
+    pub payload: String,
+    /// What stopped it ahead of its plan.
+    pub failure: Option<String>,
+}
+
+/// Writes a head, a report or an outcome.
+pub fn encode<T: Serialize>(value: &T) -> Bytes {
+    // Serialising into memory fails only for types that postcard can't represent, and these are plain structs.
+    postcard::to_stdvec(value).map(Bytes::from).unwrap_or_default()
+}
+
+/// Reads what [`encode`] wrote; `None` for anything else.
+pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_survive_the_wire_and_are_small() {
+        let head = Head::Item(ItemHead {
+            sequence: u64::MAX,
+            scheduled: u64::MAX,
+            created: u64::MAX,
+            stored: Some(u64::MAX),
+            published: u64::MAX,
+            body: Body::Full { size: u64::MAX, checksum: Some(u64::MAX) },
+        });
+        let bytes = encode(&head);
+        assert_eq!(decode::<Head>(&bytes), Some(head));
+        assert!(bytes.len() < 80, "{}", bytes.len());
+    }
+
+    #[test]
+    fn garbage_is_no_head() {
+        assert_eq!(decode::<Head>(b""), None);
+        assert_eq!(decode::<Head>(&[9, 9, 9]), None);
+    }
+}

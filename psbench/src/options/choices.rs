@@ -1,0 +1,139 @@
+//! Options that choose an implementation by its name.
+
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Command, ValueEnum};
+
+use super::OptionError;
+use crate::plan::{ExecutorKind, Method};
+
+/// A broker, without its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StreamName {
+    /// Inside psbench; needs no server
+    Memory,
+    /// Redis pub/sub
+    Redis,
+    /// Redis lists: nothing is dropped when the dispatcher is slow
+    RedisQueue,
+}
+
+/// A connector, without its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ConnectorName {
+    /// Files in a directory
+    File,
+    /// The memory of psbench itself; for the thread executor
+    Memory,
+    /// The generator's memory, served to workers over a socket
+    Peer,
+    /// A Redis server
+    Redis,
+}
+
+/// What one option chooses from.
+pub(super) trait Choice: ValueEnum + 'static + 'static {
+    /// The option.
+    const OPTION: &'static str;
+
+    /// Names that ProxyStore's psbench has and this one has not, with what comes nearest here, beginning with a separator,
+    /// or nothing.
+    const ELSEWHERE: &'static [(&'static str, &'static str)];
+}
+
+impl Choice for Method {
+    const OPTION: &'static str = "--stream-method";
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("adios", "")];
+}
+
+impl Choice for ExecutorKind {
+    const OPTION: &'static str = "--executor";
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("dask", ""), ("globus", ""), ("parsl", "")];
+}
+
+impl Choice for StreamName {
+    const OPTION: &'static str = "--stream";
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("kafka", "")];
+}
+
+const PEER_INSTEAD: &str = " (peer does the same job: workers fetch from the generator's memory)";
+
+impl Choice for ConnectorName {
+    const OPTION: &'static str = "--ps-connector";
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[
+        ("daos", ""),
+        ("endpoint", ""),
+        ("globus", ""),
+        ("margo", PEER_INSTEAD),
+        ("ucx", PEER_INSTEAD),
+        ("zmq", PEER_INSTEAD),
+    ];
+}
+
+/// The implementation called `name`, or the line that lists what there is.
+pub(super) fn choose<T: Choice>(name: &str) -> Result<T, OptionError> {
+    T::from_str(name, false).map_err(|_| {
+        let elsewhere = T::ELSEWHERE.iter().find(|(known, _)| *known == name);
+        OptionError::NoSuchName {
+            option: T::OPTION,
+            name: name.to_owned(),
+            reason: if elsewhere.is_some() { "not in this version" } else { "unknown" },
+            available: possible_values::<T>().map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", "),
+            instead: elsewhere.map_or("", |(_, instead)| instead).to_owned(),
+        }
+    })
+}
+
+fn possible_values<T: ValueEnum + 'static>() -> impl Iterator<Item = PossibleValue> {
+    T::value_variants().iter().filter_map(ValueEnum::to_possible_value)
+}
+
+/// Takes any text, for [`choose`] to judge, and shows the names of `T` in help and completions.
+#[derive(Clone)]
+pub(super) struct NameOf<T>(PhantomData<fn() -> T>);
+
+impl<T> NameOf<T> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Choice> TypedValueParser for NameOf<T> {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(possible_values::<T>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use psbench_connectors::ConnectorConfig;
+
+    use super::*;
+    use crate::brokers::BrokerChoice;
+
+    fn names<T: ValueEnum + 'static>() -> Vec<String> {
+        possible_values::<T>().map(|value| value.get_name().to_owned()).collect()
+    }
+
+    #[test]
+    fn names_agree_with_the_registries() {
+        assert_eq!(names::<StreamName>(), BrokerChoice::NAMES);
+        assert_eq!(names::<ConnectorName>(), ConnectorConfig::NAMES);
+    }
+
+    #[test]
+    fn what_is_not_here_gets_one_line() {
+        let line = |name| choose::<ConnectorName>(name).unwrap_err().to_string();
+        assert_eq!(line("daos"), "--ps-connector daos: not in this version; there are: file, memory, peer, redis");
+        assert!(line("zmq").contains("peer does the same job"), "{}", line("zmq"));
+        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: file, memory, peer, redis");
+    }
+}

@@ -1,0 +1,61 @@
+//! Options that have no effect beside the others.
+
+use figment::value::Dict;
+
+/// The names that a sweep uses of each option that chooses an implementation.
+pub(super) type Chosen<'a> = [(&'static str, &'a [&'static str]); 4];
+
+/// An option, those of its names that have options of their own, and these.
+type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const NEEDS: [Needs; 17] = [
+    ("stream-method", &["adios"], &["adios-file"]),
+    ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "evict"]),
+    ("executor", &["process"], &["process-pool-max-workers"]),
+    ("executor", &["thread"], &["thread-pool-max-workers"]),
+    ("executor", &["dask"], &["dask-scheduler", "dask-workers", "dask-use-threads"]),
+    ("executor", &["globus"], &["globus-compute-endpoint"]),
+    ("executor", &["parsl"], &["parsl-executor", "parsl-max-workers"]),
+    ("ps-connector", &["file"], &["ps-file-dir"]),
+    ("ps-connector", &["redis"], &["ps-host"]),
+    ("ps-connector", &["redis", "peer"], &["ps-port"]),
+    ("ps-connector", &["peer"], &["ps-address"]),
+    ("ps-connector", &["memory", "peer"], &["ps-memory-limit"]),
+    ("ps-connector", &["margo", "ucx", "zmq"], &["ps-interface", "ps-margo-protocol"]),
+    ("ps-connector", &["endpoint"], &["ps-endpoints"]),
+    ("ps-connector", &["globus"], &["ps-globus-config"]),
+    ("ps-connector", &["daos"], &["ps-daos-pool", "ps-daos-container", "ps-daos-namespace"]),
+    ("stream", &["redis", "redis-queue"], &["stream-servers"]),
+];
+
+/// A line for each given option that has no effect with the implementations chosen.
+pub(super) fn without_effect(given: &Dict, chosen: &Chosen<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (by, needed, options) in NEEDS {
+        let used = chosen.iter().find(|(option, _)| *option == by).map_or(&[][..], |(_, used)| used);
+        if used.iter().any(|name| needed.contains(name)) {
+            continue;
+        }
+        let idle = options.iter().filter(|option| given.contains_key(**option));
+        notes.extend(idle.map(|option| format!("--{option} has no effect with --{by} {}", used.join(" "))));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::value::Value;
+
+    use super::*;
+    use crate::options::StreamScalingOptions;
+
+    #[test]
+    fn every_option_named_here_exists() {
+        let all = Value::serialize(StreamScalingOptions::default()).unwrap().into_dict().unwrap();
+        for (by, _, options) in NEEDS {
+            for option in options.iter().chain([&by]) {
+                assert!(all.contains_key(*option), "{option}");
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The options of `psbench stream-scaling`: command line, recipe file and what the results record are one struct.
+
+mod checks;
+mod choices;
+mod effect;
+mod error;
+mod parts;
+mod planning;
+mod recipe;
+mod server;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::choices::{ConnectorName, NameOf, StreamName};
+pub use self::error::OptionError;
+pub use self::planning::{Outputs, Planned};
+use crate::logging::LogLevel;
+use crate::plan::{EvictPolicy, ExecutorKind, Method, Pregenerate, TaskKind};
+use crate::units::{Rate, Seconds, Size};
+
+const BENCHMARK: &str = "Benchmark";
+const EXECUTOR: &str = "Executor";
+const STORE: &str = "Store";
+const STREAM: &str = "Stream";
+const GENERAL: &str = "General";
+
+/// All options; each is absent where neither command line nor recipe gives it.
+///
+/// Names that choose an implementation are kept as written, so that the options of ProxyStore's psbench that have no
+/// counterpart here get an answer of their own from [`plan`](Self::plan).
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct StreamScalingOptions {
+    /// Sizes of an item, each swept [default: 100kB 1MB 10MB]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1..)]
+    pub data_size_bytes: Vec<Size>,
+
+    /// Workers, each number swept: one generates, the others compute [default: the executor's own option, else the CPUs
+    /// but at least 4]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1..)]
+    pub max_workers: Vec<u32>,
+
+    /// How items travel [default: default proxy]
+    #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., value_parser = NameOf::<Method>::new())]
+    pub stream_method: Vec<String>,
+
+    /// Items of each trial [default: 500]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    pub task_count: Option<u64>,
+
+    /// How long a task works on its item [default: 0s]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS")]
+    pub task_sleep: Option<Seconds>,
+
+    /// What a task does with its item [default: sleep]
+    #[arg(long, help_heading = BENCHMARK)]
+    pub task: Option<TaskKind>,
+
+    /// Items due each second, or `max` [default: one each task-sleep / (max-workers − 1)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N/s")]
+    pub rate: Option<Rate>,
+
+    /// Tasks waiting at each worker beyond the one it runs [default: 0]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    pub prefetch: Option<u32>,
+
+    /// Whether random items are made ahead of the run and used in turn [default: auto]
+    #[arg(long, help_heading = BENCHMARK)]
+    pub pregenerate: Option<Pregenerate>,
+
+    /// Replay this file as the items' bytes [default: random bytes]
+    #[arg(long, help_heading = BENCHMARK, value_name = "FILE")]
+    pub payload_file: Option<PathBuf>,
+
+    /// Seed of the random bytes [default: a new one each time]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Check each item's checksum at its worker [default: false]
+    #[arg(long, help_heading = BENCHMARK, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub verify: Option<bool>,
+
+    /// Count items that finish later than this after they were due [default: none]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS")]
+    pub deadline: Option<Seconds>,
+
+    /// Give up a trial after this long [default: by its plan: twice the ideal time, all bytes at 10 MB/s, and a minute]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS")]
+    pub timeout: Option<Seconds>,
+
+    /// Configuration of ADIOS; for --stream-method adios, which is not here
+    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", hide = true)]
+    pub adios_file: Option<PathBuf>,
+
+    /// Where tasks run [default: process]
+    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", value_parser = NameOf::<ExecutorKind>::new())]
+    pub executor: Option<String>,
+
+    /// Worker processes to start [default: as --max-workers]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    pub process_pool_max_workers: Option<u32>,
+
+    /// Worker threads to start [default: as --max-workers]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    pub thread_pool_max_workers: Option<u32>,
+
+    /// Dask's scheduler
+    #[arg(long, help_heading = EXECUTOR, value_name = "ADDR", hide = true)]
+    pub dask_scheduler: Option<String>,
+
+    /// Dask's workers
+    #[arg(long, help_heading = EXECUTOR, value_name = "N", hide = true)]
+    pub dask_workers: Option<u32>,
+
+    /// Dask's workers as threads
+    #[arg(long, help_heading = EXECUTOR, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide = true)]
+    pub dask_use_threads: Option<bool>,
+
+    /// Globus Compute's endpoint
+    #[arg(long, help_heading = EXECUTOR, value_name = "UUID", hide = true)]
+    pub globus_compute_endpoint: Option<String>,
+
+    /// Parsl's executor
+    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", hide = true)]
+    pub parsl_executor: Option<String>,
+
+    /// Parsl's workers
+    #[arg(long, help_heading = EXECUTOR, value_name = "N", hide = true)]
+    pub parsl_max_workers: Option<u32>,
+
+    /// Where bulk data lives under the proxy method [default: peer]
+    #[arg(long, help_heading = STORE, value_name = "NAME", value_parser = NameOf::<ConnectorName>::new())]
+    pub ps_connector: Option<String>,
+
+    /// Directory of the file connector; required there
+    #[arg(long, help_heading = STORE, value_name = "DIR")]
+    pub ps_file_dir: Option<PathBuf>,
+
+    /// Server of the redis connector [default: localhost]
+    #[arg(long, help_heading = STORE, value_name = "HOST")]
+    pub ps_host: Option<String>,
+
+    /// Port of the redis connector [default: 6379], or of --ps-address [default: any free one]
+    #[arg(long, help_heading = STORE, value_name = "PORT")]
+    pub ps_port: Option<u16>,
+
+    /// The peer connector serves over TCP at this address of the generator's host [default: a Unix socket]
+    #[arg(long, help_heading = STORE, value_name = "HOST")]
+    pub ps_address: Option<String>,
+
+    /// The most that the memory and peer connectors hold [default: 1GiB, or two of the largest items]
+    #[arg(long, help_heading = STORE, value_name = "SIZE")]
+    pub ps_memory_limit: Option<Size>,
+
+    /// What each worker keeps of objects it resolved [default: 0B]
+    #[arg(long, help_heading = STORE, value_name = "SIZE")]
+    pub ps_cache: Option<Size>,
+
+    /// When objects are deleted [default: resolve]
+    #[arg(long, help_heading = STORE)]
+    pub evict: Option<EvictPolicy>,
+
+    /// Network interface of ProxyStore's Margo, UCX and ZMQ connectors
+    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
+    pub ps_interface: Option<String>,
+
+    /// Protocol of ProxyStore's Margo connector
+    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
+    pub ps_margo_protocol: Option<String>,
+
+    /// ProxyStore's endpoints
+    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., hide = true)]
+    pub ps_endpoints: Vec<String>,
+
+    /// Configuration of ProxyStore's Globus connector
+    #[arg(long, help_heading = STORE, value_name = "FILE", hide = true)]
+    pub ps_globus_config: Option<PathBuf>,
+
+    /// Pool of ProxyStore's DAOS connector
+    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
+    pub ps_daos_pool: Option<String>,
+
+    /// Container of ProxyStore's DAOS connector
+    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
+    pub ps_daos_container: Option<String>,
+
+    /// Namespace of ProxyStore's DAOS connector
+    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
+    pub ps_daos_namespace: Option<String>,
+
+    /// The broker [default: memory]
+    #[arg(long, help_heading = STREAM, value_name = "NAME", value_parser = NameOf::<StreamName>::new())]
+    pub stream: Option<String>,
+
+    /// First part of each trial's topic [default: stream-benchmark-data]
+    #[arg(long, help_heading = STREAM, value_name = "NAME")]
+    pub stream_topic: Option<String>,
+
+    /// The broker's server [default: localhost:6379]
+    #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1..)]
+    pub stream_servers: Vec<String>,
+
+    /// Name of the table of results in the run directory [default: results.csv]
+    #[arg(long, help_heading = GENERAL, value_name = "FILE")]
+    pub csv_file: Option<PathBuf>,
+
+    /// Name of the log in the run directory [default: log.txt]
+    #[arg(long, help_heading = GENERAL, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// What is logged at the terminal [default: BENCH]
+    #[arg(long, help_heading = GENERAL, value_name = "LEVEL", ignore_case = true)]
+    pub log_level: Option<LogLevel>,
+
+    /// What is logged in the log file [default: INFO]
+    #[arg(long, help_heading = GENERAL, value_name = "LEVEL", ignore_case = true)]
+    pub log_file_level: Option<LogLevel>,
+
+    /// Trials of each size, method and number of workers [default: 1]
+    #[arg(long, help_heading = GENERAL, value_name = "N")]
+    pub repeat: Option<u32>,
+
+    /// Where the directory of this run is made [default: runs]
+    #[arg(long, help_heading = GENERAL, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+}

@@ -1,0 +1,193 @@
+//! The parts of a plan that take more than one option each. Every method fills in the defaults of the options it reads.
+
+use std::fs;
+use std::num::NonZero;
+use std::path::absolute;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use psbench_connectors::peer::PeerAddress;
+use psbench_connectors::{ConnectorConfig, Secret};
+use uuid::Uuid;
+
+use super::checks::distinct;
+use super::choices::{ConnectorName, StreamName, choose};
+use super::{OptionError, StreamScalingOptions, server};
+use crate::brokers::BrokerChoice;
+use crate::plan::{EvictPolicy, ExecutorKind, Method, PayloadSource, Pregenerate};
+use crate::units::{Seconds, Size};
+
+const DATA_SIZES: [Size; 3] = [Size::from_bytes(100_000), Size::from_bytes(1_000_000), Size::from_bytes(10_000_000)];
+const METHODS: [Method; 2] = [Method::Default, Method::Proxy];
+/// Fewer would leave the dispatcher without a choice between workers.
+const LEAST_DEFAULT_WORKERS: usize = 4;
+const REDIS_HOST: &str = "localhost";
+const REDIS_PORT: u16 = 6379;
+/// Of objects in memory, where two of the largest items are not more.
+const MEMORY_LIMIT: u64 = 1 << 30;
+
+impl StreamScalingOptions {
+    pub(super) fn methods(&mut self, notes: &mut Vec<String>) -> Result<Vec<Method>, OptionError> {
+        if self.stream_method.is_empty() {
+            self.stream_method = METHODS.map(|method| method.name().to_owned()).to_vec();
+        }
+        distinct("--stream-method", &mut self.stream_method, notes);
+        self.stream_method.iter().map(|name| choose(name)).collect()
+    }
+
+    pub(super) fn data_sizes(&mut self, notes: &mut Vec<String>) -> Result<Vec<Size>, OptionError> {
+        if self.data_size_bytes.is_empty() {
+            self.data_size_bytes = DATA_SIZES.to_vec();
+        }
+        if self.data_size_bytes.contains(&Size::from_bytes(0)) {
+            return Err(OptionError::invalid("--data-size-bytes", &0, "an item has at least 1 byte"));
+        }
+        distinct("--data-size-bytes", &mut self.data_size_bytes, notes);
+        Ok(self.data_size_bytes.clone())
+    }
+
+    /// The numbers of workers to sweep; and how many the executor starts, where it was told to start more than one of these.
+    pub(super) fn workers(
+        &mut self,
+        executor: ExecutorKind,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<u32>, Option<u32>), OptionError> {
+        let (pool_option, pool) = match executor {
+            ExecutorKind::Process => ("--process-pool-max-workers", self.process_pool_max_workers),
+            ExecutorKind::Thread => ("--thread-pool-max-workers", self.thread_pool_max_workers),
+        };
+        let mut option = "--max-workers";
+        if self.max_workers.is_empty() {
+            option = pool.map_or(option, |_| pool_option);
+            self.max_workers.push(pool.unwrap_or_else(default_workers));
+        }
+        distinct(option, &mut self.max_workers, notes);
+        if let Some(few) = self.max_workers.iter().find(|workers| **workers < 2) {
+            let problem = "at least 2 workers: one generates, the others compute";
+            return Err(OptionError::invalid(option, few, problem));
+        }
+        let Some(pool) = pool else { return Ok((self.max_workers.clone(), None)) };
+        if let Some(more) = self.max_workers.iter().find(|workers| **workers > pool) {
+            let problem = format!("fewer than --max-workers {more}; write at least as many");
+            return Err(OptionError::invalid(pool_option, &pool, problem));
+        }
+        let larger = self.max_workers.iter().any(|workers| *workers < pool);
+        Ok((self.max_workers.clone(), larger.then_some(pool)))
+    }
+
+    pub(super) fn broker(&mut self) -> Result<BrokerChoice, OptionError> {
+        let with_server = match choose(self.stream.get_or_insert_with(|| "memory".into()))? {
+            StreamName::Memory => return Ok(BrokerChoice::Memory),
+            StreamName::Redis => |server| BrokerChoice::Redis { server },
+            StreamName::RedisQueue => |server| BrokerChoice::RedisQueue { server },
+        };
+        if self.stream_servers.is_empty() {
+            self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
+        }
+        let [server] = &self.stream_servers[..] else {
+            let problem = "Redis takes one server; write one host:port";
+            let given = self.stream_servers.join(" ");
+            return Err(OptionError::invalid("--stream-servers", &given, problem));
+        };
+        Ok(with_server(server::parse("--stream-servers", server)?))
+    }
+
+    pub(super) fn connector(
+        &mut self,
+        sizes: &[Size],
+        notes: &mut Vec<String>,
+    ) -> Result<ConnectorConfig, OptionError> {
+        Ok(match choose(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
+            ConnectorName::File => {
+                let dir = self
+                    .ps_file_dir
+                    .as_ref()
+                    .ok_or(OptionError::Missing { option: "--ps-file-dir", needed_by: "--ps-connector file" })?;
+                let dir = absolute(dir).map_err(|source| OptionError::File {
+                    option: "--ps-file-dir",
+                    path: dir.clone(),
+                    source,
+                })?;
+                ConnectorConfig::File { dir: self.ps_file_dir.insert(dir).clone() }
+            }
+            ConnectorName::Memory => {
+                ConnectorConfig::Memory { space: Uuid::new_v4(), limit: self.memory_limit(sizes)? }
+            }
+            ConnectorName::Peer => ConnectorConfig::Peer {
+                address: self.peer_address(notes),
+                secret: Secret::default(),
+                limit: self.memory_limit(sizes)?,
+            },
+            ConnectorName::Redis => ConnectorConfig::Redis {
+                host: self.ps_host.get_or_insert_with(|| REDIS_HOST.into()).clone(),
+                port: match *self.ps_port.get_or_insert(REDIS_PORT) {
+                    0 => return Err(OptionError::invalid("--ps-port", &0, "write the server's port")),
+                    port => port,
+                },
+            },
+        })
+    }
+
+    fn peer_address(&self, notes: &mut Vec<String>) -> PeerAddress {
+        match &self.ps_address {
+            Some(host) => PeerAddress::Tcp { host: host.clone(), port: self.ps_port.unwrap_or(0) },
+            None => {
+                if self.ps_port.is_some() {
+                    notes.push("--ps-port has no effect with --ps-connector peer without --ps-address".into());
+                }
+                PeerAddress::private()
+            }
+        }
+    }
+
+    fn memory_limit(&mut self, sizes: &[Size]) -> Result<u64, OptionError> {
+        let largest = sizes.iter().max().map_or(0, |size| size.bytes());
+        let default = Size::from_bytes(MEMORY_LIMIT.max(largest.saturating_mul(2)));
+        let limit = *self.ps_memory_limit.get_or_insert(default);
+        if limit.bytes() < largest {
+            let problem = format!("less than one item of {}; write more", Size::from_bytes(largest));
+            return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
+        }
+        Ok(limit.bytes())
+    }
+
+    pub(super) fn payload(&mut self, notes: &mut Vec<String>) -> Result<PayloadSource, OptionError> {
+        let Some(path) = &self.payload_file else {
+            let pregenerate = *self.pregenerate.get_or_insert(Pregenerate::Auto);
+            return Ok(PayloadSource::Random { pregenerate });
+        };
+        let found = fs::metadata(path).and_then(|metadata| Ok((metadata.len(), absolute(path)?)));
+        let (length, absolute) =
+            found.map_err(|source| OptionError::File { option: "--payload-file", path: path.clone(), source })?;
+        if length == 0 {
+            return Err(OptionError::invalid("--payload-file", &path.display(), "the file is empty"));
+        }
+        for (option, given) in [("--pregenerate", self.pregenerate.is_some()), ("--seed", self.seed.is_some())] {
+            if given {
+                notes.push(format!("{option} has no effect with --payload-file"));
+            }
+        }
+        Ok(PayloadSource::File(absolute))
+    }
+
+    pub(super) fn timeout(&self) -> Result<Option<Duration>, OptionError> {
+        match self.timeout.map(Seconds::duration) {
+            Some(Duration::ZERO) => Err(OptionError::invalid("--timeout", &0, "a trial needs time; write more than 0")),
+            timeout => Ok(timeout),
+        }
+    }
+
+    /// Bytes of resolved objects that a worker keeps.
+    pub(super) fn cache(&mut self, notes: &mut Vec<String>) -> u64 {
+        let cache = self.ps_cache.get_or_insert(Size::from_bytes(0)).bytes();
+        if cache > 0 && self.evict != Some(EvictPolicy::End) {
+            notes.push("--ps-cache has no effect with --evict resolve: each object is resolved once".into());
+        }
+        cache
+    }
+}
+
+fn default_workers() -> u32 {
+    let cpus = available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(cpus.max(LEAST_DEFAULT_WORKERS)).unwrap_or(u32::MAX)
+}

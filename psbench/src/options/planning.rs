@@ -1,0 +1,202 @@
+//! From options to a plan: what to run, where results go, and what to tell the user.
+
+use std::path::PathBuf;
+
+use psbench_connectors::ConnectorConfig;
+
+use super::checks::within;
+use super::choices::choose;
+use super::effect::without_effect;
+use super::{OptionError, StreamScalingOptions};
+use crate::brokers::BrokerChoice;
+use crate::logging::LogLevel;
+use crate::plan::{EvictPolicy, ExecutorKind, Method, Settings, SweepPlan, TaskKind, TrialPlan};
+use crate::units::{Seconds, Size};
+
+/// A sweep that is ready to run.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What to run.
+    pub plan: SweepPlan,
+    /// The options with the defaults that were used, for the record.
+    pub options: StreamScalingOptions,
+    /// Where results and logs go.
+    pub outputs: Outputs,
+    /// What the user may not have meant, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Where results and logs go.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// The directory in which the run's own is made.
+    pub run_dir: PathBuf,
+    /// The table of results, relative to the run's directory.
+    pub csv_file: PathBuf,
+    /// The log, relative to the run's directory.
+    pub log_file: PathBuf,
+    /// What is logged at the terminal.
+    pub log_level: LogLevel,
+    /// What is logged in the log file.
+    pub log_file_level: LogLevel,
+}
+
+const TASK_COUNT: u64 = 500;
+const TASK_SLEEP: Seconds = Seconds::from_millis(0);
+const TOPIC: &str = "stream-benchmark-data";
+/// More repetitions or waiting tasks than this are mistakes, which would only exhaust memory.
+const MOST: u32 = 1_000_000;
+
+impl StreamScalingOptions {
+    /// Checks the options, fills in the defaults and works out what to run.
+    ///
+    /// # Errors
+    /// The first option that makes no sweep.
+    pub fn plan(&self) -> Result<Planned, OptionError> {
+        let mut options = self.clone();
+        let mut notes = Vec::new();
+
+        let executor = choose(options.executor.get_or_insert_with(|| "process".into()))?;
+        let methods = options.methods(&mut notes)?;
+        let sizes = options.data_sizes(&mut notes)?;
+        let (workers, pool_workers) = options.workers(executor, &mut notes)?;
+        let broker = options.broker()?;
+        let connector = options.connector(&sizes, &mut notes)?;
+        if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()
+        {
+            let problem = "worker processes can't reach it; use --ps-connector peer, or --executor thread";
+            return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
+        }
+        notes.extend(self.idle(&methods, executor, &connector, &broker));
+
+        let settings = Settings {
+            executor,
+            pool_workers,
+            broker,
+            topic: options.stream_topic.get_or_insert_with(|| TOPIC.into()).clone(),
+            connector,
+            task_count: within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?,
+            task: *options.task.get_or_insert(TaskKind::Sleep),
+            task_sleep: options.task_sleep.get_or_insert(TASK_SLEEP).duration(),
+            pacing: options.rate.map(Into::into),
+            prefetch: within("--prefetch", *options.prefetch.get_or_insert(0), 0..=MOST)?,
+            payload: options.payload(&mut notes)?,
+            seed: options.seed,
+            verify: *options.verify.get_or_insert(false),
+            evict: *options.evict.get_or_insert(EvictPolicy::Resolve),
+            deadline: options.deadline.map(Seconds::duration),
+            timeout: options.timeout()?,
+            cache_bytes: options.cache(&mut notes),
+        };
+        let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
+        let trials = trials(&workers, &sizes, repeat, &methods);
+        let outputs = options.outputs();
+        Ok(Planned { plan: SweepPlan { settings, trials }, options, outputs, notes })
+    }
+
+    /// A line for each given option that the chosen implementations don't use.
+    fn idle(
+        &self,
+        methods: &[Method],
+        executor: ExecutorKind,
+        connector: &ConnectorConfig,
+        broker: &BrokerChoice,
+    ) -> Vec<String> {
+        let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
+        let chosen = [
+            ("stream-method", &methods[..]),
+            ("executor", &[executor.name()]),
+            ("ps-connector", &[connector.name()]),
+            ("stream", &[broker.name()]),
+        ];
+        without_effect(&self.given(), &chosen)
+    }
+
+    fn outputs(&mut self) -> Outputs {
+        Outputs {
+            run_dir: self.run_dir.get_or_insert_with(|| "runs".into()).clone(),
+            csv_file: self.csv_file.get_or_insert_with(|| "results.csv".into()).clone(),
+            log_file: self.log_file.get_or_insert_with(|| "log.txt".into()).clone(),
+            log_level: *self.log_level.get_or_insert(LogLevel::Bench),
+            log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),
+        }
+    }
+}
+
+/// All trials in the order of running. The methods of one point take turns (A B A B …), so that a drift of the machine
+/// touches them alike.
+fn trials(workers: &[u32], sizes: &[Size], repeat: u32, methods: &[Method]) -> Vec<TrialPlan> {
+    let mut trials = Vec::new();
+    for &workers in workers {
+        for size in sizes {
+            for repeat in 0..repeat {
+                for &method in methods {
+                    let index = trials.len();
+                    trials.push(TrialPlan { index, data_size: size.bytes(), method, workers, repeat });
+                }
+            }
+        }
+    }
+    trials
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args;
+    use figment::value::Value;
+
+    use super::*;
+
+    fn text(value: &Value) -> String {
+        match value {
+            Value::Array(_, values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
+            Value::String(_, text) => text.clone(),
+            Value::Bool(_, switch) => switch.to_string(),
+            number => number.to_u128().unwrap().to_string(),
+        }
+    }
+
+    #[test]
+    fn help_states_the_defaults_that_are_used() {
+        let defaults = StreamScalingOptions::default().plan().unwrap().options.given();
+        let command = StreamScalingOptions::augment_args(clap::Command::new("test"));
+        let mut in_prose = Vec::new();
+        for (option, value) in &defaults {
+            let argument = command.get_arguments().find(|argument| argument.get_long() == Some(option)).unwrap();
+            let help = argument.get_help().unwrap().to_string();
+            if !help.ends_with(&format!("[default: {}]", text(value))) {
+                in_prose.push(option.as_str());
+            }
+        }
+        assert_eq!(in_prose, ["max-workers", "ps-memory-limit"]);
+    }
+
+    #[test]
+    fn what_is_recorded_plans_the_same_again() {
+        let planned = StreamScalingOptions::default().plan().unwrap();
+        let again = planned.options.plan().unwrap();
+        assert_eq!(again.options, planned.options);
+        assert_eq!(again.notes, [""; 0]);
+        assert_eq!(format!("{:?}", again.plan), format!("{:?}", planned.plan));
+    }
+
+    #[test]
+    fn a_limit_in_memory_has_room_for_large_items() {
+        let large = StreamScalingOptions { data_size_bytes: vec!["3GiB".parse().unwrap()], ..Default::default() };
+        let connector = large.plan().unwrap().plan.settings.connector;
+        assert!(matches!(connector, ConnectorConfig::Peer { limit, .. } if limit == 6 << 30), "{connector:?}");
+    }
+
+    #[test]
+    fn a_larger_pool_is_started_in_full() {
+        let options = StreamScalingOptions {
+            max_workers: vec![2, 4],
+            process_pool_max_workers: Some(4),
+            ..StreamScalingOptions::default()
+        };
+        assert_eq!(options.plan().unwrap().plan.settings.pool_workers, Some(4));
+        let alone = StreamScalingOptions { max_workers: vec![], ..options };
+        let planned = alone.plan().unwrap().plan;
+        assert_eq!((planned.settings.pool_workers, planned.trials[0].workers), (None, 4));
+    }
+}

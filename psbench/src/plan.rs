@@ -1,0 +1,210 @@
+//! What a sweep will do, worked out and checked before anything starts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use psbench_connectors::ConnectorConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::brokers::BrokerChoice;
+
+/// How bulk data travels from generator to worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// In full, through broker and dispatcher.
+    Default,
+    /// By proxy: only metadata goes through broker and dispatcher.
+    Proxy,
+}
+
+impl Method {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// Where tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecutorKind {
+    /// Worker processes on this host.
+    Process,
+    /// Threads of psbench itself.
+    Thread,
+}
+
+impl ExecutorKind {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Thread => "thread",
+        }
+    }
+}
+
+/// What a task does with its item once it is resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskKind {
+    /// Sleeps for the task time.
+    Sleep,
+    /// Burns CPU for the task time.
+    Spin,
+    /// Reads every byte, then sleeps for the task time.
+    Sum,
+}
+
+/// When the generator makes its items.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Pacing {
+    /// Item `n` is due at `n ×` this interval.
+    Interval(Duration),
+    /// Every item is due at once: as fast as the stream takes them.
+    Max,
+}
+
+/// Whether payloads are made ahead of the run and used in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pregenerate {
+    /// When making each one afresh would take more than a quarter of the interval.
+    Auto,
+    /// Always.
+    Always,
+    /// Never: each item has bytes of its own.
+    Never,
+}
+
+/// Where payload bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PayloadSource {
+    /// Random bytes.
+    Random {
+        /// Ahead or afresh.
+        pregenerate: Pregenerate,
+    },
+    /// A file, replayed: item `n` gets the `n`th part of the item's size, from the beginning again at the end.
+    File(PathBuf),
+}
+
+/// When a stored object is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EvictPolicy {
+    /// With its resolve, as the Python tool does.
+    Resolve,
+    /// At the end of the trial.
+    End,
+}
+
+/// What all trials of a sweep have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where tasks run.
+    pub executor: ExecutorKind,
+    /// Workers that the executor starts, where that is more than a trial's `workers`.
+    pub pool_workers: Option<u32>,
+    /// The broker.
+    pub broker: BrokerChoice,
+    /// First part of every trial's topic.
+    pub topic: String,
+    /// Where bulk data lives under [`Method::Proxy`].
+    pub connector: ConnectorConfig,
+    /// Items of a trial.
+    pub task_count: u64,
+    /// What a task does.
+    pub task: TaskKind,
+    /// For how long.
+    pub task_sleep: Duration,
+    /// The rate asked for; `None` for the default interval `task_sleep / (workers − 1)`.
+    pub pacing: Option<Pacing>,
+    /// Tasks waiting at each worker beyond the one it runs.
+    pub prefetch: u32,
+    /// Payload bytes.
+    pub payload: PayloadSource,
+    /// Seed of random payloads; `None` for a random one.
+    pub seed: Option<u64>,
+    /// Whether workers check a checksum of every item.
+    pub verify: bool,
+    /// When objects are deleted.
+    pub evict: EvictPolicy,
+    /// Items that finish later than this after they were scheduled are counted as late.
+    pub deadline: Option<Duration>,
+    /// Bound of a trial; `None` for [`TrialPlan::timeout`]'s own.
+    pub timeout: Option<Duration>,
+    /// Bytes of objects that each worker keeps after their resolve; 0 for none.
+    pub cache_bytes: u64,
+}
+
+/// One run of one point of the matrix.
+#[derive(Clone, Debug)]
+pub struct TrialPlan {
+    /// Position in the order of running, from 0.
+    pub index: usize,
+    /// Item size, bytes.
+    pub data_size: u64,
+    /// The stream method.
+    pub method: Method,
+    /// Workers, the generator included; at least 2.
+    pub workers: u32,
+    /// Which repetition, from 0.
+    pub repeat: u32,
+}
+
+impl TrialPlan {
+    /// Workers that compute.
+    pub fn compute_workers(&self) -> u32 {
+        self.workers - 1
+    }
+
+    /// When items are due.
+    pub fn pacing(&self, settings: &Settings) -> Pacing {
+        settings.pacing.unwrap_or_else(|| {
+            let interval = settings.task_sleep / self.compute_workers();
+            if interval.is_zero() { Pacing::Max } else { Pacing::Interval(interval) }
+        })
+    }
+
+    /// The shortest time the trial can take: its schedule, or its tasks, whichever is longer.
+    pub fn ideal(&self, settings: &Settings) -> Duration {
+        let rounds = settings.task_count.div_ceil(u64::from(self.compute_workers()));
+        let tasks = mul(settings.task_sleep, rounds);
+        match self.pacing(settings) {
+            Pacing::Max => tasks,
+            Pacing::Interval(interval) => {
+                tasks.max(mul(interval, settings.task_count.saturating_sub(1)) + settings.task_sleep)
+            }
+        }
+    }
+
+    /// When the trial is given up: as asked, or twice the ideal time, plus the time of all bytes at a slow 10 MB/s, plus a minute.
+    pub fn timeout(&self, settings: &Settings) -> Duration {
+        const SLOW_BYTES_PER_S: f64 = 10e6;
+        settings.timeout.unwrap_or_else(|| {
+            let bytes = self.data_size as f64 * settings.task_count as f64;
+            let transfer = Duration::try_from_secs_f64(bytes / SLOW_BYTES_PER_S).unwrap_or(Duration::MAX);
+            self.ideal(settings).saturating_mul(2).saturating_add(transfer).saturating_add(Duration::from_secs(60))
+        })
+    }
+}
+
+fn mul(duration: Duration, times: u64) -> Duration {
+    u32::try_from(times).map_or(Duration::MAX, |times| duration.saturating_mul(times))
+}
+
+/// A whole sweep.
+#[derive(Clone, Debug)]
+pub struct SweepPlan {
+    /// What the trials share.
+    pub settings: Settings,
+    /// The trials in the order of running.
+    pub trials: Vec<TrialPlan>,
+}

@@ -1,0 +1,355 @@
+//! What is kept of a trial's items, and what it comes to.
+
+mod histogram;
+mod jitter;
+mod sequence;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use psbench_executors::WorkerId;
+
+use self::histogram::Times;
+use self::jitter::{Passage, jitter};
+use self::sequence::Sequence;
+use crate::clock::Nanos;
+use crate::item::{ItemHead, ItemOutcome};
+use crate::results::record::{Balance, Jitter, Latency, Rates};
+
+/// When one item passed the dispatcher's stages.
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatched {
+    /// When its message came.
+    pub received: Nanos,
+    /// When its task was handed to the executor.
+    pub submitted: Nanos,
+    /// When its outcome came back.
+    pub recorded: Nanos,
+}
+
+/// Takes note of every item of one trial.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    arrivals: Sequence,
+    finished: u64,
+    failed: u64,
+    corrupt: u64,
+    late: u64,
+    evicted: u64,
+    failures: Vec<String>,
+    deadline: Option<Duration>,
+    times: [Times; Stage::ALL.len()],
+    passages: Vec<Passage>,
+    payload_bytes: u64,
+    first_scheduled: Option<Nanos>,
+    first_published: Option<Nanos>,
+    last_arrived: Nanos,
+    last_recorded: Option<Nanos>,
+    tasks: BTreeMap<WorkerId, u64>,
+}
+
+/// The times that are taken of each item.
+#[derive(Clone, Copy)]
+enum Stage {
+    ScheduleLag,
+    Store,
+    Publish,
+    Broker,
+    Queue,
+    Dispatch,
+    Resolve,
+    Work,
+    Report,
+    Lifetime,
+    Arrival,
+    EndToEnd,
+}
+
+impl Stage {
+    const ALL: [Self; 12] = [
+        Self::ScheduleLag,
+        Self::Store,
+        Self::Publish,
+        Self::Broker,
+        Self::Queue,
+        Self::Dispatch,
+        Self::Resolve,
+        Self::Work,
+        Self::Report,
+        Self::Lifetime,
+        Self::Arrival,
+        Self::EndToEnd,
+    ];
+
+    /// As results name it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::ScheduleLag => "schedule_lag",
+            Self::Store => "store",
+            Self::Publish => "publish",
+            Self::Broker => "broker",
+            Self::Queue => "queue",
+            Self::Dispatch => "dispatch",
+            Self::Resolve => "resolve",
+            Self::Work => "work",
+            Self::Report => "report",
+            Self::Lifetime => "lifetime",
+            Self::Arrival => "arrival",
+            Self::EndToEnd => "end_to_end",
+        }
+    }
+}
+
+/// Reasons of failures that are kept in words; the rest is counted.
+const FAILURES_IN_WORDS: usize = 5;
+
+impl Recorder {
+    /// For a trial whose items should have finished `deadline` after they were scheduled.
+    pub fn new(deadline: Option<Duration>) -> Self {
+        Self { deadline, ..Self::default() }
+    }
+
+    /// An item's message has come; `false` when it had come before.
+    pub fn arrive(&mut self, sequence: u64) -> bool {
+        self.arrivals.arrive(sequence)
+    }
+
+    /// How many items have come.
+    pub fn arrived(&self) -> u64 {
+        self.arrivals.distinct
+    }
+
+    /// One past the highest number of an item that has come.
+    pub fn seen(&self) -> u64 {
+        self.arrivals.end
+    }
+
+    /// Items that are done with, well or not.
+    pub fn done(&self) -> u64 {
+        self.finished + self.failed
+    }
+
+    /// Objects that workers deleted.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Payload bytes that reached a worker.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// Reasons of the first failures.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// Tasks that each worker ran.
+    pub fn tasks(&self, worker: WorkerId) -> u64 {
+        self.tasks.get(&worker).copied().unwrap_or(0)
+    }
+
+    /// When the first item was due.
+    pub fn first_scheduled(&self) -> Option<Nanos> {
+        self.first_scheduled
+    }
+
+    /// When the last outcome was back.
+    pub fn last_recorded(&self) -> Option<Nanos> {
+        self.last_recorded
+    }
+
+    /// An item's task never ran to an outcome of its own.
+    pub fn fail(&mut self, reason: String) {
+        self.failed += 1;
+        if self.failures.len() < FAILURES_IN_WORDS && !self.failures.contains(&reason) {
+            self.failures.push(reason);
+        }
+    }
+
+    /// An item's task ended.
+    pub fn record(&mut self, worker: WorkerId, head: &ItemHead, dispatched: Dispatched, outcome: ItemOutcome) {
+        *self.tasks.entry(worker).or_default() += 1;
+        let arrived = outcome.resolved.unwrap_or(outcome.started);
+        let Dispatched { received, submitted, recorded } = dispatched;
+        let stored = head.stored.unwrap_or(head.created);
+        self.time(Stage::ScheduleLag, head.scheduled, head.created);
+        self.time(Stage::Publish, stored, head.published);
+        self.time(Stage::Broker, head.published, received);
+        self.time(Stage::Queue, received, submitted);
+        self.time(Stage::Dispatch, submitted, outcome.started);
+        self.time(Stage::Report, outcome.finished, recorded);
+        if let Some(stored) = head.stored {
+            self.time(Stage::Store, head.created, stored);
+        }
+        self.last_recorded = self.last_recorded.max(Some(recorded));
+        self.first_scheduled = earliest(self.first_scheduled, head.scheduled);
+        self.first_published = earliest(self.first_published, head.published);
+        if let (Some(stored), Some(evicted)) = (head.stored, outcome.evicted) {
+            self.evicted += 1;
+            self.time(Stage::Lifetime, stored, evicted);
+        }
+        if let Some(failure) = outcome.failure {
+            self.corrupt += u64::from(failure.corrupt);
+            self.fail(failure.reason);
+            return;
+        }
+        self.finished += 1;
+        self.payload_bytes += outcome.bytes;
+        self.last_arrived = self.last_arrived.max(arrived);
+        self.passages.push(Passage { published: head.published, arrived });
+        if let Some(resolved) = outcome.resolved {
+            self.time(Stage::Resolve, outcome.started, resolved);
+        }
+        self.time(Stage::Work, arrived, outcome.finished);
+        self.time(Stage::Arrival, head.scheduled, arrived);
+        self.time(Stage::EndToEnd, head.scheduled, outcome.finished);
+        let limit = self.deadline.map(|deadline| u128::from(head.scheduled) + deadline.as_nanos());
+        self.late += u64::from(limit.is_some_and(|limit| u128::from(outcome.finished) > limit));
+    }
+
+    fn time(&mut self, stage: Stage, from: Nanos, to: Nanos) {
+        self.times[stage as usize].record(from, to);
+    }
+
+    /// Where the items went, of which `planned` were asked for and `generated` were made.
+    pub fn balance(&self, planned: u64, generated: u64, orphaned: u64) -> Balance {
+        Balance {
+            planned,
+            generated,
+            finished: self.finished,
+            failed: self.failed,
+            lost: generated.saturating_sub(self.done()),
+            duplicated: self.arrivals.duplicated,
+            reordered: self.arrivals.reordered,
+            corrupt: self.corrupt,
+            late: self.late,
+            orphaned,
+        }
+    }
+
+    /// Rates of a trial that ran from `start` to `end`; `None` when nothing finished.
+    pub fn rates(&self, start: Nanos, end: Nanos, scheduled: Option<f64>, ideal: Option<f64>) -> Option<Rates> {
+        let seconds = end.saturating_sub(start) as f64 / 1e9;
+        (self.finished > 0 && seconds > 0.0).then(|| {
+            let items_per_s = self.finished as f64 / seconds;
+            Rates {
+                items_per_s,
+                goodput_bytes_per_s: self.goodput(),
+                scheduled_items_per_s: scheduled,
+                ideal_items_per_s: ideal,
+                efficiency: ideal.map(|ideal| items_per_s / ideal),
+            }
+        })
+    }
+
+    fn goodput(&self) -> Option<f64> {
+        let seconds = self.last_arrived.checked_sub(self.first_published?)? as f64 / 1e9;
+        (self.finished >= 2 && seconds > 0.0).then(|| self.payload_bytes as f64 / seconds)
+    }
+
+    /// Times between stages, by name.
+    pub fn latency(&self) -> BTreeMap<String, Latency> {
+        Stage::ALL
+            .iter()
+            .filter_map(|stage| Some((stage.name().into(), self.times[*stage as usize].summary()?)))
+            .collect()
+    }
+
+    /// Unevenness of arrival.
+    pub fn jitter(&mut self) -> Option<Jitter> {
+        jitter(&mut self.passages)
+    }
+}
+
+fn earliest(known: Option<Nanos>, other: Nanos) -> Option<Nanos> {
+    Some(known.map_or(other, |known| known.min(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{Body, ItemFailure};
+
+    const DISPATCHED: Dispatched = Dispatched { received: 40, submitted: 50, recorded: 100 };
+
+    fn head(sequence: u64) -> ItemHead {
+        ItemHead { sequence, scheduled: 0, created: 10, stored: Some(20), published: 30, body: Body::Proxy }
+    }
+
+    fn outcome() -> ItemOutcome {
+        ItemOutcome { started: 60, resolved: Some(70), finished: 90, evicted: Some(70), bytes: 1000, failure: None }
+    }
+
+    #[test]
+    fn each_time_is_between_its_stages() {
+        let mut recorder = Recorder::default();
+        recorder.record(WorkerId(1), &head(0), DISPATCHED, outcome());
+        let latency = recorder.latency();
+        let p50: Vec<(&str, u64)> = latency.iter().map(|(name, latency)| (name.as_str(), latency.p50_ns)).collect();
+        let expected = [
+            ("arrival", 70),
+            ("broker", 10),
+            ("dispatch", 10),
+            ("end_to_end", 90),
+            ("lifetime", 50),
+            ("publish", 10),
+            ("queue", 10),
+            ("report", 10),
+            ("resolve", 10),
+            ("schedule_lag", 10),
+            ("store", 10),
+            ("work", 20),
+        ];
+        assert_eq!(p50, expected);
+        assert_eq!((recorder.tasks(WorkerId(1)), recorder.evicted()), (1, 1));
+    }
+
+    #[test]
+    fn a_stage_that_did_not_happen_is_absent() {
+        let mut recorder = Recorder::default();
+        let head = ItemHead { stored: None, body: Body::Full { size: 1000, checksum: None }, ..head(0) };
+        recorder.record(WorkerId(0), &head, DISPATCHED, ItemOutcome { resolved: None, evicted: None, ..outcome() });
+        let latency = recorder.latency();
+        assert!(["store", "resolve", "lifetime"].iter().all(|stage| !latency.contains_key(*stage)));
+        assert_eq!(latency["arrival"].p50_ns, 60);
+    }
+
+    #[test]
+    fn the_balance_adds_up() {
+        let mut recorder = Recorder::new(Some(Duration::from_nanos(80)));
+        for sequence in [0, 2, 1, 1] {
+            if recorder.arrive(sequence) {
+                let failure = (sequence == 2).then(|| ItemFailure { corrupt: true, reason: "bad".into() });
+                recorder.record(WorkerId(0), &head(sequence), DISPATCHED, ItemOutcome { failure, ..outcome() });
+            }
+        }
+        let balance = recorder.balance(10, 5, 2);
+        let expected = Balance {
+            planned: 10,
+            generated: 5,
+            finished: 2,
+            failed: 1,
+            lost: 2,
+            duplicated: 1,
+            reordered: 1,
+            corrupt: 1,
+            late: 2,
+            orphaned: 2,
+        };
+        assert_eq!(balance, expected);
+        assert_eq!(recorder.failures(), ["bad"]);
+    }
+
+    #[test]
+    fn goodput_is_from_the_first_publication_to_the_last_arrival() {
+        let mut recorder = Recorder::default();
+        recorder.record(WorkerId(0), &head(0), DISPATCHED, outcome());
+        assert_eq!(recorder.rates(0, 100, None, None).unwrap().goodput_bytes_per_s, None);
+        recorder.record(WorkerId(0), &head(1), DISPATCHED, ItemOutcome { resolved: Some(130), ..outcome() });
+        let rates = recorder.rates(0, 200, None, Some(2e7)).unwrap();
+        // 2,000 bytes in 100 ns; 2 items in 200 ns.
+        assert!((rates.goodput_bytes_per_s.unwrap() / 2e10 - 1.0).abs() < 1e-12);
+        assert!((rates.efficiency.unwrap() - 0.5).abs() < 1e-12);
+    }
+}

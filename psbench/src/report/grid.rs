@@ -1,0 +1,28 @@
+//! The look of all tables.
+
+use std::env;
+use std::io::{IsTerminal, stdout};
+
+use comfy_table::{Attribute, Cell, CellAlignment, LineStyle, Table, TableStyle};
+
+/// No lines but one below the titles: columns stay narrow, and cells can be cut out.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+
+/// An empty table with these titles: figures to the right, the columns in `left` to the left. Coloured only at a terminal, and
+/// not where `NO_COLOR` is set (<https://no-color.org>).
+pub(super) fn grid(titles: &[&str], left: &[&str]) -> Table {
+    let mut table = Table::new();
+    if !stdout().is_terminal() || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        table.force_no_tty();
+    }
+    table.load_style(STYLE);
+    table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    for (title, column) in titles.iter().zip(table.column_iter_mut()) {
+        if !left.contains(title) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let last = Some(title) == titles.last();
+        column.set_padding((0, if last { 0 } else { 2 }));
+    }
+    table
+}

@@ -1,0 +1,206 @@
+//! What is written of a trial: the types of `results.json`, whose schema is made from them.
+//!
+//! Times are nanoseconds and sizes bytes unless a name says otherwise. What was not measured is absent, never 0.
+
+use std::collections::BTreeMap;
+
+use psbench_connectors::StoreMetrics;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{ExecutorKind, Method};
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Every planned item finished.
+    Complete,
+    /// It ran to an end, with items lost or failed.
+    Incomplete,
+    /// The user ended it; what was generated until then was finished.
+    Interrupted,
+    /// It could not run, or could not go on.
+    Failed,
+}
+
+/// One trial.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrialRecord {
+    /// Position in the order of running, from 0.
+    pub index: usize,
+    /// Which repetition of its point of the matrix, from 0.
+    pub repeat: u32,
+    /// The executor.
+    pub executor: ExecutorKind,
+    /// The connector; absent under the default method, which uses none.
+    pub connector: Option<String>,
+    /// The broker.
+    pub stream: String,
+    /// The trial's own topic.
+    pub topic: String,
+    /// Item size, bytes.
+    pub data_size_bytes: u64,
+    /// Items planned.
+    pub task_count: u64,
+    /// Time of a task, seconds.
+    pub task_sleep: f64,
+    /// The stream method.
+    pub method: Method,
+    /// Workers, the generator included.
+    pub workers: u32,
+    /// How it ended.
+    pub status: Status,
+    /// What went wrong, each with its remedy; the first is the cause.
+    pub problems: Vec<String>,
+    /// Seconds since the Unix epoch when the first item was due; of the trial's start when none was recorded.
+    pub start_submit_tasks_timestamp: f64,
+    /// Seconds since the Unix epoch when the last task had ended.
+    pub end_tasks_done_timestamp: f64,
+    /// Where the items went.
+    pub items: Balance,
+    /// How fast they went; absent when nothing finished.
+    pub rates: Option<Rates>,
+    /// Time between stages, by name; each absent when no item passed both stages.
+    pub latency: BTreeMap<String, Latency>,
+    /// Unevenness of arrival at the workers; absent below two items.
+    pub jitter: Option<Jitter>,
+    /// Bytes that passed through the dispatcher: messages received and tasks sent, without transport framing.
+    pub dispatcher_bytes: DispatcherBytes,
+    /// What the generator's store and the workers' resolves came to, added up over those that told; absent under the default
+    /// method.
+    pub store: Option<StoreMetrics>,
+    /// CPU and memory of each process that took part.
+    pub processes: Vec<ProcessUsage>,
+    /// CPU seconds of all processes per 10⁹ payload bytes that reached a worker; absent when none did.
+    pub cpu_seconds_per_gb: Option<f64>,
+    /// How payloads were made: `fresh`, `pregenerated (N variants)` or `file`; absent when the generator did not tell.
+    pub payload: Option<String>,
+}
+
+impl TrialRecord {
+    /// The time from when an item was due to the end of its task; absent when no item finished.
+    pub fn end_to_end(&self) -> Option<&Latency> {
+        self.latency.get("end_to_end")
+    }
+}
+
+/// Where the items of a trial went. `generated = finished + failed + lost`, or the trial is in error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Balance {
+    /// Items the generator was asked for.
+    pub planned: u64,
+    /// Items it made.
+    pub generated: u64,
+    /// Items whose task ended well.
+    pub finished: u64,
+    /// Items whose task ended in an error (`corrupt` included), or with its worker.
+    pub failed: u64,
+    /// Items that were made and of which nothing more is known.
+    pub lost: u64,
+    /// Further receptions of an item that had come before.
+    pub duplicated: u64,
+    /// Items received after one that was made later.
+    pub reordered: u64,
+    /// Items that failed for their length or checksum.
+    pub corrupt: u64,
+    /// Items that finished past their deadline.
+    pub late: u64,
+    /// Stored objects that no worker evicted; they were deleted after the trial.
+    pub orphaned: u64,
+}
+
+/// Rates of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// Finished items per second, from the instant the first one was due to the last outcome at the dispatcher.
+    pub items_per_s: f64,
+    /// `n·size / (t_stop − t_first)`, bytes per second: from the first item's publication to the last item's arrival at a worker
+    /// (“Evaluating SciStream on FABRIC”, 2022). Absent below two items.
+    pub goodput_bytes_per_s: Option<f64>,
+    /// The rate at which items were due, per second; absent when they were due at once.
+    pub scheduled_items_per_s: Option<f64>,
+    /// `compute workers / task time`, items per second; absent for a task time of 0.
+    pub ideal_items_per_s: Option<f64>,
+    /// `items_per_s / ideal_items_per_s`.
+    pub efficiency: Option<f64>,
+}
+
+/// A distribution of times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Times of zero or more.
+    pub count: u64,
+    /// Times below zero: the clocks of the two stages disagree. Not in the other figures.
+    pub negative_count: u64,
+    /// The largest amount below zero; absent when there is none.
+    pub negative_max_ns: Option<u64>,
+    /// Smallest, ns.
+    pub min_ns: u64,
+    /// Arithmetic mean, ns.
+    pub mean_ns: f64,
+    /// Standard deviation, ns.
+    pub stddev_ns: f64,
+    /// Median, ns.
+    pub p50_ns: u64,
+    /// 90th percentile, ns.
+    pub p90_ns: u64,
+    /// 99th percentile, ns.
+    pub p99_ns: u64,
+    /// 99.9th percentile, ns.
+    pub p999_ns: u64,
+    /// Largest, ns.
+    pub max_ns: u64,
+    /// The whole HDR histogram (three significant digits, V2 deflate-free serialisation, base64), to be merged with others.
+    pub hdr_base64: String,
+    /// The histogram of the amounts below zero, likewise; absent when there are none.
+    pub negative_hdr_base64: Option<String>,
+}
+
+/// Unevenness of arrival, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jitter {
+    /// Smoothed variation of transit time at the last item (RFC 3550 §6.4.1).
+    pub jitter_rfc3550_ns: f64,
+    /// Standard deviation of the time between arrivals (“Evaluating SciStream on FABRIC”, 2022).
+    pub jitter_interarrival_stddev_ns: f64,
+    /// 95th minus 50th percentile of transit time (OWAMP).
+    pub jitter_p95_p50_ns: f64,
+    /// 99th percentile of packet delay variation: transit time above the smallest (RFC 5481 §4.2).
+    pub pdv_p99_ns: f64,
+}
+
+/// What went through the dispatcher, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DispatcherBytes {
+    /// From the broker.
+    pub received: u64,
+    /// To the executor.
+    pub sent: u64,
+}
+
+/// What one process used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessUsage {
+    /// `dispatcher` (with all threads of a `thread` executor), `generator` or `worker`.
+    pub role: String,
+    /// For people: for example `worker 2 (pid 4711)`.
+    pub label: String,
+    /// Its number in the system; absent where it has none here.
+    pub pid: Option<u32>,
+    /// Tasks it ran, the generator's not counted.
+    pub tasks: u64,
+    /// User and system time in the trial, seconds; absent when it ended without telling.
+    pub cpu_seconds: Option<f64>,
+    /// Largest resident memory in the trial, bytes; absent when it ended without telling.
+    pub peak_memory_bytes: Option<u64>,
+    /// How it ended, when that was before the trial's end.
+    pub end: Option<String>,
+}

@@ -1,0 +1,49 @@
+//! The registry of executors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr};
+use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::{Executor, ExecutorError, OutcomeSink};
+
+use crate::item;
+use crate::plan::{ExecutorKind, Settings, TrialPlan};
+use crate::worker::{StreamWork, WorkerSetup};
+
+/// Time for worker processes to come up.
+const READY_TIME: Duration = Duration::from_secs(30);
+
+/// Starts the executor of a trial; its workers are ready on return.
+pub(super) fn start(
+    settings: &Settings,
+    trial: &TrialPlan,
+    sink: Arc<dyn OutcomeSink>,
+) -> Result<Arc<dyn Executor>, ExecutorError> {
+    let workers = settings.pool_workers.unwrap_or(trial.workers);
+    let setup = WorkerSetup {
+        task: settings.task,
+        task_sleep: settings.task_sleep,
+        verify: settings.verify,
+        cache_bytes: settings.cache_bytes,
+    };
+    Ok(match settings.executor {
+        ExecutorKind::Thread => Arc::new(ThreadExecutor::start(workers, Arc::new(StreamWork::new(setup)), sink)?),
+        ExecutorKind::Process => {
+            let program = std::env::current_exe().map_err(|source| ExecutorError::Start {
+                what: "worker processes: psbench's own path".into(),
+                source,
+            })?;
+            let options = ProcessOptions {
+                program,
+                args: vec!["worker".into()],
+                workers,
+                setup: item::encode(&setup),
+                capacity: settings.prefetch.saturating_add(1),
+                ready_timeout: READY_TIME,
+                stderr: WorkerStderr::Log,
+            };
+            Arc::new(ProcessExecutor::start(options, sink)?)
+        }
+    })
+}

@@ -1,0 +1,92 @@
+//! A sweep: one trial after the other, results on disk after each.
+
+mod executor;
+mod trial;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use psbench_connectors::{ConnectorError, KeySource};
+
+pub use self::trial::TrialEvents;
+use crate::brokers::{Broker, BrokerError};
+use crate::clock::SystemClock;
+use crate::plan::{Method, SweepPlan, TrialPlan};
+use crate::results::record::{Status, TrialRecord};
+
+/// A sweep that is ready to run: what it needs is there.
+pub struct Sweep {
+    plan: SweepPlan,
+    broker: Box<dyn Broker>,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Why a sweep can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The broker can't be reached.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The connector can't be used.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+}
+
+/// Follows a sweep. Called from the sweep's thread.
+pub trait SweepEvents {
+    /// A trial begins.
+    fn trial_starts(&mut self, trial: &TrialPlan);
+
+    /// Some time has passed in a trial: items done with, payload bytes that reached a worker.
+    fn progress(&mut self, items: u64, bytes: u64);
+
+    /// A trial has ended; what is to be kept of it must be kept now. `false` ends the sweep.
+    fn trial_ended(&mut self, record: TrialRecord) -> bool;
+}
+
+impl Sweep {
+    /// Starts or reaches the broker, and makes sure that the connector can be used. `interrupted` may be set at any time: the running
+    /// trial then ends early and in order.
+    pub fn prepare(plan: SweepPlan, interrupted: Arc<AtomicBool>) -> Result<Self, SweepError> {
+        let broker = plan.settings.broker.open()?;
+        if plan.trials.iter().any(|trial| trial.method == Method::Proxy) {
+            plan.settings.connector.open(KeySource::random())?;
+        }
+        Ok(Self { plan, broker, interrupted })
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &dyn Broker {
+        &*self.broker
+    }
+
+    /// Runs the trials, in order.
+    pub fn run(&self, events: &mut dyn SweepEvents) {
+        for trial in &self.plan.trials {
+            if self.is_interrupted() {
+                return;
+            }
+            events.trial_starts(trial);
+            let bench = trial::Bench {
+                settings: &self.plan.settings,
+                broker: &*self.broker,
+                clock: Arc::new(SystemClock),
+                interrupted: &self.interrupted,
+            };
+            let record = bench.run(trial, &mut |items, bytes| events.progress(items, bytes));
+            if record.status == Status::Failed || !record.problems.is_empty() {
+                for problem in &record.problems {
+                    tracing::warn!(trial = trial.index, "{problem}");
+                }
+            }
+            if !events.trial_ended(record) {
+                return;
+            }
+        }
+    }
+
+    /// Whether the user ended it.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,446 @@
+//! One trial: generator → broker → dispatcher → executor → workers → recorder, and the record of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use psbench_connectors::{ConnectorError, Key, KeySource, StoreMetrics};
+use psbench_executors::{Executor, ExecutorError, WorkerReport};
+use uuid::Uuid;
+
+use super::executor;
+use crate::brokers::{Broker, BrokerError, Subscriber};
+use crate::clock::{Clock, Nanos, unix_seconds};
+use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
+use crate::generator::{GeneratorPlan, StorePlan};
+use crate::item::{self, GeneratorReport};
+use crate::plan::{EvictPolicy, Method, Pacing, Settings, TrialPlan};
+use crate::recorder::Recorder;
+use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
+use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
+
+/// Told of a trial's progress: items done with, payload bytes that reached a worker.
+pub type TrialEvents<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// What a trial runs on.
+pub(super) struct Bench<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) broker: &'a dyn Broker,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) interrupted: &'a AtomicBool,
+}
+
+/// Why a trial could not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+}
+
+/// One look at everything takes at most this long.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Silence of the broker after which a message that should have come counts as lost, once the generator has ended.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Time for a generator that was told to stop.
+const STOPPING: Duration = Duration::from_secs(10);
+
+/// Time for workers to end when all is well, and when not.
+const ENDING: Duration = Duration::from_secs(10);
+const FORCED: Duration = Duration::from_secs(2);
+
+impl Bench<'_> {
+    /// Runs a trial to its end; whatever happens, there is a record.
+    pub(super) fn run(&self, trial: &TrialPlan, events: &mut TrialEvents<'_>) -> TrialRecord {
+        let topic = format!("{}-{}", self.settings.topic, Uuid::new_v4().simple());
+        reset_peak_memory();
+        let before = Usage::of_this_process();
+        match Run::start(self, trial, &topic) {
+            Ok(run) => run.finish(events, before),
+            Err(error) => self.not_started(trial, topic, &error),
+        }
+    }
+
+    fn not_started(&self, trial: &TrialPlan, topic: String, error: &StartError) -> TrialRecord {
+        let now = unix_seconds(self.clock.now());
+        TrialRecord {
+            status: Status::Failed,
+            problems: vec![crate::worker::chain(error)],
+            items: Balance { planned: self.settings.task_count, ..Balance::default() },
+            ..self.blank(trial, topic, now)
+        }
+    }
+
+    /// A record of what was planned.
+    fn blank(&self, trial: &TrialPlan, topic: String, start: f64) -> TrialRecord {
+        let settings = self.settings;
+        TrialRecord {
+            index: trial.index,
+            repeat: trial.repeat,
+            executor: settings.executor,
+            connector: (trial.method == Method::Proxy).then(|| settings.connector.name().into()),
+            stream: settings.broker.name().into(),
+            topic,
+            data_size_bytes: trial.data_size,
+            task_count: settings.task_count,
+            task_sleep: settings.task_sleep.as_secs_f64(),
+            method: trial.method,
+            workers: trial.workers,
+            status: Status::Complete,
+            problems: Vec::new(),
+            start_submit_tasks_timestamp: start,
+            end_tasks_done_timestamp: start,
+            items: Balance::default(),
+            rates: None,
+            latency: std::collections::BTreeMap::new(),
+            jitter: None,
+            dispatcher_bytes: Default::default(),
+            store: None,
+            processes: Vec::new(),
+            cpu_seconds_per_gb: None,
+            payload: None,
+        }
+    }
+}
+
+/// A trial that runs.
+struct Run<'a> {
+    bench: &'a Bench<'a>,
+    trial: &'a TrialPlan,
+    topic: String,
+    keys: KeySource,
+    dispatcher: Arc<Dispatcher>,
+    executor: Arc<dyn Executor>,
+    subscriber: Option<Box<dyn Subscriber>>,
+    start: Nanos,
+    deadline: Nanos,
+    problems: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn start(bench: &'a Bench<'a>, trial: &'a TrialPlan, topic: &str) -> Result<Self, StartError> {
+        let settings = bench.settings;
+        let subscriber = bench.broker.subscribe(topic)?;
+        let outstanding = trial.compute_workers() as usize * (1 + settings.prefetch as usize);
+        let bounds = Bounds { outstanding, items: settings.task_count };
+        let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
+        let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
+        let keys = KeySource::random();
+        let start = bench.clock.now();
+        let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
+        let plan = generator_plan(bench, trial, topic, &keys);
+        dispatcher.run_on(Arc::clone(&executor), item::encode(&plan));
+        Ok(Self {
+            bench,
+            trial,
+            topic: topic.into(),
+            keys,
+            dispatcher,
+            executor,
+            subscriber: Some(subscriber),
+            start,
+            deadline: start.saturating_add(timeout),
+            problems: Vec::new(),
+        })
+    }
+
+    fn finish(mut self, events: &mut TrialEvents<'_>, before: Usage) -> TrialRecord {
+        if let Err(problem) = self.receive(events) {
+            self.problems.push(problem);
+            self.executor.cancel(GENERATOR);
+        }
+        // A generator that waits for room at the broker learns from this that nobody takes any more.
+        self.subscriber = None;
+        let drained = self.drain(events);
+        let generator = self.dispatcher.generator(if drained { STOPPING } else { Duration::ZERO });
+        self.dispatcher.close();
+        let reports = self.executor.shutdown(if drained { ENDING } else { FORCED });
+        let generator = self.note_generator(generator);
+        let finished = self.dispatcher.finish();
+        let orphaned = self.clean_up(&finished);
+        self.record(finished, orphaned, generator, &reports, before)
+    }
+
+    /// Takes messages from the broker to the dispatcher until the stream ends; an error is why it could not go on.
+    fn receive(&mut self, events: &mut TrialEvents<'_>) -> Result<(), String> {
+        let Some(subscriber) = &mut self.subscriber else { return Ok(()) };
+        let clock = &self.bench.clock;
+        let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor);
+        let mut messages = Vec::new();
+        let mut last_came = clock.now();
+        while !self.dispatcher.stream_has_ended() {
+            let now = watch.look(events);
+            if now >= self.deadline {
+                return Err(timed_out(self.trial.timeout(self.bench.settings)));
+            }
+            if !self.dispatcher.has_room(POLL) {
+                last_came = now;
+                continue;
+            }
+            subscriber.receive(&mut messages, POLL).map_err(|error| error.to_string())?;
+            if !messages.is_empty() {
+                last_came = now;
+                self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
+            } else if now.saturating_sub(last_came) > SILENCE.as_nanos() as u64
+                && self.dispatcher.generator(Duration::ZERO) != Generator::Running
+            {
+                return Err(format!(
+                    "the generator has ended, but the end of the stream did not come within {SILENCE:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the tasks that are out are done; `false` when the time is up before.
+    fn drain(&mut self, events: &mut TrialEvents<'_>) -> bool {
+        let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor);
+        while !self.dispatcher.is_drained(POLL) {
+            if watch.look(events) >= self.deadline {
+                if self.problems.is_empty() {
+                    self.problems.push(timed_out(self.trial.timeout(self.bench.settings)));
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Notes what became of the generator; returns its report, where it told.
+    fn note_generator(&mut self, generator: Generator) -> Option<GeneratorReport> {
+        match generator {
+            Generator::Ended(report) => {
+                self.problems.extend(report.failure.as_ref().map(|failure| format!("the generator: {failure}")));
+                Some(report)
+            }
+            Generator::Lost(reason) => {
+                self.problems.push(reason);
+                None
+            }
+            Generator::Running => {
+                self.problems.push("the generator was still running and was ended by force".into());
+                None
+            }
+        }
+    }
+
+    /// Deletes what is left at broker and connector; returns how many objects were orphaned.
+    fn clean_up(&mut self, finished: &Finished) -> u64 {
+        if let Err(error) = self.bench.broker.delete(&self.topic) {
+            self.problems.push(error.to_string());
+        }
+        if self.trial.method == Method::Default {
+            return 0;
+        }
+        let expected = match self.bench.settings.evict {
+            EvictPolicy::Resolve => finished.recorder.evicted(),
+            EvictPolicy::End => 0,
+        };
+        let left = finished.generated.saturating_sub(expected);
+        let known = self.problems.is_empty();
+        let deleted = if !self.bench.settings.connector.outlives_process() || (left == 0 && known) {
+            left
+        } else {
+            self.delete_objects(if known { finished.generated } else { self.bench.settings.task_count }).unwrap_or_else(
+                |error| {
+                    self.problems.push(format!("objects may be left behind: {error}"));
+                    left
+                },
+            )
+        };
+        match self.bench.settings.evict {
+            EvictPolicy::Resolve => deleted,
+            // Those that were resolved were to stay until now.
+            EvictPolicy::End => deleted.saturating_sub(finished.recorder.done()),
+        }
+    }
+
+    fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
+        const TOGETHER: u64 = 1000;
+        let connector = self.bench.settings.connector.open(KeySource::random())?;
+        let size = self.trial.data_size;
+        let mut deleted = 0;
+        for first in (0..count).step_by(TOGETHER as usize) {
+            let keys: Vec<Key> =
+                (first..count.min(first + TOGETHER)).map(|n| Key { id: self.keys.nth(n), size }).collect();
+            deleted += connector.evict_batch(&keys)?;
+        }
+        Ok(deleted)
+    }
+
+    fn record(
+        mut self,
+        finished: Finished,
+        orphaned: u64,
+        generator: Option<GeneratorReport>,
+        reports: &[WorkerReport],
+        before: Usage,
+    ) -> TrialRecord {
+        let Finished { generated, bytes, mut recorder } = finished;
+        let (settings, trial) = (self.bench.settings, self.trial);
+        let items = recorder.balance(settings.task_count, generated, orphaned);
+        // Not from the generator's start: making payloads beforehand is no part of the stream.
+        let start = recorder.first_scheduled().unwrap_or(self.start);
+        let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
+        let scheduled = match trial.pacing(settings) {
+            Pacing::Interval(interval) => Some(1.0 / interval.as_secs_f64()),
+            Pacing::Max => None,
+        };
+        let ideal = (!settings.task_sleep.is_zero())
+            .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
+        let processes = self.processes(&recorder, reports, before);
+        self.problems.extend(processes.iter().filter_map(|process| {
+            process.end.as_ref().map(|end| format!("{} was lost ({end}) and replaced", process.label))
+        }));
+        self.problems.extend(item_problems(&items, recorder.failures()));
+        let cpu: Option<f64> = processes.iter().map(|process| process.cpu_seconds).sum();
+        let gigabytes = recorder.payload_bytes() as f64 / 1e9;
+        TrialRecord {
+            status: self.status(&items),
+            problems: self.problems,
+            end_tasks_done_timestamp: unix_seconds(end),
+            items,
+            rates: recorder.rates(start, end, scheduled, ideal),
+            latency: recorder.latency(),
+            jitter: recorder.jitter(),
+            dispatcher_bytes: bytes,
+            cpu_seconds_per_gb: cpu.filter(|_| gigabytes > 0.0).map(|cpu| cpu / gigabytes),
+            processes,
+            store: (trial.method == Method::Proxy).then(|| store_metrics(generator.as_ref(), reports)),
+            payload: generator.map(|report| report.payload),
+            ..self.bench.blank(trial, self.topic, unix_seconds(start))
+        }
+    }
+
+    fn status(&self, items: &Balance) -> Status {
+        if items.generated != items.finished + items.failed + items.lost {
+            tracing::error!(?items, "the balance of items does not hold");
+            Status::Failed
+        } else if items.finished == items.planned {
+            Status::Complete
+        } else if self.bench.interrupted.load(Ordering::Relaxed) {
+            Status::Interrupted
+        } else if items.finished == 0 {
+            Status::Failed
+        } else {
+            Status::Incomplete
+        }
+    }
+
+    /// What the dispatcher's and the workers' processes used.
+    fn processes(&self, recorder: &Recorder, reports: &[WorkerReport], before: Usage) -> Vec<ProcessUsage> {
+        let usage = Usage::of_this_process().since(before);
+        let here = std::process::id();
+        let dispatcher = ProcessUsage {
+            role: "dispatcher".into(),
+            label: format!("psbench (pid {here})"),
+            pid: Some(here),
+            tasks: reports.iter().filter(|report| report.worker.pid.is_none()).map(|_| recorder.done()).sum(),
+            cpu_seconds: Some(usage.cpu.as_secs_f64()),
+            peak_memory_bytes: usage.peak_memory,
+            end: None,
+        };
+        let workers = reports.iter().filter(|report| report.worker.pid.is_some()).map(|report| {
+            let finish = finish(report);
+            ProcessUsage {
+                role: if finish.as_ref().is_some_and(|finish| finish.generated) { "generator" } else { "worker" }
+                    .into(),
+                label: report.worker.label.clone(),
+                pid: report.worker.pid,
+                tasks: recorder.tasks(report.worker.id),
+                cpu_seconds: finish.as_ref().map(|finish| finish.usage.cpu.as_secs_f64()),
+                peak_memory_bytes: finish.and_then(|finish| finish.usage.peak_memory),
+                end: report.worker.end.clone(),
+            }
+        });
+        std::iter::once(dispatcher).chain(workers).collect()
+    }
+}
+
+/// Looks after a trial while somebody waits for something.
+struct Watch<'a> {
+    bench: &'a Bench<'a>,
+    dispatcher: &'a Dispatcher,
+    executor: &'a dyn Executor,
+    stopped: bool,
+    told: Nanos,
+}
+
+impl<'a> Watch<'a> {
+    fn new(bench: &'a Bench<'a>, dispatcher: &'a Dispatcher, executor: &'a dyn Executor) -> Self {
+        Self { bench, dispatcher, executor, stopped: false, told: 0 }
+    }
+
+    /// Stops the generator when the user wants an end, and tells of progress now and then. Returns the time.
+    fn look(&mut self, events: &mut TrialEvents<'_>) -> Nanos {
+        let now = self.bench.clock.now();
+        if !self.stopped && self.bench.interrupted.load(Ordering::Relaxed) {
+            self.stopped = true;
+            self.executor.cancel(GENERATOR);
+        }
+        if now.saturating_sub(self.told) >= POLL.as_nanos() as u64 {
+            self.told = now;
+            let progress = self.dispatcher.progress();
+            events(progress.items, progress.bytes);
+        }
+        now
+    }
+}
+
+fn generator_plan(bench: &Bench<'_>, trial: &TrialPlan, topic: &str, keys: &KeySource) -> GeneratorPlan {
+    let settings = bench.settings;
+    let store = (trial.method == Method::Proxy).then(|| StorePlan {
+        connector: settings.connector.clone(),
+        keys: keys.start(),
+        evict: settings.evict == EvictPolicy::Resolve,
+    });
+    GeneratorPlan {
+        broker: bench.broker.config(),
+        topic: topic.into(),
+        store,
+        count: settings.task_count,
+        size: trial.data_size,
+        pacing: trial.pacing(settings),
+        payload: settings.payload.clone(),
+        // Each repetition has payloads of its own; the methods have the same.
+        seed: settings.seed.unwrap_or_else(rand::random).wrapping_add(u64::from(trial.repeat)),
+        verify: settings.verify,
+    }
+}
+
+/// What generator and workers told of their stores, added up.
+fn store_metrics(generator: Option<&GeneratorReport>, reports: &[WorkerReport]) -> StoreMetrics {
+    let mut sum = generator.map(|report| report.store).unwrap_or_default();
+    for finish in reports.iter().filter_map(finish) {
+        sum += finish.metrics;
+    }
+    sum
+}
+
+/// What a worker said at its end.
+fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
+    report.finish.as_deref().and_then(item::decode)
+}
+
+fn timed_out(timeout: Duration) -> String {
+    format!("given up after {timeout:.0?}; raise --timeout if it only needed longer")
+}
+
+/// What is wrong with the items, in words.
+fn item_problems(items: &Balance, failures: &[String]) -> Vec<String> {
+    let mut problems = Vec::new();
+    if items.failed > 0 {
+        problems.push(format!("{} of {} items failed: {}", items.failed, items.generated, failures.join("; ")));
+    }
+    if items.lost > 0 {
+        problems
+            .push(format!("{} of {} items were lost between generator and dispatcher", items.lost, items.generated));
+    }
+    if items.duplicated > 0 {
+        problems.push(format!("{} items came more than once", items.duplicated));
+    }
+    problems
+}

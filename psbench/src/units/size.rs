@@ -1,0 +1,122 @@
+//! Amounts of data.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{UnitError, Written, written_as_text};
+
+/// An amount of data, from 0 to 1 EB: `100000`, `100kB` (1000 bytes each), `1MiB` (1024² bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Written", into = "String")]
+#[schemars(with = "String")]
+pub struct Size(u64);
+
+written_as_text!(Size);
+
+/// Larger amounts are mistakes, and would overflow sums.
+const MAX: u64 = bytesize::EB;
+
+const UNITS: [(u64, &str); 8] = [
+    (bytesize::TB, "TB"),
+    (bytesize::TIB, "TiB"),
+    (bytesize::GB, "GB"),
+    (bytesize::GIB, "GiB"),
+    (bytesize::MB, "MB"),
+    (bytesize::MIB, "MiB"),
+    (bytesize::KB, "kB"),
+    (bytesize::KIB, "KiB"),
+];
+
+impl Size {
+    /// An amount of `bytes`.
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The amount in bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let ByteSize(bytes) = text.trim().parse().map_err(|_| {
+            UnitError("not a size: write bytes or a unit, for example 100000, 100kB, 10MB or 1MiB".into())
+        })?;
+        if bytes > MAX {
+            return Err(UnitError("too large a size: 1EB is the most".into()));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Exact, in the largest unit that allows it: `100kB`; `{:#}` sets the unit apart: `100 kB`.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, name) =
+            UNITS.into_iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)).unwrap_or((1, "B"));
+        let space = if f.alternate() { " " } else { "" };
+        write!(f, "{}{space}{name}", self.0 / unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_plain_bytes_and_units() {
+        for (text, bytes) in [
+            ("100000", 100_000),
+            ("0", 0),
+            ("100kB", 100_000),
+            ("100KB", 100_000),
+            ("10MB", 10_000_000),
+            ("1.5 MB", 1_500_000),
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+        ] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_size() {
+        for text in ["", "MB", "-1", "1.5", "10XB", "1e6", "nan", "99999999EB", "18446744073709551615"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shows_the_shortest_exact_form() {
+        for (bytes, text) in [(0, "0B"), (1, "1B"), (100_000, "100kB"), (1 << 20, "1MiB"), (1_048_577, "1048577B")] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        assert_eq!(format!("{:#}", Size(10_000_000)), "10 MB");
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back_what_it_shows(mantissa in 0u64..100_000, scale in 0u32..4, binary: bool) {
+            let size = Size(mantissa * if binary { 1 << (10 * scale) } else { 1000u64.pow(scale) });
+            prop_assert_eq!(size.to_string().parse(), Ok(size));
+            let json = serde_json::to_string(&size).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Size>(&json).unwrap(), size);
+            prop_assert_eq!(serde_json::from_str::<Size>(&size.bytes().to_string()).unwrap(), size);
+        }
+
+        #[test]
+        fn never_panics(text in ".*") {
+            let _ = text.parse::<Size>();
+        }
+    }
+}

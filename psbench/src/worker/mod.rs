@@ -1,0 +1,198 @@
+//! What workers do with a task: generate the stream, or resolve an item and work on it.
+
+mod usage;
+
+use std::hint::black_box;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use psbench_connectors::{Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions, checksum};
+use psbench_executors::{Task, TaskContext, Work};
+use serde::{Deserialize, Serialize};
+
+pub use self::usage::{Usage, reset_peak_memory};
+use crate::clock::{Clock, SystemClock};
+use crate::generator::{self, GeneratorPlan, OpenStore};
+use crate::item::{self, Body, Head, ItemFailure, ItemHead, ItemOutcome};
+use crate::plan::TaskKind;
+
+/// What every worker of a trial is told before its first task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerSetup {
+    /// What a task does once its item is there.
+    pub task: TaskKind,
+    /// For how long.
+    pub task_sleep: Duration,
+    /// Whether to check checksums.
+    pub verify: bool,
+    /// Bytes of resolved objects to keep; 0 for none.
+    pub cache_bytes: u64,
+}
+
+/// What a worker says at its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerFinish {
+    /// What its process used.
+    pub usage: Usage,
+    /// What its resolves came to.
+    pub metrics: StoreMetrics,
+    /// Whether the generator ran here.
+    pub generated: bool,
+}
+
+/// The work of psbench's workers.
+pub struct StreamWork {
+    setup: WorkerSetup,
+    resolver: Resolver,
+    clock: SystemClock,
+    /// Whether the generator ran here.
+    generator: AtomicBool,
+    /// The generator's store: its objects may live in this process.
+    generated: Mutex<Option<(OpenStore, KeySource)>>,
+}
+
+impl StreamWork {
+    /// For the workers of this process.
+    pub fn new(setup: WorkerSetup) -> Self {
+        let options = StoreOptions { cache_bytes: setup.cache_bytes, ..StoreOptions::default() };
+        let resolver = Resolver::new(format!("worker process {}", std::process::id()), options);
+        Self { setup, resolver, clock: SystemClock, generator: AtomicBool::new(false), generated: Mutex::new(None) }
+    }
+
+    /// From what the dispatcher sent.
+    pub fn from_setup(setup: &[u8]) -> Result<Self, String> {
+        item::decode(setup).map(Self::new).ok_or_else(|| "the dispatcher is another version of psbench".into())
+    }
+
+    fn generated(&self) -> MutexGuard<'_, Option<(OpenStore, KeySource)>> {
+        self.generated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generate(&self, task: &Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
+        let plan: GeneratorPlan = item::decode(&task.head).ok_or("not a generator's plan")?;
+        self.generator.store(true, Ordering::Relaxed);
+        let opened = |store, keys| *self.generated() = Some((store, keys));
+        let report = generator::generate(&plan, &self.clock, &|| context.is_cancelled(), &opened);
+        Ok(item::encode(&report))
+    }
+
+    fn process(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
+        let started = self.clock.now();
+        let Some(Head::Item(head)) = item::decode(&task.head) else { return Err("not an item".into()) };
+        let arrived = match head.body {
+            Body::Full { size, checksum } => self.check(&head, task.payload, size, checksum),
+            Body::Proxy => self.resolve(&task.payload),
+        };
+        let mut outcome = ItemOutcome { started, resolved: None, finished: 0, evicted: None, bytes: 0, failure: None };
+        match arrived {
+            Ok(Arrived { bytes, resolved, evicted }) => {
+                outcome.resolved = resolved.then(|| self.clock.now());
+                outcome.evicted = outcome.resolved.filter(|_| evicted);
+                outcome.bytes = bytes.len() as u64;
+                self.work(&bytes, context);
+            }
+            Err(failure) => outcome.failure = Some(failure),
+        }
+        outcome.finished = self.clock.now();
+        Ok(item::encode(&outcome))
+    }
+
+    fn check(&self, head: &ItemHead, bytes: Bytes, size: u64, checksum: Option<u64>) -> Result<Arrived, ItemFailure> {
+        let corrupt = |what: String| ItemFailure { corrupt: true, reason: format!("item {}: {what}", head.sequence) };
+        if bytes.len() as u64 != size {
+            return Err(corrupt(format!("{} bytes came instead of {size}", bytes.len())));
+        }
+        match checksum.filter(|_| self.setup.verify) {
+            Some(expected) if self::checksum(&bytes) != expected => Err(corrupt("its checksum is wrong".into())),
+            _ => Ok(Arrived { bytes, resolved: false, evicted: false }),
+        }
+    }
+
+    fn resolve(&self, proxy: &[u8]) -> Result<Arrived, ItemFailure> {
+        let failure = |corrupt, error: &dyn std::error::Error| ItemFailure { corrupt, reason: chain(error) };
+        let proxy = Proxy::decode(proxy).map_err(|error| failure(true, &error))?;
+        let resolved = self.resolver.resolve(&proxy, self.setup.verify).map_err(|error| {
+            let corrupt = matches!(error.reason, ResolveFailure::Length { .. } | ResolveFailure::Checksum { .. });
+            failure(corrupt, &error)
+        })?;
+        Ok(Arrived { bytes: resolved.bytes, resolved: true, evicted: resolved.evicted })
+    }
+
+    fn work(&self, bytes: &[u8], context: &TaskContext<'_>) {
+        let WorkerSetup { task, task_sleep, .. } = self.setup;
+        if task == TaskKind::Sum {
+            black_box(bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_add(u64::from(*byte))));
+        }
+        if task_sleep.is_zero() {
+            return;
+        }
+        context.about_to_wait();
+        if task == TaskKind::Spin {
+            let until = self.clock.now() + task_sleep.as_nanos() as u64;
+            while self.clock.now() < until {
+                std::hint::spin_loop();
+            }
+        } else {
+            sleep(task_sleep);
+        }
+    }
+}
+
+/// An item's bytes at its worker.
+struct Arrived {
+    bytes: Bytes,
+    resolved: bool,
+    evicted: bool,
+}
+
+impl Work for StreamWork {
+    fn run(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
+        if task.exclusive { self.generate(&task, context) } else { self.process(task, context) }
+    }
+
+    fn finish(&self) -> Bytes {
+        *self.generated() = None;
+        let generated = self.generator.load(Ordering::Relaxed);
+        item::encode(&WorkerFinish { usage: Usage::of_this_process(), metrics: self.resolver.metrics(), generated })
+    }
+
+    fn abandoned(&self) {
+        // Nobody else knows any more what was stored.
+        if let Some((store, keys)) = self.generated().take()
+            && store.config().outlives_process()
+        {
+            // Names are enough: sizes matter only to who reads.
+            let stored: Vec<Key> = (0..keys.made()).map(|n| Key { id: keys.nth(n), size: 0 }).collect();
+            let _ = store.evict_batch(&stored);
+        }
+    }
+}
+
+/// Sleeps for as long as it was asked, to within some microseconds.
+fn sleep(duration: Duration) {
+    thread_local! {
+        /// Linux wakes a thread up to 50 µs late unless told otherwise: 5 % of a task of 1 ms.
+        static EXACT: () = {
+            let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
+        };
+    }
+    EXACT.with(|()| std::thread::sleep(duration));
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Many errors tell their cause themselves.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

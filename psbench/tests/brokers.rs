@@ -1,0 +1,174 @@
+//! The brokers on a real Redis, and on servers that misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, Subscriber, conformance};
+
+use support::{Redis, free_port};
+
+fn pub_sub(port: u16) -> BrokerChoice {
+    BrokerChoice::Redis { server: ("127.0.0.1".into(), port) }
+}
+
+fn queue(port: u16) -> BrokerChoice {
+    BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), port) }
+}
+
+/// What makes the subscriber end, within ten seconds.
+fn end_of(subscriber: &mut dyn Subscriber) -> BrokerError {
+    let until = Instant::now() + Duration::from_secs(10);
+    let mut messages = Vec::new();
+    while Instant::now() < until {
+        if let Err(error) = subscriber.receive(&mut messages, Duration::from_millis(100)) {
+            return error;
+        }
+    }
+    panic!("the subscriber did not notice; it has {} messages", messages.len());
+}
+
+struct Opened(Box<dyn Broker>);
+
+impl conformance::Parts for Opened {
+    fn broker(&self) -> &dyn Broker {
+        &*self.0
+    }
+
+    fn publisher(&self, topic: &str) -> Result<Box<dyn psbench::brokers::Publisher>, BrokerError> {
+        self.0.config().publisher(topic)
+    }
+}
+
+#[test]
+fn redis_pub_sub_conforms() {
+    let server = Redis::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
+    conformance::check(&Opened(pub_sub(server.port).open().unwrap()));
+}
+
+#[test]
+fn redis_queue_conforms_and_leaves_nothing() {
+    let server = Redis::start(&[]);
+    conformance::check(&Opened(queue(server.port).open().unwrap()));
+    assert_eq!(server.keys(), [""; 0]);
+}
+
+#[test]
+fn the_servers_settings_are_told() {
+    let server = Redis::start(&["--maxmemory", "100mb"]);
+    let info = pub_sub(server.port).open().unwrap().info().unwrap();
+    assert!(info.version.starts_with(|first: char| first.is_ascii_digit()), "{info:?}");
+    assert_eq!(info.configuration["maxmemory"], "104857600");
+    assert!(info.configuration["client-output-buffer-limit"].contains("pubsub"));
+}
+
+#[test]
+fn a_dropped_subscriber_is_told_why_and_what_to_do() {
+    let server = Redis::start(&["--client-output-buffer-limit", "pubsub 1mb 1mb 1"]);
+    let broker = pub_sub(server.port).open().unwrap();
+    let mut subscriber = broker.subscribe("topic").unwrap();
+    let mut publisher = broker.config().publisher("topic").unwrap();
+    let large = Message { head: Bytes::from_static(b"head"), payload: vec![7; 8 << 20].into() };
+    // The server may notice with this message or with the next.
+    let refused = (0..10).find_map(|_| publisher.publish(std::slice::from_ref(&large)).err());
+    assert!(matches!(refused, Some(BrokerError::NoSubscriber { .. })), "{refused:?}");
+    let error = end_of(&mut *subscriber).to_string();
+    assert!(error.contains("client-output-buffer-limit") && error.contains("1048576"), "{error}");
+    assert!(error.contains("--stream redis-queue"), "{error}");
+}
+
+#[test]
+fn a_server_that_goes_away_is_named() {
+    for choice in [pub_sub, queue] {
+        let server = Redis::start(&[]);
+        let broker = choice(server.port).open().unwrap();
+        let mut subscriber = broker.subscribe("topic").unwrap();
+        let mut publisher = broker.config().publisher("topic").unwrap();
+        let address = server.address();
+        drop(server);
+        let message = Message { head: Bytes::from_static(b"head"), payload: Bytes::new() };
+        let unsent = publisher.publish(&[message]).unwrap_err().to_string();
+        assert!(unsent.contains(&address), "{unsent}");
+        let ended = end_of(&mut *subscriber).to_string();
+        assert!(ended.contains(&address), "{ended}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_with_what_to_do() {
+    let port = free_port();
+    let error = pub_sub(port).open().unwrap_err().to_string();
+    assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--stream-servers"), "{error}");
+}
+
+#[test]
+fn a_server_out_of_memory_is_named_with_what_to_do() {
+    let server = Redis::start(&["--maxmemory", "3mb"]);
+    let broker = queue(server.port).open().unwrap();
+    let mut publisher = broker.config().publisher("topic").unwrap();
+    let message = Message { head: Bytes::from_static(b"head"), payload: vec![7; 1 << 20].into() };
+    let error = (0..20).find_map(|_| publisher.publish(std::slice::from_ref(&message)).err()).unwrap().to_string();
+    assert!(error.contains("maxmemory"), "{error}");
+}
+
+#[test]
+fn a_topic_that_others_use_is_noticed() {
+    let server = Redis::start(&[]);
+    let mut subscriber = pub_sub(server.port).open().unwrap().subscribe("topic").unwrap();
+    redis::cmd("PUBLISH").arg("topic").arg("something else").exec(&mut server.connection()).unwrap();
+    let error = end_of(&mut *subscriber).to_string();
+    assert!(error.contains("not psbench's"), "{error}");
+}
+
+/// Answers one connection with these parts, with a pause before each.
+fn dripping(parts: Vec<Vec<u8>>, pause: Duration) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        // The first connection is the broker's look whether a server is there.
+        let mut looks = Vec::new();
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut asked = [0; 512];
+            let length = connection.read(&mut asked).unwrap_or(0);
+            if !asked[..length].windows(9).any(|word| word == b"SUBSCRIBE") {
+                connection.write_all(b"+OK\r\n+OK\r\n").unwrap();
+                looks.push(connection);
+                continue;
+            }
+            for part in parts {
+                thread::sleep(pause);
+                connection.write_all(&part).unwrap();
+            }
+            thread::sleep(Duration::from_secs(5));
+            return;
+        }
+    });
+    port
+}
+
+#[test]
+fn a_message_that_comes_in_pieces_is_whole() {
+    let confirmation = b"*3\r\n$9\r\nsubscribe\r\n$5\r\ntopic\r\n:1\r\n".to_vec();
+    let pieces = [&b"*3\r\n$7\r\nmessage\r\n$5\r\ntopic\r\n$11\r\n\x04\0"[..], b"\0\0he", b"adpay\r\n"];
+    let parts = std::iter::once(confirmation).chain(pieces.map(<[u8]>::to_vec)).collect();
+    let port = dripping(parts, Duration::from_millis(150));
+    let mut subscriber = pub_sub(port).open().unwrap().subscribe("topic").unwrap();
+    let mut messages = Vec::new();
+    while messages.is_empty() {
+        subscriber.receive(&mut messages, Duration::from_millis(50)).unwrap();
+    }
+    assert_eq!((&messages[0].head[..], &messages[0].payload[..]), (&b"head"[..], &b"pay"[..]));
+}
+
+#[test]
+fn something_else_than_redis_is_noticed() {
+    let port = dripping(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()], Duration::ZERO);
+    let error = pub_sub(port).open().unwrap().subscribe("topic").err().unwrap().to_string();
+    assert!(error.contains(&port.to_string()), "{error}");
+}

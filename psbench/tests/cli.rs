@@ -1,0 +1,214 @@
+//! The command line from outside: what it takes, what it refuses, and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use assert_cmd::Command;
+
+fn psbench(arguments: &str) -> Command {
+    let mut command = Command::cargo_bin("psbench").unwrap();
+    command.args(arguments.split_whitespace());
+    command
+}
+
+/// Standard output of a run that succeeds.
+fn output(arguments: &str) -> String {
+    let output = psbench(arguments).assert().success().get_output().stdout.clone();
+    String::from_utf8(output).unwrap()
+}
+
+/// The line of a run that is refused.
+fn refusal(arguments: &str) -> String {
+    let output = psbench(arguments).assert().code(2).get_output().clone();
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn the_known_command_is_six_experiments() {
+    let plan = output(
+        "stream-scaling --executor thread --max-workers 4 --stream-method default proxy \
+         --data-size-bytes 100000 1000000 10000000 --task-count 16 --task-sleep 1.0 --ps-connector redis \
+         --ps-host localhost --ps-port 6379 --stream redis --stream-servers localhost:6379 --dry-run",
+    );
+    for expected in [
+        "executor thread, broker redis at localhost:6379, connector redis at localhost:6379",
+        "16 items in each trial, 1.00 s each",
+        "every 333 ms (3.00/s)",
+        "6 trials, at least",
+    ] {
+        assert!(plan.contains(expected), "{expected}\n{plan}");
+    }
+}
+
+#[test]
+fn values_are_taken_as_argparse_takes_them() {
+    let apart = output("stream-scaling --data-size-bytes 100000 1000000 --max-workers 4 --task-sleep 0.5 --dry-run");
+    let joined =
+        output("stream-scaling --data-size-bytes=100kB --data-size-bytes=1MB --max-w=4 --task-sl=500ms --dry-run");
+    assert_eq!(apart, joined);
+}
+
+#[test]
+fn repetitions_interleave_the_methods() {
+    let plan = output(
+        "stream-scaling --data-size-bytes 1kB --max-workers 2 3 --repeat 2 --rate 50/s --task-count 10 --dry-run",
+    );
+    let order: Vec<_> = plan
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<_> = line.split_whitespace().collect();
+            cells.first()?.parse::<u32>().ok()?;
+            cells[1..].windows(3).find(|cells| ["default", "proxy"].contains(&cells[0])).map(|cells| cells.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "default 2 1",
+            "proxy 2 1",
+            "default 2 2",
+            "proxy 2 2",
+            "default 3 1",
+            "proxy 3 1",
+            "default 3 2",
+            "proxy 3 2"
+        ]
+    );
+    assert!(plan.contains("every 20.0 ms (50.0/s)") && plan.contains("10.0 kB"), "{plan}");
+}
+
+#[test]
+fn what_makes_no_sweep_is_one_line() {
+    for (options, line) in [
+        (
+            "--executor parsl --parsl-executor htex-local",
+            "--executor parsl: not in this version; there are: process, thread",
+        ),
+        ("--executor fork", "--executor fork: unknown; there are: process, thread"),
+        ("--stream kafka", "--stream kafka: not in this version; there are: memory, redis, redis-queue"),
+        (
+            "--stream-method adios --adios-file x.xml",
+            "--stream-method adios: not in this version; there are: default, proxy",
+        ),
+        ("--ps-connector globus", "--ps-connector globus: not in this version; there are: file, memory, peer, redis"),
+        (
+            "--ps-connector margo",
+            "--ps-connector margo: not in this version; there are: file, memory, peer, redis (peer does the same job: workers fetch \
+             from the generator's memory)",
+        ),
+        ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
+        ("--max-workers 1", "--max-workers 1: at least 2 workers: one generates, the others compute"),
+        (
+            "--process-pool-max-workers 1",
+            "--process-pool-max-workers 1: at least 2 workers: one generates, the others compute",
+        ),
+        (
+            "--process-pool-max-workers 3 --max-workers 4",
+            "--process-pool-max-workers 3: fewer than --max-workers 4; write at least as many",
+        ),
+        ("--task-count 0", "--task-count 0: write a number from 1 to 4294967295"),
+        ("--repeat 0", "--repeat 0: write a number from 1 to 1000000"),
+        ("--timeout 0", "--timeout 0: a trial needs time; write more than 0"),
+        ("--ps-connector file", "--ps-connector file needs --ps-file-dir"),
+        (
+            "--ps-connector memory",
+            "--ps-connector memory: worker processes can't reach it; use --ps-connector peer, or --executor thread",
+        ),
+        (
+            "--stream redis --stream-servers a:1 b:2",
+            "--stream-servers a:1 b:2: Redis takes one server; write one host:port",
+        ),
+        (
+            "--stream redis --stream-servers localhost",
+            "--stream-servers localhost: no port; write host:port, for example localhost:6379 or [::1]:6379",
+        ),
+        ("--ps-memory-limit 1kB", "--ps-memory-limit 1kB: less than one item of 10MB; write more"),
+        ("--payload-file /nonexistent", "--payload-file /nonexistent: No such file or directory (os error 2)"),
+        ("--recipe /nonexistent", "--recipe /nonexistent: No such file or directory (os error 2)"),
+    ] {
+        assert_eq!(refusal(&format!("stream-scaling --dry-run {options}")), format!("error: {line}"));
+    }
+}
+
+#[test]
+fn malformed_values_say_what_to_write() {
+    for (options, expected) in [
+        ("--data-size-bytes 10XB", "not a size: write bytes or a unit"),
+        ("--task-sleep -1", "unexpected argument"),
+        ("--task-sleep=-1", "not a duration: write seconds from 0 up or a unit"),
+        ("--rate 0", "not a rate: write items per second above 0"),
+        ("--ps-port 99999", "99999 is not in 0..=65535"),
+        ("--frobnicate", "unexpected argument '--frobnicate'"),
+    ] {
+        let refused = refusal(&format!("stream-scaling --dry-run {options}"));
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn options_without_effect_are_named() {
+    let output = psbench(
+        "stream-scaling --dry-run --ps-host x --parsl-max-workers 4 --stream-servers a:1 --thread-pool-max-workers 4 \
+         --ps-port 1 --ps-cache 1MB --seed 1 --stream-method proxy proxy",
+    )
+    .assert()
+    .success()
+    .get_output()
+    .clone();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    for note in [
+        "--ps-host has no effect with --ps-connector peer",
+        "--parsl-max-workers has no effect with --executor process",
+        "--stream-servers has no effect with --stream memory",
+        "--thread-pool-max-workers has no effect with --executor process",
+        "--ps-port has no effect with --ps-connector peer without --ps-address",
+        "--ps-cache has no effect with --evict resolve",
+        "--stream-method proxy given twice runs once",
+    ] {
+        assert!(notes.contains(note), "{note}\n{notes}");
+    }
+    assert!(!notes.contains("--seed"), "{notes}");
+}
+
+#[test]
+fn workers_fall_back_to_the_executors_own_option() {
+    let plan = output("stream-scaling --executor thread --thread-pool-max-workers 9 --task-sleep 1 --dry-run");
+    assert!(plan.contains("every 125 ms (8.00/s)"), "{plan}");
+}
+
+#[test]
+fn recipes_lie_below_the_command_line() {
+    for recipe in ["quick", "published"] {
+        let path = format!("{}/../runs/{recipe}.toml", env!("CARGO_MANIFEST_DIR"));
+        let plan = output(&format!("stream-scaling --recipe {path} --task-count 7 --dry-run"));
+        assert!(plan.contains("7 items in each trial"), "{plan}");
+    }
+}
+
+#[test]
+fn the_quick_recipe_is_the_default_sweep() {
+    let recipe = format!("{}/../runs/quick.toml", env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(output(&format!("stream-scaling --recipe {recipe} --dry-run")), output("stream-scaling --dry-run"));
+}
+
+#[test]
+fn help_is_grouped_and_lists_what_there_is() {
+    let help = output("stream-scaling --help");
+    for heading in ["Benchmark:", "Executor:", "Store:", "Stream:", "General:"] {
+        assert!(help.lines().any(|line| line == heading), "{heading}");
+    }
+    for there in ["--max-workers", "[default: 500]", "[default: 0s]", "peer:", "redis-queue:", "--recipe", "--dry-run"]
+    {
+        assert!(help.contains(there), "{there}\n{help}");
+    }
+    for elsewhere in ["parsl", "kafka", "daos"] {
+        assert!(!help.contains(elsewhere), "{elsewhere}");
+    }
+}
+
+#[test]
+fn completions_and_version_are_printed() {
+    assert!(output("completions bash").contains("--data-size-bytes"));
+    assert!(output("completions zsh").contains("redis-queue"));
+    assert!(output("--version").starts_with("psbench "));
+}

@@ -1,0 +1,194 @@
+//! The main job, end to end: the real program, real worker processes, a real Redis.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use support::{Bench, Redis, assert_complete, text};
+
+const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn every_executor_broker_connector_and_method_moves_every_item() {
+    let server = Redis::start(&UNLIMITED);
+    let files = tempfile::tempdir().unwrap();
+    let redis = format!("--ps-connector redis --ps-host 127.0.0.1 --ps-port {}", server.port);
+    let file = format!("--ps-connector file --ps-file-dir {}", files.path().join("objects").display());
+    let connectors = [
+        redis.as_str(),
+        &file,
+        "--ps-connector peer",
+        "--ps-connector peer --ps-address 127.0.0.1",
+        "--ps-connector memory",
+    ];
+    for executor in ["thread", "process"] {
+        for (n, connector) in connectors.iter().enumerate() {
+            if executor == "process" && connector.ends_with("memory") {
+                continue;
+            }
+            let broker = ["memory", "redis", "redis-queue"][n % 3];
+            let servers =
+                if broker == "memory" { String::new() } else { format!("--stream-servers {}", server.address()) };
+            let arguments = format!(
+                "--executor {executor} --max-workers 4 --stream {broker} {servers} {connector} --data-size-bytes 1000 2MB \
+                 --stream-method default proxy --task-count 30 --task-sleep 1ms --verify"
+            );
+            let trials = Bench::new().trials(&arguments);
+            assert_eq!(trials.len(), 4);
+            trials.iter().for_each(assert_complete);
+        }
+    }
+    assert_eq!(server.keys(), [""; 0], "objects or queues were left behind");
+    assert_eq!(std::fs::read_dir(files.path().join("objects")).unwrap().count(), 0, "files were left behind");
+}
+
+#[test]
+fn the_known_command_runs_its_six_experiments() {
+    let server = Redis::start(&UNLIMITED);
+    let bench = Bench::new();
+    let arguments = format!(
+        "--executor thread --max-workers 4 --stream-method default proxy --data-size-bytes 100000 1000000 10000000 --task-count 16 \
+         --task-sleep 0.1 --ps-connector redis --ps-host localhost --ps-port {port} --stream redis --stream-servers localhost:{port}",
+        port = server.port
+    );
+    let trials = bench.trials(&arguments);
+    assert_eq!(trials.len(), 6);
+    trials.iter().for_each(assert_complete);
+    let csv = std::fs::read_to_string(bench.run_directory().join("results.csv")).unwrap();
+    let old = "executor,connector,stream,data_size_bytes,task_count,task_sleep,method,workers,completed_tasks,\
+               start_submit_tasks_timestamp,end_tasks_done_timestamp";
+    assert!(csv.starts_with(old), "{csv}");
+    assert_eq!(csv.lines().count(), 7);
+    assert!(bench.run_directory().join("log.txt").exists());
+}
+
+#[test]
+fn stages_are_stamped_and_bulk_data_passes_by_the_dispatcher() {
+    let bench = Bench::new();
+    let trials =
+        bench.trials("--executor process --max-workers 3 --data-size-bytes 1MB --task-count 20 --task-sleep 0.01");
+    let [default, proxy] = &trials[..] else { panic!("{trials:#?}") };
+    let stages = |trial: &Value| trial["latency"].as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
+    let by_proxy: HashSet<String> = ["store", "resolve", "lifetime"].map(Into::into).into();
+    assert_eq!(stages(proxy).difference(&stages(default)).cloned().collect::<HashSet<_>>(), by_proxy);
+    for trial in &trials {
+        assert!(trial["latency"].as_object().unwrap().values().all(|latency| latency["count"] == 20), "{trial:#}");
+        assert!(number(&trial["latency"]["work"]["min_ns"]) >= 10e6);
+        assert!(number(&trial["latency"]["end_to_end"]["min_ns"]) >= number(&trial["latency"]["work"]["min_ns"]));
+        let roles: Vec<_> =
+            trial["processes"].as_array().unwrap().iter().map(|process| process["role"].as_str().unwrap()).collect();
+        assert_eq!(roles.iter().filter(|role| **role == "generator").count(), 1, "{roles:?}");
+        assert_eq!(roles.len(), 4, "{roles:?}");
+        assert!(
+            trial["processes"].as_array().unwrap().iter().all(|process| number(&process["peak_memory_bytes"]) > 1e6)
+        );
+    }
+    assert!(number(&default["dispatcher_bytes"]["received"]) > 20e6);
+    assert!(number(&proxy["dispatcher_bytes"]["received"]) < 20.0 * 300.0, "{}", proxy["dispatcher_bytes"]);
+}
+
+#[test]
+fn results_keep_to_the_committed_schema() {
+    let bench = Bench::new();
+    bench.trials("--executor thread --max-workers 3 --data-size-bytes 1kB --task-count 10 --task-sleep 0 --repeat 3");
+    let schema = support::read_json(concat!(env!("CARGO_MANIFEST_DIR"), "/schema/results.schema.json").as_ref());
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let results = bench.results();
+    let errors: Vec<String> = validator.iter_errors(&results).map(|error| error.to_string()).collect();
+    assert_eq!(errors, [""; 0]);
+    let order: Vec<&str> =
+        results["trials"].as_array().unwrap().iter().map(|trial| trial["method"].as_str().unwrap()).collect();
+    assert_eq!(order, ["default", "proxy", "default", "proxy", "default", "proxy"]);
+}
+
+#[test]
+fn the_pace_is_kept() {
+    let trials = Bench::new().trials("--executor thread --max-workers 4 --stream-method default --data-size-bytes 1kB --task-count 51 --task-sleep 0 --rate 100/s");
+    let rates = &trials[0]["rates"];
+    assert_eq!(number(&rates["scheduled_items_per_s"]), 100.0);
+    // 51 items over half a second: never early, and a shared machine may be late.
+    assert!(number(&rates["items_per_s"]) < 102.5, "{rates}");
+    assert!(number(&trials[0]["latency"]["schedule_lag"]["p50_ns"]) < 20e6, "{}", trials[0]["latency"]["schedule_lag"]);
+}
+
+#[test]
+fn objects_can_stay_to_the_end_and_late_items_are_counted() {
+    let server = Redis::start(&[]);
+    let arguments = format!(
+        "--executor process --max-workers 3 --stream-method proxy --data-size-bytes 10kB --task-count 20 --task-sleep 5ms --evict end \
+         --ps-connector redis --ps-host 127.0.0.1 --ps-port {} --deadline 1ms --verify",
+        server.port
+    );
+    let trials = Bench::new().trials(&arguments);
+    assert_complete(&trials[0]);
+    assert_eq!(trials[0]["items"]["late"], 20);
+    assert_eq!(server.keys(), [""; 0]);
+}
+
+#[test]
+fn frames_of_a_file_are_replayed() {
+    let directory = tempfile::tempdir().unwrap();
+    let frames = directory.path().join("frames");
+    std::fs::write(&frames, (0..=255).cycle().take(10_000).collect::<Vec<u8>>()).unwrap();
+    let arguments = format!(
+        "--executor process --max-workers 2 --data-size-bytes 4kB --task-count 9 --task-sleep 0 --task sum --verify --payload-file {}",
+        frames.display()
+    );
+    let trials = Bench::new().trials(&arguments);
+    trials.iter().for_each(assert_complete);
+    assert_eq!(trials[0]["payload"], "file (2 variants)");
+}
+
+#[test]
+fn spinning_tasks_use_the_processor() {
+    let trials = Bench::new().trials("--executor process --max-workers 2 --stream-method default --data-size-bytes 1kB --task-count 10 --task spin --task-sleep 20ms");
+    assert_complete(&trials[0]);
+    let cpu: f64 =
+        trials[0]["processes"].as_array().unwrap().iter().map(|process| number(&process["cpu_seconds"])).sum();
+    assert!(cpu > 0.19, "{cpu} CPU seconds for 0.2 s of spinning");
+}
+
+#[test]
+fn a_task_starts_when_any_worker_is_free() {
+    // 16 tasks of 0.2 s on 3 workers, an item each 0.2 s / 3: the last is due at 1.0 s and done at 1.2 s.
+    let trials = Bench::new().trials("--executor process --max-workers 4 --stream-method default --data-size-bytes 1kB --task-count 16 --task-sleep 0.2");
+    let took = number(&trials[0]["end_tasks_done_timestamp"]) - number(&trials[0]["start_submit_tasks_timestamp"]);
+    assert!((1.2..2.4).contains(&took), "{took} s");
+}
+
+#[test]
+fn two_runs_at_one_broker_with_one_topic_do_not_mix() {
+    let server = Redis::start(&UNLIMITED);
+    let benches = [Bench::new(), Bench::new()];
+    let arguments = format!(
+        "--executor thread --max-workers 3 --stream redis --stream-servers {} --stream-topic same --stream-method default \
+         --data-size-bytes 1kB --task-count 2000 --task-sleep 0.5ms",
+        server.address()
+    );
+    let running: Vec<_> = benches.iter().map(|bench| bench.command(&arguments).spawn().unwrap()).collect();
+    for (child, bench) in running.into_iter().zip(&benches) {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert_complete(&bench.results()["trials"][0]);
+    }
+}
+
+#[test]
+fn many_workers_and_a_deep_prefetch_move_every_item() {
+    for executor in ["thread", "process"] {
+        let arguments = format!(
+            "--executor {executor} --max-workers 9 --prefetch 16 --data-size-bytes 100 300kB --task-count 3000 --task-sleep 0 --verify"
+        );
+        let started = Instant::now();
+        Bench::new().trials(&arguments).iter().for_each(assert_complete);
+        assert!(started.elapsed() < Duration::from_secs(100));
+    }
+}

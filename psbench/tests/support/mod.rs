@@ -1,0 +1,129 @@
+//! Private servers and runs of psbench for the tests.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+
+#[path = "../../../connectors/tests/support/mod.rs"]
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) use server::{RedisServer as Redis, free_port};
+
+impl Redis {
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        send_signal(self.pid(), signal);
+    }
+
+    pub(crate) fn connection(&self) -> redis::Connection {
+        redis::Client::open(("127.0.0.1", self.port)).unwrap().get_connection().unwrap()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
+        redis::cmd("KEYS").arg("*").query(&mut self.connection()).unwrap()
+    }
+}
+
+pub(crate) fn send_signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
+}
+
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < until, "not within 20 s: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The process with this number is there and not a zombie.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+/// The children of a process that are psbench's workers.
+pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let children = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let mut pids: Vec<u32> = children
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Runs of psbench whose results go to a directory of their own.
+pub(crate) struct Bench {
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// `psbench stream-scaling` with these arguments, split at white space.
+    pub(crate) fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        command
+            .arg("stream-scaling")
+            .args(arguments.split_whitespace())
+            .arg("--run-dir")
+            .arg(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The one run directory.
+    pub(crate) fn run_directory(&self) -> PathBuf {
+        let mut runs = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let run = runs.next().expect("a run directory");
+        assert_eq!(runs.next(), None, "one run directory");
+        run
+    }
+
+    /// The whole results.json.
+    pub(crate) fn results(&self) -> Value {
+        read_json(&self.run_directory().join("results.json"))
+    }
+
+    /// Runs to success and returns the trials.
+    pub(crate) fn trials(&self, arguments: &str) -> Vec<Value> {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments}\n{}", text(&output));
+        self.results()["trials"].as_array().unwrap().clone()
+    }
+}
+
+pub(crate) fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+}
+
+/// All that a run said.
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Every planned item of a trial finished, and nothing was amiss.
+pub(crate) fn assert_complete(trial: &Value) {
+    let items = &trial["items"];
+    assert_eq!(trial["status"], "complete", "{trial:#}");
+    assert_eq!(items["finished"], items["planned"], "{items}");
+    for amiss in ["failed", "lost", "duplicated", "reordered", "corrupt", "orphaned"] {
+        assert_eq!(items[amiss], 0, "{amiss}: {items}");
+    }
+}
