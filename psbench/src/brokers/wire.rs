@@ -1,5 +1,7 @@
 //! How a message looks where a broker carries one string of bytes: the head's length (`u32`, little-endian), the head, the payload.
 
+use std::io::{self, IoSlice, Write};
+
 use bytes::{Buf, Bytes};
 
 use super::Message;
@@ -24,6 +26,21 @@ pub(super) fn split(mut bytes: Bytes) -> Result<Message, String> {
         return Err(format!("a message of {length} bytes that is not psbench's; give this run a topic of its own"));
     }
     Ok(Message { head: bytes.split_to(head), payload: bytes })
+}
+
+/// Writes all parts, in order, with as few system calls as the writer allows.
+pub(super) fn write_all_vectored(writer: &mut impl Write, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Also skips empty parts at the front, which would look like the end of the stream.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match writer.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut parts, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use psbench_connectors::Secret;
 use uuid::Uuid;
 
 use super::super::queue::Queue;
-use super::super::wire::MAX_HEAD;
+use super::super::wire::{MAX_HEAD, write_all_vectored};
 use super::super::{BrokerError, Message, Publisher};
 use super::Topics;
 
@@ -244,17 +244,7 @@ fn write_messages(connection: &mut UnixStream, messages: &[Message]) -> io::Resu
             .zip(&prefixes)
             .flat_map(|(message, prefix)| [&prefix[..], &message.head, &message.payload].map(IoSlice::new))
             .collect();
-        let mut parts = &mut parts[..];
-        // An empty part in front would otherwise look like an end.
-        IoSlice::advance_slices(&mut parts, 0);
-        while !parts.is_empty() {
-            match connection.write_vectored(parts) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut parts, written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        write_all_vectored(connection, &mut parts)?;
     }
     Ok(())
 }

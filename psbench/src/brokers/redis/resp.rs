@@ -63,7 +63,7 @@ impl Resp {
             .zip(&fronts)
             .flat_map(|(message, front)| [front, &message.head[..], &message.payload, END].map(IoSlice::new))
             .collect();
-        write_all_vectored(self.reader.get_mut(), &mut parts)
+        wire::write_all_vectored(self.reader.get_mut(), &mut parts)
     }
 
     /// Sends one small command.
@@ -87,20 +87,6 @@ fn front(command: &str, topic: &str, message: &Message) -> Vec<u8> {
     );
     front.extend_from_slice(&prefix);
     front
-}
-
-fn write_all_vectored(stream: &mut TcpStream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-    // Also skips empty parts at the front, which would look like the end of the stream.
-    IoSlice::advance_slices(&mut parts, 0);
-    while !parts.is_empty() {
-        match stream.write_vectored(parts) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut parts, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Ends a connection from another thread.
