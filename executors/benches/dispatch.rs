@@ -108,11 +108,12 @@ impl OutcomeSink for Relay {
 type Start<'a> = &'a dyn Fn(Arc<dyn OutcomeSink>) -> Arc<dyn Executor>;
 
 fn threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
-    Arc::new(ThreadExecutor::start(WORKERS as u32 + 1, Arc::new(Nothing), sink).unwrap())
+    Arc::new(ThreadExecutor::start(WORKERS as u32 + 1, WORKERS as u32, Arc::new(Nothing), sink).unwrap())
 }
 
 fn processes(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
     let options = ProcessOptions {
+        sharing: WORKERS as u32,
         program: current_exe().unwrap(),
         args: vec![WORKER.into()],
         workers: WORKERS as u32 + 1,

@@ -2,13 +2,16 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use psbench::cli::{self, Cli, Command, Ending, StreamScaling};
+use psbench::{brokers, worker};
 
 /// glibc's allocator returns large blocks to the system and faults their pages in anew each time.
 #[global_allocator]
@@ -28,6 +31,19 @@ fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
     Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
 }
 
+/// Removes what would outlast this process, as far as that goes in a moment. Worker processes see to theirs.
+fn clean_up() {
+    /// Whoever asks twice to leave does not want to wait for a server.
+    const MOMENT: Duration = Duration::from_secs(2);
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        brokers::remove_sockets();
+        worker::abandon_local();
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(MOMENT);
+}
+
 /// Errors of psbench name their causes themselves.
 fn fail(error: &dyn Display, ending: Ending) -> Ending {
     eprintln!("error: {error}");
@@ -40,6 +56,7 @@ fn watch_signals() -> Result<Arc<AtomicBool>, ctrlc::Error> {
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
+            clean_up();
             #[expect(clippy::exit, reason = "whoever asks a second time does not want to wait")]
             std::process::exit(Ending::Interrupted.code().into());
         }

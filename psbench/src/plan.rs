@@ -185,12 +185,16 @@ impl TrialPlan {
         }
     }
 
+    /// The time of one item at 10 MB/s, slower than any path worth measuring.
+    pub fn slow_transfer(&self) -> Duration {
+        const SLOW_BYTES_PER_S: f64 = 10e6;
+        Duration::try_from_secs_f64(self.data_size as f64 / SLOW_BYTES_PER_S).unwrap_or(Duration::MAX)
+    }
+
     /// When the trial is given up: as asked, or twice the ideal time, plus the time of all bytes at a slow 10 MB/s, plus a minute.
     pub fn timeout(&self, settings: &Settings) -> Duration {
-        const SLOW_BYTES_PER_S: f64 = 10e6;
         settings.timeout.unwrap_or_else(|| {
-            let bytes = self.data_size as f64 * settings.task_count as f64;
-            let transfer = Duration::try_from_secs_f64(bytes / SLOW_BYTES_PER_S).unwrap_or(Duration::MAX);
+            let transfer = mul(self.slow_transfer(), settings.task_count);
             self.ideal(settings).saturating_mul(2).saturating_add(transfer).saturating_add(Duration::from_secs(60))
         })
     }

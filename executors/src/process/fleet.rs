@@ -110,7 +110,7 @@ impl Fleet {
             courier: Courier::start(Arc::clone(&sink))?,
             sink,
             state: Mutex::new(State {
-                schedule: Schedule::new(options.capacity as usize),
+                schedule: Schedule::new(options.capacity as usize, options.sharing as usize),
                 members: Vec::new(),
                 phase: Phase::Starting,
                 arriving: 0,

@@ -36,6 +36,8 @@ pub struct ProcessOptions {
     pub args: Vec<OsString>,
     /// How many to keep running, at least 1.
     pub workers: u32,
+    /// Most workers that hold shared tasks at a time, at least 1; the others are for exclusive ones.
+    pub sharing: u32,
     /// What each makes its [`Work`](crate::Work) from; at most 16 MiB.
     pub setup: Bytes,
     /// Most shared tasks that a worker holds at a time, the running one included, at least 1. More than 1 hides the
@@ -79,7 +81,7 @@ impl ProcessExecutor {
     /// [`ExecutorError::Invalid`] for options that can't work, [`ExecutorError::Start`] if the program can't be
     /// started, and [`ExecutorError::NotReady`] if a worker ends or fails before it is ready.
     pub fn start(options: ProcessOptions, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
-        if options.workers == 0 || options.capacity == 0 {
+        if options.workers == 0 || options.capacity == 0 || options.sharing == 0 {
             return Err(ExecutorError::Invalid(
                 "the process executor needs at least 1 worker and a capacity of at least 1".to_owned(),
             ));

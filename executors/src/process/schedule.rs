@@ -7,6 +7,8 @@ use crate::{Task, TaskId, WorkerId};
 /// The tasks that wait, and who holds the others. Knows nothing of processes.
 pub(super) struct Schedule {
     capacity: usize,
+    /// Most workers that hold shared tasks at a time.
+    sharing: usize,
     /// One for each worker there ever was, by number.
     seats: Vec<Seat>,
     exclusive: VecDeque<Task>,
@@ -21,10 +23,30 @@ struct Seat {
     exclusive: bool,
 }
 
+impl Seat {
+    /// Whether it can have tasks beside those that it holds.
+    fn is_free(&self) -> bool {
+        self.open && !self.exclusive
+    }
+
+    /// Whether it holds shared tasks.
+    fn shares(&self) -> bool {
+        !self.exclusive && !self.held.is_empty()
+    }
+}
+
+/// The worker with the least to do, of equals `preferred`.
+fn least_loaded<'a>(
+    workers: impl Iterator<Item = (WorkerId, &'a Seat)>,
+    preferred: Option<WorkerId>,
+) -> Option<WorkerId> {
+    workers.min_by_key(|(worker, seat)| (seat.held.len(), Some(*worker) != preferred)).map(|(worker, _)| worker)
+}
+
 impl Schedule {
-    /// No worker gets more than `capacity` tasks at a time.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, seats: Vec::new(), exclusive: VecDeque::new(), shared: VecDeque::new() }
+    /// No worker gets more than `capacity` tasks at a time, and no more than `sharing` workers have shared ones.
+    pub(super) fn new(capacity: usize, sharing: usize) -> Self {
+        Self { capacity, sharing, seats: Vec::new(), exclusive: VecDeque::new(), shared: VecDeque::new() }
     }
 
     /// Adds a worker that gets no tasks yet; its number is the next.
@@ -59,7 +81,7 @@ impl Schedule {
     /// the worker with the least to do, of equals to `preferred`.
     pub(super) fn next(&mut self, preferred: Option<WorkerId>) -> Option<(WorkerId, Task)> {
         if !self.exclusive.is_empty()
-            && let Some(idle) = self.least_loaded(preferred, None)
+            && let Some(idle) = self.least_loaded(preferred)
             && self.seat(idle).held.is_empty()
         {
             let task = self.exclusive.pop_front()?;
@@ -69,9 +91,10 @@ impl Schedule {
         if self.shared.is_empty() {
             return None;
         }
-        let reserved = if self.exclusive.is_empty() { None } else { self.least_loaded(None, None) };
-        let worker = self
-            .least_loaded(preferred, reserved)
+        let reserved = if self.exclusive.is_empty() { None } else { self.least_loaded(None) };
+        let sharing = self.workers().filter(|(_, seat)| seat.shares()).count();
+        let candidates = self.workers().filter(|(worker, seat)| seat.is_free() && Some(*worker) != reserved);
+        let worker = least_loaded(candidates.filter(|(_, seat)| seat.shares() || sharing < self.sharing), preferred)
             .filter(|worker| self.seats[worker.0 as usize].held.len() < self.capacity)?;
         let task = self.shared.pop_front()?;
         Some(self.give(worker, task))
@@ -116,11 +139,8 @@ impl Schedule {
         (worker, task)
     }
 
-    fn least_loaded(&self, preferred: Option<WorkerId>, except: Option<WorkerId>) -> Option<WorkerId> {
-        self.workers()
-            .filter(|(worker, seat)| seat.open && !seat.exclusive && Some(*worker) != except)
-            .min_by_key(|(worker, seat)| (seat.held.len(), Some(*worker) != preferred))
-            .map(|(worker, _)| worker)
+    fn least_loaded(&self, preferred: Option<WorkerId>) -> Option<WorkerId> {
+        least_loaded(self.workers().filter(|(_, seat)| seat.is_free()), preferred)
     }
 
     fn workers(&self) -> impl Iterator<Item = (WorkerId, &Seat)> {
@@ -143,7 +163,7 @@ mod tests {
     }
 
     fn with_workers(workers: u32, capacity: usize) -> Schedule {
-        let mut schedule = Schedule::new(capacity);
+        let mut schedule = Schedule::new(capacity, usize::MAX);
         for worker in 0..workers {
             schedule.add();
             schedule.open(WorkerId(worker));
@@ -172,6 +192,21 @@ mod tests {
         let mut schedule = with_workers(3, 9);
         schedule.enqueue(tasks(0..4, false));
         assert_eq!(given(&mut schedule, Some(2)), [(2, 0), (0, 1), (1, 2), (2, 3)]);
+    }
+
+    #[test]
+    fn no_more_workers_share_than_may() {
+        let mut schedule = Schedule::new(2, 1);
+        for worker in 0..2 {
+            schedule.add();
+            schedule.open(WorkerId(worker));
+        }
+        schedule.enqueue(tasks(0..3, false));
+        assert_eq!(given(&mut schedule, None), [(0, 0), (0, 1)]);
+        assert!(schedule.complete(WorkerId(0), TaskId(0)));
+        assert_eq!(given(&mut schedule, None), [(0, 2)]);
+        schedule.enqueue(tasks(10..11, true));
+        assert_eq!(given(&mut schedule, None), [(1, 10)]);
     }
 
     #[test]

@@ -37,24 +37,37 @@ struct Shared {
     queue: Mutex<Queue>,
     /// One for each thread.
     seats: Vec<Seat>,
+    /// Most shared tasks that run at a time.
+    sharing: usize,
 }
 
 /// Tasks wait here, not in rayon's jobs, so that a shutdown can take those back that no thread will come to.
 struct Queue {
     tasks: VecDeque<Task>,
+    /// Shared tasks that run.
+    running: usize,
+    /// Rayon's jobs that came when a shared task was next and no more of them might run.
+    deferred: usize,
     /// `None` once the executor is shut down.
     pool: Option<Arc<ThreadPool>>,
 }
 
 impl ThreadExecutor {
-    /// Starts `workers` threads.
+    /// Starts `workers` threads, of which at most `sharing` run shared tasks at a time; the others are for exclusive ones.
     ///
     /// # Errors
     ///
-    /// [`ExecutorError::Invalid`] for no workers, [`ExecutorError::Start`] if the system refuses the threads.
-    pub fn start(workers: u32, work: Arc<dyn Work>, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
-        if workers == 0 {
-            return Err(ExecutorError::Invalid("the thread executor needs at least 1 worker".to_owned()));
+    /// [`ExecutorError::Invalid`] for no workers or no sharing, [`ExecutorError::Start`] if the system refuses the threads.
+    pub fn start(
+        workers: u32,
+        sharing: u32,
+        work: Arc<dyn Work>,
+        sink: Arc<dyn OutcomeSink>,
+    ) -> Result<Self, ExecutorError> {
+        if workers == 0 || sharing == 0 {
+            return Err(ExecutorError::Invalid(
+                "the thread executor needs at least 1 worker, and 1 that shares".to_owned(),
+            ));
         }
         let pool = ThreadPoolBuilder::new()
             .num_threads(workers as usize)
@@ -68,21 +81,41 @@ impl ThreadExecutor {
             work,
             courier: Courier::start(Arc::clone(&sink))?,
             sink,
-            queue: Mutex::new(Queue { tasks: VecDeque::new(), pool: Some(Arc::new(pool)) }),
+            queue: Mutex::new(Queue { tasks: VecDeque::new(), running: 0, deferred: 0, pool: Some(Arc::new(pool)) }),
             seats: (0..workers).map(|_| Seat::default()).collect(),
+            sharing: sharing as usize,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
 
 impl Shared {
-    /// One rayon job: runs the task that waits longest, if a shutdown has not taken it back.
+    /// One rayon job: runs the task that waits longest, if a shutdown has not taken it back, and then those that other jobs
+    /// had to leave.
     fn run_next(&self) {
         let thread = rayon::current_thread_index().unwrap_or_default();
         let seat = &self.seats[thread];
-        let Some((task, cancelled)) = self.begin(seat) else {
-            return;
-        };
+        let mut next = self.begin(seat);
+        while let Some((task, cancelled)) = next {
+            let shared = !task.exclusive;
+            self.run(task, cancelled, thread, seat);
+            if !self.takes_over(shared) {
+                return;
+            }
+            next = self.begin(seat);
+        }
+    }
+
+    /// Notes the end of a task; tells whether a job that was deferred is to be made up for.
+    fn takes_over(&self, shared: bool) -> bool {
+        let mut queue = lock(&self.queue);
+        queue.running -= usize::from(shared);
+        let owed = queue.deferred > 0;
+        queue.deferred -= usize::from(owed);
+        owed
+    }
+
+    fn run(&self, task: Task, cancelled: Option<Arc<AtomicBool>>, thread: usize, seat: &Seat) {
         let id = task.id;
         let worker = worker(thread);
         let is_cancelled = || cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
@@ -100,7 +133,12 @@ impl Shared {
 
     fn begin(&self, seat: &Seat) -> Option<(Task, Option<Arc<AtomicBool>>)> {
         let mut queue = lock(&self.queue);
+        if queue.running == self.sharing && queue.tasks.front().is_some_and(|task| !task.exclusive) {
+            queue.deferred += 1;
+            return None;
+        }
         let task = queue.tasks.pop_front()?;
+        queue.running += usize::from(!task.exclusive);
         let cancelled = task.exclusive.then(Arc::default);
         // Still under the queue's lock, so that a task is always found in one of the two places.
         seat.begin(task.id, cancelled.clone());

@@ -42,7 +42,7 @@ fn trial(name: &str, test: fn()) -> Trial {
 
 fn thread_executor_conforms() {
     conformance::check(&|workers, sink| {
-        Arc::new(ThreadExecutor::start(workers, Arc::new(TestWork::default()), sink).unwrap())
+        Arc::new(ThreadExecutor::start(workers, workers, Arc::new(TestWork::default()), sink).unwrap())
     });
 }
 

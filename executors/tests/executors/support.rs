@@ -68,6 +68,7 @@ impl Work for Marking {
 /// Options for workers that are this test program.
 pub(crate) fn options(workers: u32, capacity: u32) -> ProcessOptions {
     ProcessOptions {
+        sharing: workers,
         program: current_exe().unwrap(),
         args: vec![WORKER.into()],
         workers,

@@ -19,7 +19,7 @@ use psbench_connectors::Secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
-pub use self::memory::MemoryBroker;
+pub use self::memory::{MemoryBroker, remove_sockets};
 use self::redis::{RedisBroker, RedisPublisher};
 use crate::environment::BrokerInfo;
 

@@ -5,7 +5,7 @@
 //! wake-up in between, and no task waits for an older one.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +25,8 @@ pub struct Dispatcher {
     state: Mutex<State>,
     /// An item is done, the generator has ended, or there is room for more messages.
     changed: Condvar,
-    executor: OnceLock<Arc<dyn Executor>>,
+    /// Weak, since an executor holds its sink.
+    executor: OnceLock<Weak<dyn Executor>>,
     clock: Arc<dyn Clock>,
     bounds: Bounds,
 }
@@ -46,8 +47,8 @@ struct State {
     generator: Generator,
     /// How many items the end of the stream told of.
     end: Option<u64>,
-    /// No task goes out any more.
-    closed: bool,
+    /// Why no task goes out any more.
+    closed: Option<&'static str>,
     /// Threads that wait for [`Dispatcher::changed`].
     watchers: usize,
     bytes: DispatcherBytes,
@@ -104,7 +105,7 @@ impl Dispatcher {
             outstanding: HashMap::with_capacity(bounds.outstanding),
             generator: Generator::Running,
             end: None,
-            closed: false,
+            closed: None,
             watchers: 0,
             bytes: DispatcherBytes::default(),
             recorder,
@@ -118,8 +119,8 @@ impl Dispatcher {
     }
 
     /// Starts: tasks go to this executor, the generator's first.
-    pub fn run_on(&self, executor: Arc<dyn Executor>, generator: Bytes) {
-        let executor = self.executor.get_or_init(|| executor);
+    pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Bytes) {
+        self.executor.get_or_init(|| Arc::downgrade(executor));
         executor.submit(vec![Task { id: GENERATOR, head: generator, payload: Bytes::new(), exclusive: true }]);
     }
 
@@ -127,29 +128,17 @@ impl Dispatcher {
     pub fn accept(&self, messages: &mut Vec<Message>) -> Result<(), Foreign> {
         let received = self.clock.now();
         let mut state = self.lock();
-        for message in messages.drain(..) {
-            state.bytes.received += message.len();
-            match item::decode(&message.head) {
-                Some(Head::Item(head)) if head.sequence < self.bounds.items => {
-                    if state.recorder.arrive(head.sequence) {
-                        state.waiting_bytes += message.len();
-                        state.waiting.push_back(Waiting { head, message, received });
-                    }
-                }
-                Some(Head::End { generated }) if generated <= self.bounds.items => state.end = Some(generated),
-                _ => return Err(Foreign),
-            }
-        }
+        let taken = state.take_messages(messages, received, self.bounds);
         let tasks = self.ready(&mut state, received);
         drop(state);
         self.submit(tasks);
-        Ok(())
+        taken
     }
 
     /// The tasks that may go out now.
     fn ready(&self, state: &mut State, now: Nanos) -> Vec<Task> {
         let free = self.bounds.outstanding.saturating_sub(state.outstanding.len());
-        if state.closed || free == 0 || state.waiting.is_empty() {
+        if state.closed.is_some() || free == 0 || state.waiting.is_empty() {
             return Vec::new();
         }
         let count = free.min(state.waiting.len());
@@ -165,9 +154,10 @@ impl Dispatcher {
     }
 
     fn submit(&self, tasks: Vec<Task>) {
-        if let Some(executor) = self.executor.get()
-            && !tasks.is_empty()
-        {
+        if tasks.is_empty() {
+            return;
+        }
+        if let Some(executor) = self.executor.get().and_then(Weak::upgrade) {
             executor.submit(tasks);
         }
     }
@@ -213,13 +203,12 @@ impl Dispatcher {
         Progress { items: state.recorder.done(), bytes: state.recorder.payload_bytes() }
     }
 
-    /// Lets no task go out any more; items that wait for a worker fail.
-    pub fn close(&self) {
+    /// Lets no task go out any more: items that wait for a worker, or come from now on, fail for this reason.
+    pub fn close(&self, reason: &'static str) {
         let mut state = self.lock();
-        state.closed = true;
+        state.closed.get_or_insert(reason);
         for waiting in std::mem::take(&mut state.waiting) {
-            let reason = format!("item {}: not run: the trial was given up", waiting.head.sequence);
-            state.recorder.fail(reason);
+            state.not_run(&waiting.head, reason);
         }
         state.waiting_bytes = 0;
         self.changed.notify_all();
@@ -252,6 +241,33 @@ pub struct Finished {
 }
 
 impl State {
+    fn take_messages(&mut self, messages: &mut Vec<Message>, received: Nanos, bounds: Bounds) -> Result<(), Foreign> {
+        for message in messages.drain(..) {
+            self.bytes.received += message.len();
+            match item::decode(&message.head) {
+                Some(Head::Item(head)) if head.sequence < bounds.items => {
+                    if !self.recorder.arrive(head.sequence) {
+                        continue;
+                    }
+                    match self.closed {
+                        None => {
+                            self.waiting_bytes += message.len();
+                            self.waiting.push_back(Waiting { head, message, received });
+                        }
+                        Some(reason) => self.not_run(&head, reason),
+                    }
+                }
+                Some(Head::End { generated }) if generated <= bounds.items => self.end = Some(generated),
+                _ => return Err(Foreign),
+            }
+        }
+        Ok(())
+    }
+
+    fn not_run(&mut self, head: &ItemHead, reason: &str) {
+        self.recorder.fail(format!("item {}: not run: {reason}", head.sequence));
+    }
+
     /// Whether what waits has reached the bounds divided by `share`.
     fn is_filled(&self, share: usize) -> bool {
         self.waiting.len() >= MAX_WAITING / share || self.waiting_bytes >= MAX_WAITING_BYTES / share as u64
@@ -347,7 +363,8 @@ mod tests {
         let bounds = Bounds { outstanding, items: 100 };
         let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
         let executor = Arc::new(Remembering::default());
-        dispatcher.run_on(Arc::clone(&executor) as Arc<dyn Executor>, Bytes::new());
+        let shared: Arc<dyn Executor> = Arc::clone(&executor) as _;
+        dispatcher.run_on(&shared, Bytes::new());
         (dispatcher, executor)
     }
 
@@ -395,10 +412,26 @@ mod tests {
     }
 
     #[test]
+    fn what_came_ahead_of_a_foreign_message_is_run() {
+        let (dispatcher, executor) = dispatcher(8);
+        assert_eq!(dispatcher.accept(&mut vec![message(0), message(100)]), Err(Foreign));
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    }
+
+    #[test]
+    fn it_does_not_keep_its_executor() {
+        let (dispatcher, executor) = dispatcher(8);
+        dispatcher.accept(&mut vec![message(0)]).unwrap();
+        let left = Arc::downgrade(&executor);
+        drop(executor);
+        assert_eq!(left.strong_count(), 0);
+    }
+
+    #[test]
     fn a_lost_worker_and_a_closed_trial_are_accounted_for() {
         let (dispatcher, executor) = dispatcher(1);
         dispatcher.accept(&mut (0..3).map(message).collect()).unwrap();
-        dispatcher.close();
+        dispatcher.close("the test is over");
         let lost = TaskError::WorkerLost { label: "worker 1".into(), reason: "signal 9".into() };
         dispatcher.deliver(&mut vec![Outcome { task: TaskId(0), worker: Some(WorkerId(1)), result: Err(lost) }]);
         assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);

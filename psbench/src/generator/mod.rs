@@ -117,7 +117,7 @@ fn make_items(
     progress: &mut GeneratorReport,
 ) -> Result<(), GeneratorError> {
     let size = usize::try_from(plan.size).map_err(|_| GeneratorError::Size(plan.size))?;
-    let mut payloads = Payloads::new(&plan.payload, size, plan.verify, plan.seed, plan.pacing)?;
+    let mut payloads = Payloads::new(&plan.payload, size, plan.verify, plan.seed, plan.pacing, plan.count)?;
     progress.payload = payloads.describe();
     let store = plan.store.as_ref().map(|store| open(store, plan.verify, opened)).transpose()?;
     payloads.prepare()?;

@@ -72,18 +72,19 @@ pub(super) struct PayloadError {
 }
 
 impl Payloads {
-    /// Payloads of `size` bytes; with `checksum`, each has its own. Random ones follow from `seed`.
+    /// `count` payloads of `size` bytes; with `checksum`, each has its own. Random ones follow from `seed`.
     pub(super) fn new(
         source: &PayloadSource,
         size: usize,
         checksummed: bool,
         seed: u64,
         pacing: Pacing,
+        count: u64,
     ) -> Result<Self, PayloadError> {
         let make = match source {
             PayloadSource::Random { pregenerate } => {
                 let maker = Maker::new(Source::Random(SmallRng::seed_from_u64(seed)), size, checksummed);
-                random(maker, *pregenerate, pacing)?
+                random(maker, *pregenerate, pacing, count)?
             }
             PayloadSource::File(path) => file(path, size, checksummed)?,
         };
@@ -121,8 +122,8 @@ impl Payloads {
     }
 }
 
-fn random(mut maker: Maker, pregenerate: Pregenerate, pacing: Pacing) -> Result<Make, PayloadError> {
-    let variants = (RING_BYTES / maker.size.max(1)).clamp(2, RING_PAYLOADS) as u64;
+fn random(mut maker: Maker, pregenerate: Pregenerate, pacing: Pacing, count: u64) -> Result<Make, PayloadError> {
+    let variants = ((RING_BYTES / maker.size.max(1)).clamp(2, RING_PAYLOADS) as u64).min(count);
     let ahead = match pregenerate {
         Pregenerate::Always => true,
         Pregenerate::Never => false,
@@ -210,13 +211,13 @@ mod tests {
     const RANDOM: PayloadSource = PayloadSource::Random { pregenerate: Pregenerate::Never };
 
     fn random(pregenerate: Pregenerate, pacing: Pacing) -> Payloads {
-        Payloads::new(&PayloadSource::Random { pregenerate }, 1000, true, 1, pacing).unwrap()
+        Payloads::new(&PayloadSource::Random { pregenerate }, 1000, true, 1, pacing, 100).unwrap()
     }
 
     #[test]
     fn fresh_payloads_all_differ_and_follow_from_the_seed() {
         let take = |seed| {
-            let mut payloads = Payloads::new(&RANDOM, 1000, true, seed, Pacing::Max).unwrap();
+            let mut payloads = Payloads::new(&RANDOM, 1000, true, seed, Pacing::Max, 100).unwrap();
             (0..50).map(|_| payloads.next().unwrap().bytes.to_vec()).collect::<Vec<_>>()
         };
         let mut some = take(1);
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_held_payload_is_not_written_over() {
-        let mut payloads = Payloads::new(&RANDOM, 1000, true, 1, Pacing::Max).unwrap();
+        let mut payloads = Payloads::new(&RANDOM, 1000, true, 1, Pacing::Max, 100).unwrap();
         let held: Vec<Payload> = (0..30).map(|_| payloads.next().unwrap()).collect();
         for _ in 0..30 {
             drop(payloads.next().unwrap());
@@ -261,20 +262,21 @@ mod tests {
         let path = directory.path().join("frames");
         std::fs::write(&path, b"aaabbbcc").unwrap();
         let source = PayloadSource::File(path);
-        let mut payloads = Payloads::new(&source, 3, false, 0, Pacing::Max).unwrap();
+        let mut payloads = Payloads::new(&source, 3, false, 0, Pacing::Max, 100).unwrap();
         let got: Vec<Bytes> = (0..3).map(|_| payloads.next().unwrap().bytes).collect();
         assert_eq!(got, ["aaa", "bbb", "aaa"]);
-        let mut larger = Payloads::new(&source, 10, false, 0, Pacing::Max).unwrap();
+        let mut larger = Payloads::new(&source, 10, false, 0, Pacing::Max, 100).unwrap();
         assert_eq!(larger.next().unwrap().bytes, "aaabbbccaa");
     }
 
     #[test]
     fn a_file_that_cannot_serve_is_named() {
         let missing = PayloadSource::File("/nonexistent/frames".into());
-        let error = Payloads::new(&missing, 3, false, 0, Pacing::Max).unwrap_err();
+        let error = Payloads::new(&missing, 3, false, 0, Pacing::Max, 100).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/frames"), "{error}");
         let empty = tempfile::NamedTempFile::new().unwrap();
-        let error = Payloads::new(&PayloadSource::File(empty.path().into()), 3, false, 0, Pacing::Max).unwrap_err();
+        let error =
+            Payloads::new(&PayloadSource::File(empty.path().into()), 3, false, 0, Pacing::Max, 100).unwrap_err();
         assert!(error.to_string().contains("empty"), "{error}");
     }
 }

@@ -7,8 +7,8 @@ use crate::results::record::Jitter;
 /// One item's way through the stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Passage {
-    /// When it was handed to the broker.
-    pub(super) published: Nanos,
+    /// When the generator had its bytes: by either method, ahead of all that moves them.
+    pub(super) created: Nanos,
     /// When its bytes were at a worker.
     pub(super) arrived: Nanos,
 }
@@ -21,7 +21,7 @@ pub(super) fn jitter(passages: &mut [Passage]) -> Option<Jitter> {
     passages.sort_unstable_by_key(|passage| passage.arrived);
     let mut transits = Times::default();
     for passage in passages.iter() {
-        transits.record(passage.published, passage.arrived);
+        transits.record(passage.created, passage.arrived);
     }
     let p50 = transits.quantile(0.5) as f64;
     Some(Jitter {
@@ -36,7 +36,7 @@ pub(super) fn jitter(passages: &mut [Passage]) -> Option<Jitter> {
 fn rfc3550(passages: &[Passage]) -> f64 {
     passages.windows(2).fold(0.0, |jitter, pair| {
         let received = pair[1].arrived as f64 - pair[0].arrived as f64;
-        let sent = pair[1].published as f64 - pair[0].published as f64;
+        let sent = pair[1].created as f64 - pair[0].created as f64;
         jitter + ((received - sent).abs() - jitter) / 16.0
     })
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn passages(pairs: &[(Nanos, Nanos)]) -> Vec<Passage> {
-        pairs.iter().map(|&(published, arrived)| Passage { published, arrived }).collect()
+        pairs.iter().map(|&(created, arrived)| Passage { created, arrived }).collect()
     }
 
     #[test]

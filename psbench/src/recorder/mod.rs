@@ -42,7 +42,7 @@ pub struct Recorder {
     passages: Vec<Passage>,
     payload_bytes: u64,
     first_scheduled: Option<Nanos>,
-    first_published: Option<Nanos>,
+    first_created: Option<Nanos>,
     last_arrived: Nanos,
     last_recorded: Option<Nanos>,
     tasks: BTreeMap<WorkerId, u64>,
@@ -184,7 +184,7 @@ impl Recorder {
         }
         self.last_recorded = self.last_recorded.max(Some(recorded));
         self.first_scheduled = earliest(self.first_scheduled, head.scheduled);
-        self.first_published = earliest(self.first_published, head.published);
+        self.first_created = earliest(self.first_created, head.created);
         if let (Some(stored), Some(evicted)) = (head.stored, outcome.evicted) {
             self.evicted += 1;
             self.time(Stage::Lifetime, stored, evicted);
@@ -197,7 +197,7 @@ impl Recorder {
         self.finished += 1;
         self.payload_bytes += outcome.bytes;
         self.last_arrived = self.last_arrived.max(arrived);
-        self.passages.push(Passage { published: head.published, arrived });
+        self.passages.push(Passage { created: head.created, arrived });
         if let Some(resolved) = outcome.resolved {
             self.time(Stage::Resolve, outcome.started, resolved);
         }
@@ -219,7 +219,7 @@ impl Recorder {
             generated,
             finished: self.finished,
             failed: self.failed,
-            lost: generated.saturating_sub(self.done()),
+            lost: generated.saturating_sub(self.arrived()),
             duplicated: self.arrivals.duplicated,
             reordered: self.arrivals.reordered,
             corrupt: self.corrupt,
@@ -244,7 +244,7 @@ impl Recorder {
     }
 
     fn goodput(&self) -> Option<f64> {
-        let seconds = self.last_arrived.checked_sub(self.first_published?)? as f64 / 1e9;
+        let seconds = self.last_arrived.checked_sub(self.first_created?)? as f64 / 1e9;
         (self.finished >= 2 && seconds > 0.0).then(|| self.payload_bytes as f64 / seconds)
     }
 
@@ -342,11 +342,11 @@ mod tests {
     }
 
     #[test]
-    fn goodput_is_from_the_first_publication_to_the_last_arrival() {
+    fn goodput_is_from_the_first_creation_to_the_last_arrival() {
         let mut recorder = Recorder::default();
         recorder.record(WorkerId(0), &head(0), DISPATCHED, outcome());
         assert_eq!(recorder.rates(0, 100, None, None).unwrap().goodput_bytes_per_s, None);
-        recorder.record(WorkerId(0), &head(1), DISPATCHED, ItemOutcome { resolved: Some(130), ..outcome() });
+        recorder.record(WorkerId(0), &head(1), DISPATCHED, ItemOutcome { resolved: Some(110), ..outcome() });
         let rates = recorder.rates(0, 200, None, Some(2e7)).unwrap();
         // 2,000 bytes in 100 ns; 2 items in 200 ns.
         assert!((rates.goodput_bytes_per_s.unwrap() / 2e10 - 1.0).abs() < 1e-12);

@@ -92,13 +92,13 @@ impl TrialRecord {
 pub struct Balance {
     /// Items the generator was asked for.
     pub planned: u64,
-    /// Items it made.
+    /// Items it made; of a generator that was lost, those that came.
     pub generated: u64,
     /// Items whose task ended well.
     pub finished: u64,
     /// Items whose task ended in an error (`corrupt` included), or with its worker.
     pub failed: u64,
-    /// Items that were made and of which nothing more is known.
+    /// Items that were made and never came to the dispatcher.
     pub lost: u64,
     /// Further receptions of an item that had come before.
     pub duplicated: u64,
@@ -118,7 +118,7 @@ pub struct Balance {
 pub struct Rates {
     /// Finished items per second, from the instant the first one was due to the last outcome at the dispatcher.
     pub items_per_s: f64,
-    /// `n·size / (t_stop − t_first)`, bytes per second: from the first item's publication to the last item's arrival at a worker
+    /// `n·size / (t_stop − t_first)`, bytes per second: from the instant the first item was made to the last item's arrival at a worker
     /// (“Evaluating SciStream on FABRIC”, 2022). Absent below two items.
     pub goodput_bytes_per_s: Option<f64>,
     /// The rate at which items were due, per second; absent when they were due at once.
@@ -199,7 +199,8 @@ pub struct ProcessUsage {
     pub tasks: u64,
     /// User and system time in the trial, seconds; absent when it ended without telling.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident memory in the trial, bytes; absent when it ended without telling.
+    /// Largest resident memory in the trial, bytes; absent when it ended without telling. The dispatcher's includes what its allocator
+    /// kept of earlier trials.
     pub peak_memory_bytes: Option<u64>,
     /// How it ended, when that was before the trial's end.
     pub end: Option<String>,

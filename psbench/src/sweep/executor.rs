@@ -9,7 +9,7 @@ use psbench_executors::{Executor, ExecutorError, OutcomeSink};
 
 use crate::item;
 use crate::plan::{ExecutorKind, Settings, TrialPlan};
-use crate::worker::{StreamWork, WorkerSetup};
+use crate::worker::{self, WorkerSetup};
 
 /// Time for worker processes to come up.
 const READY_TIME: Duration = Duration::from_secs(30);
@@ -21,6 +21,8 @@ pub(super) fn start(
     sink: Arc<dyn OutcomeSink>,
 ) -> Result<Arc<dyn Executor>, ExecutorError> {
     let workers = settings.pool_workers.unwrap_or(trial.workers);
+    // However many there are: what the generator leaves idle, and a larger pool, compute nothing.
+    let sharing = trial.compute_workers();
     let setup = WorkerSetup {
         task: settings.task,
         task_sleep: settings.task_sleep,
@@ -28,7 +30,7 @@ pub(super) fn start(
         cache_bytes: settings.cache_bytes,
     };
     Ok(match settings.executor {
-        ExecutorKind::Thread => Arc::new(ThreadExecutor::start(workers, Arc::new(StreamWork::new(setup)), sink)?),
+        ExecutorKind::Thread => Arc::new(ThreadExecutor::start(workers, sharing, worker::local(setup), sink)?),
         ExecutorKind::Process => {
             let program = std::env::current_exe().map_err(|source| ExecutorError::Start {
                 what: "worker processes: psbench's own path".into(),
@@ -38,6 +40,7 @@ pub(super) fn start(
                 program,
                 args: vec!["worker".into()],
                 workers,
+                sharing,
                 setup: item::encode(&setup),
                 capacity: settings.prefetch.saturating_add(1),
                 ready_timeout: READY_TIME,

@@ -14,6 +14,7 @@ use crate::clock::{Clock, Nanos, unix_seconds};
 use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
 use crate::generator::{GeneratorPlan, StorePlan};
 use crate::item::{self, GeneratorReport};
+use crate::logging;
 use crate::plan::{EvictPolicy, Method, Pacing, Settings, TrialPlan};
 use crate::recorder::Recorder;
 use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
@@ -42,13 +43,13 @@ enum StartError {
 /// One look at everything takes at most this long.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Said of a generator that left no report.
+const GENERATED_UNKNOWN: &str = "the generator did not tell how many items it made: there may be more than are counted";
+
 /// Silence of the broker after which a message that should have come counts as lost, once the generator has ended.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Time for a generator that was told to stop.
-const STOPPING: Duration = Duration::from_secs(10);
-
-/// Time for workers to end when all is well, and when not.
+/// Time for generator and workers to end when all is well, and when not.
 const ENDING: Duration = Duration::from_secs(10);
 const FORCED: Duration = Duration::from_secs(2);
 
@@ -124,15 +125,17 @@ impl<'a> Run<'a> {
     fn start(bench: &'a Bench<'a>, trial: &'a TrialPlan, topic: &str) -> Result<Self, StartError> {
         let settings = bench.settings;
         let subscriber = bench.broker.subscribe(topic)?;
+        tracing::info!(topic, "subscribed");
         let outstanding = trial.compute_workers() as usize * (1 + settings.prefetch as usize);
         let bounds = Bounds { outstanding, items: settings.task_count };
         let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
+        tracing::info!(workers = executor.workers().len(), "workers are ready, the generator starts");
         let keys = KeySource::random();
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
         let plan = generator_plan(bench, trial, topic, &keys);
-        dispatcher.run_on(Arc::clone(&executor), item::encode(&plan));
+        dispatcher.run_on(&executor, item::encode(&plan));
         Ok(Self {
             bench,
             trial,
@@ -148,16 +151,20 @@ impl<'a> Run<'a> {
     }
 
     fn finish(mut self, events: &mut TrialEvents<'_>, before: Usage) -> TrialRecord {
-        if let Err(problem) = self.receive(events) {
+        let received = self.receive(events);
+        let all_well = received.is_ok();
+        if let Err(problem) = received {
             self.problems.push(problem);
             self.executor.cancel(GENERATOR);
         }
         // A generator that waits for room at the broker learns from this that nobody takes any more.
         self.subscriber = None;
+        tracing::info!("no more messages are taken; waiting for running tasks");
         let drained = self.drain(events);
-        let generator = self.dispatcher.generator(if drained { STOPPING } else { Duration::ZERO });
-        self.dispatcher.close();
-        let reports = self.executor.shutdown(if drained { ENDING } else { FORCED });
+        let all_well = all_well && drained;
+        let generator = self.dispatcher.generator(if all_well { ENDING } else { FORCED });
+        self.dispatcher.close("the trial was given up");
+        let reports = self.executor.shutdown(if all_well { ENDING } else { FORCED });
         let generator = self.note_generator(generator);
         let finished = self.dispatcher.finish();
         let orphaned = self.clean_up(&finished);
@@ -171,6 +178,8 @@ impl<'a> Run<'a> {
         let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor);
         let mut messages = Vec::new();
         let mut last_came = clock.now();
+        // A large item shows only when it is there as a whole.
+        let silence = SILENCE + self.trial.slow_transfer();
         while !self.dispatcher.stream_has_ended() {
             let now = watch.look(events);
             if now >= self.deadline {
@@ -184,11 +193,11 @@ impl<'a> Run<'a> {
             if !messages.is_empty() {
                 last_came = now;
                 self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
-            } else if now.saturating_sub(last_came) > SILENCE.as_nanos() as u64
+            } else if now.saturating_sub(last_came) > silence.as_nanos() as u64
                 && self.dispatcher.generator(Duration::ZERO) != Generator::Running
             {
                 return Err(format!(
-                    "the generator has ended, but the end of the stream did not come within {SILENCE:?}"
+                    "the generator has ended, but the end of the stream did not come within {silence:.0?}"
                 ));
             }
         }
@@ -213,15 +222,18 @@ impl<'a> Run<'a> {
     fn note_generator(&mut self, generator: Generator) -> Option<GeneratorReport> {
         match generator {
             Generator::Ended(report) => {
-                self.problems.extend(report.failure.as_ref().map(|failure| format!("the generator: {failure}")));
+                let failure = report.failure.as_ref().map(|failure| format!("the generator: {failure}"));
+                self.problems.splice(..0, failure);
                 Some(report)
             }
             Generator::Lost(reason) => {
-                self.problems.push(reason);
+                // What else went wrong follows from this.
+                self.problems.splice(..0, [reason, GENERATED_UNKNOWN.into()]);
                 None
             }
             Generator::Running => {
                 self.problems.push("the generator was still running and was ended by force".into());
+                self.problems.push(GENERATED_UNKNOWN.into());
                 None
             }
         }
@@ -298,8 +310,9 @@ impl<'a> Run<'a> {
         self.problems.extend(item_problems(&items, recorder.failures()));
         let cpu: Option<f64> = processes.iter().map(|process| process.cpu_seconds).sum();
         let gigabytes = recorder.payload_bytes() as f64 / 1e9;
+        tracing::info!(target: logging::TEST, ?items, "balance of items");
         TrialRecord {
-            status: self.status(&items),
+            status: self.status(&items, recorder.arrived()),
             problems: self.problems,
             end_tasks_done_timestamp: unix_seconds(end),
             items,
@@ -315,8 +328,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn status(&self, items: &Balance) -> Status {
-        if items.generated != items.finished + items.failed + items.lost {
+    fn status(&self, items: &Balance, arrived: u64) -> Status {
+        if arrived != items.finished + items.failed || items.generated != arrived + items.lost {
             tracing::error!(?items, "the balance of items does not hold");
             Status::Failed
         } else if items.finished == items.planned {
@@ -374,12 +387,16 @@ impl<'a> Watch<'a> {
         Self { bench, dispatcher, executor, stopped: false, told: 0 }
     }
 
-    /// Stops the generator when the user wants an end, and tells of progress now and then. Returns the time.
+    /// Lets only running tasks go on when the user wants an end, and tells of progress now and then. Returns the time.
     fn look(&mut self, events: &mut TrialEvents<'_>) -> Nanos {
         let now = self.bench.clock.now();
         if !self.stopped && self.bench.interrupted.load(Ordering::Relaxed) {
             self.stopped = true;
+            tracing::warn!(
+                "interrupted: running tasks finish, waiting ones don't start; interrupt again to leave at once"
+            );
             self.executor.cancel(GENERATOR);
+            self.dispatcher.close("the sweep was interrupted");
         }
         if now.saturating_sub(self.told) >= POLL.as_nanos() as u64 {
             self.told = now;

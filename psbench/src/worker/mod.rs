@@ -5,7 +5,7 @@ mod usage;
 use std::hint::black_box;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,8 @@ pub struct StreamWork {
     clock: SystemClock,
     /// Whether the generator ran here.
     generator: AtomicBool,
+    /// Whether the generator is to stop because nobody is left to work for.
+    abandoned: AtomicBool,
     /// The generator's store: its objects may live in this process.
     generated: Mutex<Option<(OpenStore, KeySource)>>,
 }
@@ -59,7 +61,14 @@ impl StreamWork {
     pub fn new(setup: WorkerSetup) -> Self {
         let options = StoreOptions { cache_bytes: setup.cache_bytes, ..StoreOptions::default() };
         let resolver = Resolver::new(format!("worker process {}", std::process::id()), options);
-        Self { setup, resolver, clock: SystemClock, generator: AtomicBool::new(false), generated: Mutex::new(None) }
+        Self {
+            setup,
+            resolver,
+            clock: SystemClock,
+            generator: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            generated: Mutex::new(None),
+        }
     }
 
     /// From what the dispatcher sent.
@@ -75,7 +84,8 @@ impl StreamWork {
         let plan: GeneratorPlan = item::decode(&task.head).ok_or("not a generator's plan")?;
         self.generator.store(true, Ordering::Relaxed);
         let opened = |store, keys| *self.generated() = Some((store, keys));
-        let report = generator::generate(&plan, &self.clock, &|| context.is_cancelled(), &opened);
+        let stop = || context.is_cancelled() || self.abandoned.load(Ordering::Relaxed);
+        let report = generator::generate(&plan, &self.clock, &stop, &opened);
         Ok(item::encode(&report))
     }
 
@@ -84,7 +94,7 @@ impl StreamWork {
         let Some(Head::Item(head)) = item::decode(&task.head) else { return Err("not an item".into()) };
         let arrived = match head.body {
             Body::Full { size, checksum } => self.check(&head, task.payload, size, checksum),
-            Body::Proxy => self.resolve(&task.payload),
+            Body::Proxy => self.resolve(&task.payload, context),
         };
         let mut outcome = ItemOutcome { started, resolved: None, finished: 0, evicted: None, bytes: 0, failure: None };
         match arrived {
@@ -111,9 +121,12 @@ impl StreamWork {
         }
     }
 
-    fn resolve(&self, proxy: &[u8]) -> Result<Arrived, ItemFailure> {
+    fn resolve(&self, proxy: &[u8], context: &TaskContext<'_>) -> Result<Arrived, ItemFailure> {
         let failure = |corrupt, error: &dyn std::error::Error| ItemFailure { corrupt, reason: chain(error) };
         let proxy = Proxy::decode(proxy).map_err(|error| failure(true, &error))?;
+        if proxy.key.size >= LARGE {
+            context.about_to_wait();
+        }
         let resolved = self.resolver.resolve(&proxy, self.setup.verify).map_err(|error| {
             let corrupt = matches!(error.reason, ResolveFailure::Length { .. } | ResolveFailure::Checksum { .. });
             failure(corrupt, &error)
@@ -141,6 +154,9 @@ impl StreamWork {
     }
 }
 
+/// Objects from this size on take longer to come than outcomes of earlier tasks should wait, bytes.
+const LARGE: u64 = 64 << 10;
+
 /// An item's bytes at its worker.
 struct Arrived {
     bytes: Bytes,
@@ -160,6 +176,7 @@ impl Work for StreamWork {
     }
 
     fn abandoned(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
         // Nobody else knows any more what was stored.
         if let Some((store, keys)) = self.generated().take()
             && store.config().outlives_process()
@@ -168,6 +185,24 @@ impl Work for StreamWork {
             let stored: Vec<Key> = (0..keys.made()).map(|n| Key { id: keys.nth(n), size: 0 }).collect();
             let _ = store.evict_batch(&stored);
         }
+    }
+}
+
+/// The work of this process's own threads, if they work.
+static LOCAL: Mutex<Weak<StreamWork>> = Mutex::new(Weak::new());
+
+/// Makes the work of a thread executor, and remembers it for [`abandon_local`].
+pub fn local(setup: WorkerSetup) -> Arc<StreamWork> {
+    let work = Arc::new(StreamWork::new(setup));
+    *LOCAL.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&work);
+    work
+}
+
+/// Deletes what a generator on a thread of this process has stored; for a process that is about to exit with the trial unfinished.
+pub fn abandon_local() {
+    let work = LOCAL.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    if let Some(work) = work {
+        work.abandoned();
     }
 }
 

@@ -55,6 +55,13 @@ impl MemoryBroker {
     }
 }
 
+/// Removes the sockets of this process's brokers; for a process that is about to exit without dropping them.
+pub fn remove_sockets() {
+    for path in local().keys() {
+        socket::remove(path);
+    }
+}
+
 impl Drop for MemoryBroker {
     fn drop(&mut self) {
         local().remove(self.server.path());

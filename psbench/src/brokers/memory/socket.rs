@@ -86,10 +86,15 @@ impl Drop for Server {
         if let (Ok(_), Some(accepting)) = (&woken, self.accepting.take()) {
             let _ = accepting.join();
         }
-        for leftover in [std::fs::remove_file(&self.path), self.path.parent().map_or(Ok(()), std::fs::remove_dir)] {
-            if let Err(error) = leftover {
-                tracing::debug!(path = %self.path.display(), %error, "the broker's socket could not be removed");
-            }
+        remove(&self.path);
+    }
+}
+
+/// Removes a broker's socket with its directory.
+pub(super) fn remove(path: &Path) {
+    for leftover in [std::fs::remove_file(path), path.parent().map_or(Ok(()), std::fs::remove_dir)] {
+        if let Err(error) = leftover {
+            tracing::debug!(path = %path.display(), %error, "the broker's socket could not be removed");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use redis::{Client, Connection, RedisError};
 
 pub(super) use self::publisher::RedisPublisher;
-use self::resp::{CONNECT_TIME, SILENCE};
+use self::resp::CONNECT_TIME;
 use super::{Broker, BrokerConfig, BrokerError, Subscriber};
 use crate::environment::BrokerInfo;
 
@@ -121,8 +121,8 @@ impl Server {
         let connect = || {
             let (host, port) = &self.address;
             let connection = Client::open((host.as_str(), *port))?.get_connection_with_timeout(CONNECT_TIME)?;
-            connection.set_read_timeout(Some(SILENCE))?;
-            connection.set_write_timeout(Some(SILENCE))?;
+            connection.set_read_timeout(Some(CONNECT_TIME))?;
+            connection.set_write_timeout(Some(CONNECT_TIME))?;
             Ok(connection)
         };
         connect().map_err(|source| self.error("connect", source))

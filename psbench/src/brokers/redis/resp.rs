@@ -44,9 +44,9 @@ impl Resp {
         Err(last)
     }
 
-    /// Waits for answers however long they take: a subscriber's messages come when they come.
-    pub(super) fn wait_for_ever(&self) -> io::Result<()> {
-        self.reader.get_ref().set_read_timeout(None)
+    /// How long to wait for answers without any progress; `None`: for ever, since a subscriber's messages come when they come.
+    pub(super) fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.reader.get_ref().set_read_timeout(patience)
     }
 
     /// What ends a wait for answers from another thread.

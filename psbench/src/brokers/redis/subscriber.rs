@@ -12,7 +12,7 @@ use redis::{RedisResult, Value};
 
 use super::super::queue::Queue;
 use super::super::{BrokerError, Message, Subscriber, wire};
-use super::resp::{Resp, Waker, redis_error};
+use super::resp::{CONNECT_TIME, Resp, Waker, redis_error};
 use super::{Kind, Server, server_info, setting};
 
 struct RedisSubscriber {
@@ -26,6 +26,7 @@ pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscrib
     let mut connection = Resp::connect(&server.address).map_err(failed("connect"))?;
     let source: Box<dyn Source> = match server.kind {
         Kind::PubSub => {
+            connection.set_patience(Some(CONNECT_TIME)).map_err(failed("subscribe"))?;
             connection.send(redis::cmd("SUBSCRIBE").arg(topic)).map_err(failed("subscribe"))?;
             // The server's confirmation: what is published from now on comes.
             let confirmation = connection.answer().map_err(|source| server.error("subscribe", source))?;
@@ -34,7 +35,7 @@ pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscrib
                     "answered SUBSCRIBE with something else than its confirmation; is that a Redis server?".into();
                 return Err(BrokerError::Protocol { broker: server.label(), reason });
             }
-            connection.wait_for_ever().map_err(failed("subscribe"))?;
+            connection.set_patience(None).map_err(failed("subscribe"))?;
             Box::new(Channel)
         }
         Kind::Queue => Box::new(List { topic: topic.into(), together: 1 }),
