@@ -44,7 +44,7 @@ fn the_known_command_is_six_experiments() {
 fn values_are_taken_as_argparse_takes_them() {
     let apart = output("stream-scaling --data-size-bytes 100000 1000000 --max-workers 4 --task-sleep 0.5 --dry-run");
     let joined =
-        output("stream-scaling --data-size-bytes=100kB --data-size-bytes=1MB --max-w=4 --task-sl=500ms --dry-run");
+        output("stream-scaling --data-size-bytes 5 --data-size-bytes 100kB 1MB --max-w=4 --task-sl=500ms --dry-run");
     assert_eq!(apart, joined);
 }
 
@@ -124,6 +124,17 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         ("--ps-memory-limit 1kB", "--ps-memory-limit 1kB: less than one item of 10MB; write more"),
         ("--payload-file /nonexistent", "--payload-file /nonexistent: No such file or directory (os error 2)"),
+        ("--payload-file /tmp", "--payload-file /tmp: not a regular file"),
+        ("--csv-file log.txt", "--log-file log.txt: another file of the run has this name"),
+        ("--csv-file results.json", "--csv-file results.json: another file of the run has this name"),
+        (
+            "--csv-file ../x.csv",
+            "--csv-file ../x.csv: write a name without a directory; the file lies in the run's directory, for which see --run-dir",
+        ),
+        (
+            "--log-file ..",
+            "--log-file ..: write a name without a directory; the file lies in the run's directory, for which see --run-dir",
+        ),
         ("--recipe /nonexistent", "--recipe /nonexistent: No such file or directory (os error 2)"),
     ] {
         assert_eq!(refusal(&format!("stream-scaling --dry-run {options}")), format!("error: {line}"));
@@ -134,7 +145,9 @@ fn what_makes_no_sweep_is_one_line() {
 fn malformed_values_say_what_to_write() {
     for (options, expected) in [
         ("--data-size-bytes 10XB", "not a size: write bytes or a unit"),
-        ("--task-sleep -1", "unexpected argument"),
+        ("--data-size-bytes 1.5B", "not a size: write a whole number of bytes"),
+        ("--seed abc", "not a seed: write a whole number from 0 to 18446744073709551615"),
+        ("--task-sleep -1", "not a duration: write seconds from 0 up or a unit"),
         ("--task-sleep=-1", "not a duration: write seconds from 0 up or a unit"),
         ("--rate 0", "not a rate: write items per second above 0"),
         ("--ps-port 99999", "99999 is not in 0..=65535"),

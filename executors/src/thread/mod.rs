@@ -98,7 +98,7 @@ impl Shared {
         let mut next = self.begin(seat);
         while let Some((task, cancelled)) = next {
             let shared = !task.exclusive;
-            self.run(task, cancelled, thread, seat);
+            self.run(task, cancelled.as_deref(), thread, seat);
             if !self.takes_over(shared) {
                 return;
             }
@@ -115,10 +115,10 @@ impl Shared {
         owed
     }
 
-    fn run(&self, task: Task, cancelled: Option<Arc<AtomicBool>>, thread: usize, seat: &Seat) {
+    fn run(&self, task: Task, cancelled: Option<&AtomicBool>, thread: usize, seat: &Seat) {
         let id = task.id;
         let worker = worker(thread);
-        let is_cancelled = || cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        let is_cancelled = || cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed));
         let context = TaskContext::new(worker, &is_cancelled, &|| ());
         let result = run(&*self.work, task, &context);
         if seat.begin_delivery(id) {

@@ -30,3 +30,8 @@ pub(super) fn distinct<T: PartialEq + Display>(option: &'static str, values: &mu
     }
     *values = kept;
 }
+
+/// A seed on the command line.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("not a seed: write a whole number from 0 to {}", u64::MAX))
+}

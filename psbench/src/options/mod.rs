@@ -11,6 +11,7 @@ mod server;
 
 use std::path::PathBuf;
 
+use clap::ArgAction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,21 +31,22 @@ const GENERAL: &str = "General";
 /// All options; each is absent where neither command line nor recipe gives it.
 ///
 /// Names that choose an implementation are kept as written, so that the options of ProxyStore's psbench that have no
-/// counterpart here get an answer of their own from [`plan`](Self::plan).
+/// counterpart here get an answer of their own from [`plan`](Self::plan). Of an option given twice the last one counts, as with
+/// argparse, and lists are no exception: hence their action.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StreamScalingOptions {
     /// Sizes of an item, each swept [default: 100kB 1MB 10MB]
-    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1..)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1.., action = ArgAction::Set)]
     pub data_size_bytes: Vec<Size>,
 
     /// Workers, each number swept: one generates, the others compute [default: the executor's own option, else the CPUs
     /// but at least 4]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1..)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1.., action = ArgAction::Set)]
     pub max_workers: Vec<u32>,
 
     /// How items travel [default: default proxy]
-    #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., value_parser = NameOf::<Method>::new())]
+    #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
     pub stream_method: Vec<String>,
 
     /// Items of each trial [default: 500]
@@ -52,7 +54,7 @@ pub struct StreamScalingOptions {
     pub task_count: Option<u64>,
 
     /// How long a task works on its item [default: 0s]
-    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS", allow_negative_numbers = true)]
     pub task_sleep: Option<Seconds>,
 
     /// What a task does with its item [default: sleep]
@@ -60,7 +62,7 @@ pub struct StreamScalingOptions {
     pub task: Option<TaskKind>,
 
     /// Items due each second, or `max` [default: one each task-sleep / (max-workers − 1)]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N/s")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N/s", allow_negative_numbers = true)]
     pub rate: Option<Rate>,
 
     /// Tasks waiting at each worker beyond the one it runs [default: 0]
@@ -76,7 +78,7 @@ pub struct StreamScalingOptions {
     pub payload_file: Option<PathBuf>,
 
     /// Seed of the random bytes [default: a new one each time]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::seed)]
     pub seed: Option<u64>,
 
     /// Check each item's checksum at its worker [default: false]
@@ -85,11 +87,11 @@ pub struct StreamScalingOptions {
     pub verify: Option<bool>,
 
     /// Count items that finish later than this after they were due [default: none]
-    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS", allow_negative_numbers = true)]
     pub deadline: Option<Seconds>,
 
     /// Give up a trial after this long [default: by its plan: twice the ideal time, all bytes at 10 MB/s, and a minute]
-    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SECONDS", allow_negative_numbers = true)]
     pub timeout: Option<Seconds>,
 
     /// Configuration of ADIOS; for --stream-method adios, which is not here
@@ -174,7 +176,7 @@ pub struct StreamScalingOptions {
     pub ps_margo_protocol: Option<String>,
 
     /// ProxyStore's endpoints
-    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., hide = true)]
+    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set, hide = true)]
     pub ps_endpoints: Vec<String>,
 
     /// Configuration of ProxyStore's Globus connector
@@ -202,7 +204,7 @@ pub struct StreamScalingOptions {
     pub stream_topic: Option<String>,
 
     /// The broker's server [default: localhost:6379]
-    #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1..)]
+    #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1.., action = ArgAction::Set)]
     pub stream_servers: Vec<String>,
 
     /// Name of the table of results in the run directory [default: results.csv]

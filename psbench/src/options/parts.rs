@@ -1,6 +1,6 @@
 //! The parts of a plan that take more than one option each. Every method fills in the defaults of the options it reads.
 
-use std::fs;
+use std::fs::{self, File};
 use std::num::NonZero;
 use std::path::absolute;
 use std::thread::available_parallelism;
@@ -148,6 +148,14 @@ impl StreamScalingOptions {
             let problem = format!("less than one item of {}; write more", Size::from_bytes(largest));
             return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
         }
+        let all = largest.saturating_mul(self.task_count.unwrap_or_default());
+        if self.evict == Some(EvictPolicy::End) && limit.bytes() < all {
+            let problem = format!(
+                "--evict end keeps all items of a trial, {} here; write that much, or use --evict resolve",
+                Size::from_bytes(all)
+            );
+            return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
+        }
         Ok(limit.bytes())
     }
 
@@ -156,10 +164,14 @@ impl StreamScalingOptions {
             let pregenerate = *self.pregenerate.get_or_insert(Pregenerate::Auto);
             return Ok(PayloadSource::Random { pregenerate });
         };
-        let found = fs::metadata(path).and_then(|metadata| Ok((metadata.len(), absolute(path)?)));
-        let (length, absolute) =
-            found.map_err(|source| OptionError::File { option: "--payload-file", path: path.clone(), source })?;
-        if length == 0 {
+        let unusable = |source| OptionError::File { option: "--payload-file", path: path.clone(), source };
+        let metadata = fs::metadata(path).map_err(unusable)?;
+        // Not to be opened: a named pipe would block.
+        if !metadata.is_file() {
+            return Err(OptionError::invalid("--payload-file", &path.display(), "not a regular file"));
+        }
+        let absolute = File::open(path).and_then(|_| absolute(path)).map_err(unusable)?;
+        if metadata.len() == 0 {
             return Err(OptionError::invalid("--payload-file", &path.display(), "the file is empty"));
         }
         for (option, given) in [("--pregenerate", self.pregenerate.is_some()), ("--seed", self.seed.is_some())] {

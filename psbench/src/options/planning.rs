@@ -1,6 +1,6 @@
 //! From options to a plan: what to run, where results go, and what to tell the user.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use psbench_connectors::ConnectorConfig;
 
@@ -11,6 +11,7 @@ use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
 use crate::logging::LogLevel;
 use crate::plan::{EvictPolicy, ExecutorKind, Method, Settings, SweepPlan, TaskKind, TrialPlan};
+use crate::results::RESULTS_JSON;
 use crate::units::{Seconds, Size};
 
 /// A sweep that is ready to run.
@@ -31,9 +32,9 @@ pub struct Planned {
 pub struct Outputs {
     /// The directory in which the run's own is made.
     pub run_dir: PathBuf,
-    /// The table of results, relative to the run's directory.
+    /// The table of results: a name in the run's directory.
     pub csv_file: PathBuf,
-    /// The log, relative to the run's directory.
+    /// The log: a name in the run's directory.
     pub log_file: PathBuf,
     /// What is logged at the terminal.
     pub log_level: LogLevel,
@@ -61,6 +62,7 @@ impl StreamScalingOptions {
         let sizes = options.data_sizes(&mut notes)?;
         let (workers, pool_workers) = options.workers(executor, &mut notes)?;
         let broker = options.broker()?;
+        let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
         let connector = options.connector(&sizes, &mut notes)?;
         if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()
         {
@@ -75,7 +77,7 @@ impl StreamScalingOptions {
             broker,
             topic: options.stream_topic.get_or_insert_with(|| TOPIC.into()).clone(),
             connector,
-            task_count: within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?,
+            task_count,
             task: *options.task.get_or_insert(TaskKind::Sleep),
             task_sleep: options.task_sleep.get_or_insert(TASK_SLEEP).duration(),
             pacing: options.rate.map(Into::into),
@@ -90,7 +92,7 @@ impl StreamScalingOptions {
         };
         let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
         let trials = trials(&workers, &sizes, repeat, &methods);
-        let outputs = options.outputs();
+        let outputs = options.outputs()?;
         Ok(Planned { plan: SweepPlan { settings, trials }, options, outputs, notes })
     }
 
@@ -112,15 +114,31 @@ impl StreamScalingOptions {
         without_effect(&self.given(), &chosen)
     }
 
-    fn outputs(&mut self) -> Outputs {
-        Outputs {
+    fn outputs(&mut self) -> Result<Outputs, OptionError> {
+        let csv_file = self.csv_file.get_or_insert_with(|| "results.csv".into());
+        let log_file = self.log_file.get_or_insert_with(|| "log.txt".into());
+        own_name("--csv-file", csv_file, &[])?;
+        own_name("--log-file", log_file, &[csv_file])?;
+        Ok(Outputs {
+            csv_file: csv_file.clone(),
+            log_file: log_file.clone(),
             run_dir: self.run_dir.get_or_insert_with(|| "runs".into()).clone(),
-            csv_file: self.csv_file.get_or_insert_with(|| "results.csv".into()).clone(),
-            log_file: self.log_file.get_or_insert_with(|| "log.txt".into()).clone(),
             log_level: *self.log_level.get_or_insert(LogLevel::Bench),
             log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),
-        }
+        })
     }
+}
+
+/// Refuses a file of the run's directory that would lie elsewhere, or overwrite another one of it.
+fn own_name(option: &'static str, file: &Path, others: &[&Path]) -> Result<(), OptionError> {
+    if file.file_name() != Some(file.as_os_str()) {
+        let problem = "write a name without a directory; the file lies in the run's directory, for which see --run-dir";
+        return Err(OptionError::invalid(option, &file.display(), problem));
+    }
+    if file == Path::new(RESULTS_JSON) || others.contains(&file) {
+        return Err(OptionError::invalid(option, &file.display(), "another file of the run has this name"));
+    }
+    Ok(())
 }
 
 /// All trials in the order of running. The methods of one point take turns (A B A B …), so that a drift of the machine

@@ -21,10 +21,10 @@ impl StreamScalingOptions {
             path: path.to_owned(),
             source,
         })?;
-        Figment::from(Toml::string(&text))
-            .merge(Serialized::globals(self.given()))
-            .extract()
-            .map_err(|error| OptionError::Recipe { path: path.to_owned(), problem: describe(&error) })
+        let unusable = |error: figment::Error| OptionError::Recipe { path: path.to_owned(), problem: describe(&error) };
+        let mut recipe: Dict = Figment::from(Toml::string(&text)).extract().map_err(unusable)?;
+        listed(&mut recipe);
+        Figment::from(Serialized::globals(recipe)).merge(Serialized::globals(self.given())).extract().map_err(unusable)
     }
 
     /// The options that are present, by their names without dashes in front.
@@ -37,6 +37,16 @@ impl StreamScalingOptions {
             _ => true,
         });
         given
+    }
+}
+
+/// Makes lists of single values, where an option takes a list.
+fn listed(recipe: &mut Dict) {
+    let options = Value::serialize(StreamScalingOptions::default()).ok().and_then(Value::into_dict).unwrap_or_default();
+    for (name, value) in recipe {
+        if matches!((options.get(name), &*value), (Some(Value::Array(..)), single) if single.as_array().is_none()) {
+            *value = Value::from(vec![value.clone()]);
+        }
     }
 }
 
@@ -95,6 +105,13 @@ mod tests {
         let recipe: String =
             given.iter().map(|(key, value)| format!("{key} = {}\n", serde_json::to_string(value).unwrap())).collect();
         assert_eq!(over(&StreamScalingOptions::default(), &recipe).unwrap(), options);
+    }
+
+    #[test]
+    fn a_list_may_be_a_single_value() {
+        let merged = over(&StreamScalingOptions::default(), "data-size-bytes = '1MB'\nmax-workers = 4").unwrap();
+        assert_eq!(merged.data_size_bytes, ["1MB".parse().unwrap()]);
+        assert_eq!(merged.max_workers, [4]);
     }
 
     #[test]

@@ -8,6 +8,19 @@ use comfy_table::{Attribute, Cell, CellAlignment, LineStyle, Table, TableStyle};
 /// No lines but one below the titles: columns stay narrow, and cells can be cut out.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 
+/// Between columns.
+pub(super) const GAP: u16 = 2;
+
+/// Columns of the terminal at standard output; absent where that is none.
+pub(super) fn terminal_width() -> Option<u16> {
+    Table::new().width().filter(|width| *width > 0)
+}
+
+/// Columns of the terminal at standard error, likewise.
+pub(super) fn error_terminal_width() -> Option<u16> {
+    Table::new().use_stderr().width().filter(|width| *width > 0)
+}
+
 /// An empty table with these titles: figures to the right, the columns in `left` to the left. Coloured only at a terminal, and
 /// not where `NO_COLOR` is set (<https://no-color.org>).
 pub(super) fn grid(titles: &[&str], left: &[&str]) -> Table {
@@ -22,7 +35,7 @@ pub(super) fn grid(titles: &[&str], left: &[&str]) -> Table {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let last = Some(title) == titles.last();
-        column.set_padding((0, if last { 0 } else { 2 }));
+        column.set_padding((0, if last { 0 } else { GAP }));
     }
     table
 }

@@ -4,14 +4,19 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::grid::error_terminal_width;
 use super::time_left::TimeLeft;
 use super::trial;
 use crate::logging;
 use crate::plan::{SweepPlan, TrialPlan};
 use crate::results::TrialRecord;
-use crate::units::human;
+use crate::units::{Size, human};
 
-const BAR: &str = "{prefix} {bar:20} {pos}/{len} {msg}";
+/// What does not fit the terminal is cut off: a bar of two lines would leave its first one behind.
+const BAR: &str = "{prefix} {bar:20} {pos}/{len} {wide_msg}";
+const NARROW_BAR: &str = "{prefix} {bar:10} {pos}/{len} {wide_msg}";
+/// Columns for all that can be said.
+const WIDE: u16 = 116;
 
 /// A bar for the running trial on standard error, and a line in the log for each that has ended. Where standard error is no
 /// terminal there is no bar.
@@ -20,6 +25,7 @@ pub struct Progress {
     bar: ProgressBar,
     trials: usize,
     items: u64,
+    wide: bool,
     began: Instant,
     time_left: TimeLeft,
 }
@@ -32,6 +38,7 @@ impl Progress {
             bar: ProgressBar::hidden(),
             trials: plan.trials.len(),
             items: plan.settings.task_count,
+            wide: error_terminal_width().is_some_and(|width| width >= WIDE),
             began: Instant::now(),
             time_left: TimeLeft::new(plan.trials.iter().map(|trial| trial.ideal(&plan.settings)).collect()),
         }
@@ -39,15 +46,24 @@ impl Progress {
 
     /// A trial begins.
     pub fn trial_starts(&mut self, trial: &TrialPlan) {
-        let name = trial::name(trial.method, trial.data_size, trial.workers);
         self.began = Instant::now();
         self.bar = self.bars.add(ProgressBar::new(self.items));
         // The template is known to be right; were it not, the bar would have its own look.
-        if let Ok(style) = ProgressStyle::with_template(BAR) {
+        if let Ok(style) = ProgressStyle::with_template(if self.wide { BAR } else { NARROW_BAR }) {
             self.bar.set_style(style.progress_chars("━╸─"));
         }
-        self.bar.set_prefix(format!("{} {name}", position(trial.index, self.trials)));
+        self.bar.set_prefix(self.prefix(trial));
         self.update(0, 0);
+    }
+
+    /// Which trial runs.
+    fn prefix(&self, trial: &TrialPlan) -> String {
+        let position = position(trial.index, self.trials);
+        if self.wide {
+            format!("{position} {}", trial::name(trial.method, trial.data_size, trial.workers))
+        } else {
+            format!("{position} {} {:#}", trial.method.name(), Size::from_bytes(trial.data_size))
+        }
     }
 
     /// So many items of the running trial are done with, and so many payload bytes have reached workers.
@@ -62,7 +78,9 @@ impl Progress {
         if items > 0 && !elapsed.is_zero() {
             let per_second = |count: u64| count as f64 / elapsed.as_secs_f64();
             parts.push(format!("{} items/s", human::number(per_second(items))));
-            parts.push(format!("{}/s", human::bytes(per_second(bytes))));
+            if self.wide {
+                parts.push(format!("{}/s", human::bytes(per_second(bytes))));
+            }
         }
         let part = items as f64 / self.items.max(1) as f64;
         parts.extend(self.time_left.of_trial(elapsed, part).map(|left| format!("{} left", clock(left))));
@@ -112,12 +130,18 @@ mod tests {
             ..Default::default()
         };
         let plan = options.plan().unwrap().plan;
-        let progress = Progress::new(MultiProgress::new(), &plan);
+        let mut progress = Progress::new(MultiProgress::new(), &plan);
+        progress.wide = true;
         assert_eq!(progress.message(0, 0, Duration::ZERO), "3:22 left, 20:12 for all");
         assert_eq!(
             progress.message(50, 5_000_000, Duration::from_secs(40)),
             "1.25 items/s, 125 kB/s, 2:00 left, 18:50 for all"
         );
+        progress.wide = false;
+        let message = progress.message(50, 5_000_000, Duration::from_secs(40));
+        assert_eq!(message, "1.25 items/s, 2:00 left, 18:50 for all");
+        let around = progress.prefix(&plan.trials[0]).len() + " ---------- 200/200 ".len();
+        assert!(around + message.len() <= 80);
     }
 
     #[test]

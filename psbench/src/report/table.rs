@@ -1,8 +1,8 @@
 //! The table of results: a row for each point of the matrix.
 
-use comfy_table::{Cell, Color};
+use comfy_table::{Cell, Color, ColumnConstraint, Table};
 
-use super::grid::grid;
+use super::grid::{GAP, grid, terminal_width};
 use super::trial::status;
 use crate::results::{Estimate, Results, Status, Summary};
 use crate::units::{Size, human};
@@ -10,14 +10,42 @@ use crate::units::{Size, human};
 const TITLES: [&str; 10] =
     ["size", "method", "workers", "items/s", "MB/s", "p50", "p99", "dispatcher", "CPU s/GB", "status"];
 
-/// Medians by size, method and number of workers, at most 100 columns wide. With repetitions the rate shows its median absolute
+/// What a narrow terminal does without, the least important first; all of it is in the results.
+const DISPENSABLE: [&str; 5] = ["CPU s/GB", WORKERS, "dispatcher", "MB/s", "p99"];
+const WORKERS: &str = "workers";
+
+/// Medians by size, method and number of workers, at most 100 columns wide, and at a terminal no wider than that. With repetitions the rate shows its median absolute
 /// deviation, too.
 pub fn table(results: &Results) -> String {
+    within(results, terminal_width())
+}
+
+fn within(results: &Results, width: Option<u16>) -> String {
     let mut table = grid(&TITLES, &["method", "status"]);
     for summary in &results.summaries {
         table.add_row(row(summary));
     }
+    if let Some(width) = width {
+        let one_number = results.summaries.windows(2).all(|pair| pair[0].workers == pair[1].workers);
+        narrow(&mut table, width, one_number);
+    }
     table.trim_fmt()
+}
+
+/// Hides columns until the table fits, that of the workers only where it says the same in each row.
+fn narrow(table: &mut Table, width: u16, one_number_of_workers: bool) {
+    let widths = table.column_max_content_widths();
+    let mut needed = widths.iter().map(|width| width + GAP).sum::<u16>() - GAP;
+    for title in DISPENSABLE.into_iter().filter(|title| *title != WORKERS || one_number_of_workers) {
+        if needed <= width {
+            return;
+        }
+        let place = TITLES.iter().position(|other| *other == title);
+        if let Some((place, column)) = place.and_then(|place| Some((place, table.column_mut(place)?))) {
+            column.set_constraint(ColumnConstraint::Hidden);
+            needed -= widths[place] + GAP;
+        }
+    }
 }
 
 fn row(summary: &Summary) -> Vec<Cell> {
@@ -44,19 +72,20 @@ fn row(summary: &Summary) -> Vec<Cell> {
     ]
 }
 
-/// The worst end of the point's trials, and what was missing.
+/// The worst end of the point's trials, and what was missing or late.
 fn end(summary: &Summary) -> Cell {
-    let missing: Vec<_> = [(summary.lost, "lost"), (summary.failed, "failed")]
+    let counts: Vec<_> = [(summary.lost, "lost"), (summary.failed, "failed"), (summary.late, "late")]
         .into_iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, how)| format!("{count} {how}"))
         .collect();
     let end = status(summary.status);
-    if summary.status == Status::Complete {
-        return Cell::new(end).fg(Color::Green);
+    match (summary.status, &counts[..]) {
+        (Status::Complete, []) => Cell::new(end).fg(Color::Green),
+        (Status::Complete, counts) => Cell::new(format!("{end}, {}", counts.join(", "))).fg(Color::Yellow),
+        (_, []) => Cell::new(end).fg(Color::Red),
+        (_, counts) => Cell::new(counts.join("\n")).fg(Color::Red),
     }
-    let text = if missing.is_empty() { end.to_owned() } else { missing.join("\n") };
-    Cell::new(text).fg(Color::Red)
 }
 
 #[cfg(test)]
@@ -84,6 +113,26 @@ mod tests {
         }
         for line in lines(&results) {
             assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
+        }
+    }
+
+    #[test]
+    fn narrow_terminals_get_fewer_columns() {
+        let mut results = sample::empty();
+        for rate in [100_000.0, 200_000.0] {
+            let mut trial = sample::trial(Method::Default, 1_000_000, rate);
+            trial.items.late = 30;
+            results.push(trial);
+        }
+        for (workers, dropped) in [(4, WORKERS), (8, "dispatcher")] {
+            let mut trial = sample::trial(Method::Proxy, 10_000_000, 1.0);
+            trial.workers = workers;
+            results.push(trial);
+            let text = within(&results, Some(80));
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert!(!text.contains("CPU s/GB") && !text.contains(dropped), "{text}");
+            assert!(text.contains("complete, 60 late"), "{text}");
+            assert!(within(&results, None).contains("CPU s/GB"));
         }
     }
 

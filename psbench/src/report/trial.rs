@@ -13,6 +13,9 @@ pub fn name(method: Method, data_size_bytes: u64, workers: u32) -> String {
 pub fn outcome(trial: &TrialRecord) -> String {
     let mut parts =
         vec![format!("{}: {} of {} items", status(trial.status), trial.items.finished, trial.items.planned)];
+    if trial.items.late > 0 {
+        parts.push(format!("{} late", trial.items.late));
+    }
     if let Some(rates) = &trial.rates {
         parts.push(format!("{} items/s", human::number(rates.items_per_s)));
         parts.extend(rates.goodput_bytes_per_s.map(|rate| format!("{}/s", human::bytes(rate))));
@@ -44,6 +47,9 @@ mod tests {
         let mut trial = sample::trial(Method::Proxy, 10_000_000, 281.0);
         assert_eq!(name(trial.method, trial.data_size_bytes, trial.workers), "proxy 10 MB, 4 workers");
         assert_eq!(outcome(&trial), "complete: 200 of 200 items, 281 items/s, 2.81 GB/s, p50 11.9 ms, p99 15.0 ms");
+        trial.items.late = 30;
+        assert!(outcome(&trial).starts_with("complete: 200 of 200 items, 30 late, 281 items/s"), "{}", outcome(&trial));
+        trial.items.late = 0;
         (trial.rates, trial.status) = (None, Status::Failed);
         trial.latency.clear();
         assert_eq!(outcome(&trial), "failed: 200 of 200 items");

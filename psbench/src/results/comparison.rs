@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Estimate, Summary};
+use super::{Estimate, Status, Summary};
 use crate::plan::Method;
 
 /// Throughputs that differ by less than this part are even.
@@ -15,7 +15,8 @@ const KEEPS_PACE: f64 = 0.98;
 /// The intervals of fewer measurements are too wide to tell anything.
 pub(super) const MEASUREMENTS_FOR_OVERLAP: usize = 3;
 
-/// The proxy method against the default method, for one size and number of workers.
+/// The proxy method against the default method, for one size and number of workers. Only complete trials compare: a method that
+/// lost items did less work.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
@@ -23,7 +24,7 @@ pub struct Comparison {
     pub workers: u32,
     /// Item size, bytes.
     pub data_size_bytes: u64,
-    /// Median goodput of proxy over that of default; absent when either has none.
+    /// Median goodput of proxy over that of default; absent when either has none, or a trial that is not complete.
     pub goodput_ratio: Option<f64>,
     /// Median items per second, likewise. They count the start of the generator too, goodput does not.
     pub items_per_s_ratio: Option<f64>,
@@ -45,7 +46,7 @@ pub enum Outcome {
     Default,
     /// Neither: throughputs within 5 %, latencies within 20 %, or confidence intervals from three measurements or more overlap.
     Even,
-    /// One of them has no figures.
+    /// One of them has a trial that is not complete, or no figures.
     Unknown,
 }
 
@@ -73,7 +74,8 @@ pub(super) fn compare(summaries: &[Summary]) -> Vec<Comparison> {
 
 impl Comparison {
     fn of(default: &Summary, proxy: &Summary) -> Self {
-        let pair = |figure: fn(&Summary) -> Option<Estimate>| figure(default).zip(figure(proxy));
+        let complete = [default, proxy].iter().all(|summary| summary.status == Status::Complete);
+        let pair = |figure: fn(&Summary) -> Option<Estimate>| figure(default).zip(figure(proxy)).filter(|_| complete);
         let goodput = pair(|summary| summary.goodput_bytes_per_s);
         let items = pair(|summary| summary.items_per_s);
         let latency = pair(|summary| summary.end_to_end_p50_ns);

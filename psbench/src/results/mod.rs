@@ -19,7 +19,7 @@ pub use self::comparison::{Comparison, Measure, Outcome};
 pub use self::estimate::{Estimate, Interval};
 pub use self::record::{Balance, DispatcherBytes, Jitter, Latency, ProcessUsage, Rates, Status, TrialRecord};
 pub use self::summary::Summary;
-pub use self::writer::{ResultsError, ResultsWriter};
+pub use self::writer::{RESULTS_JSON, ResultsError, ResultsWriter};
 use crate::environment::Environment;
 use crate::options::StreamScalingOptions;
 

@@ -20,6 +20,12 @@ pub struct Summary {
     pub trials: usize,
     /// The worst end of a trial.
     pub status: Status,
+    /// Items planned in all trials.
+    pub planned: u64,
+    /// Items of all trials that finished.
+    pub finished: u64,
+    /// Items of all trials that finished past their deadline.
+    pub late: u64,
     /// Items of all trials that were lost.
     pub lost: u64,
     /// Items of all trials that failed.
@@ -64,6 +70,9 @@ impl Summary {
                 .map(|trial| trial.status)
                 .max_by_key(|status| severity(*status))
                 .unwrap_or(Status::Failed),
+            planned: trials.iter().map(|trial| trial.items.planned).sum(),
+            finished: trials.iter().map(|trial| trial.items.finished).sum(),
+            late: trials.iter().map(|trial| trial.items.late).sum(),
             lost: trials.iter().map(|trial| trial.items.lost).sum(),
             failed: trials.iter().map(|trial| trial.items.failed).sum(),
             scheduled_items_per_s: counted.iter().find_map(|trial| trial.rates?.scheduled_items_per_s),

@@ -1,7 +1,8 @@
 //! What a sweep means, in one line.
 
 use super::comparison::{EVEN_THROUGHPUT, MEASUREMENTS_FOR_OVERLAP};
-use super::{Comparison, Measure, Outcome, Summary};
+use super::{Comparison, Measure, Outcome, Status, Summary};
+use crate::plan::Method;
 use crate::units::{Size, human};
 
 /// One line for people; absent before the first trial.
@@ -22,13 +23,32 @@ pub(super) fn sentence(summaries: &[Summary], comparisons: &[Comparison]) -> Opt
             let found: Vec<_> = KINDS
                 .iter()
                 .filter_map(|kind| Finding::of(*kind, &series))
-                .map(|found| found.phrase(repeated))
+                .map(|found| found.phrase(repeated, summaries))
                 .collect();
             let place = if workers.len() == 1 { "Here".to_owned() } else { format!("With {count} workers") };
             format!("{place} {}.", found.join("; "))
         })
         .collect();
-    Some(parts.join(" "))
+    Some(parts.join(" ") + hedge(summaries, comparisons))
+}
+
+/// What too few repetitions leave open, where anything was compared.
+fn hedge(summaries: &[Summary], comparisons: &[Comparison]) -> &'static str {
+    let compared = comparisons.iter().filter(|comparison| comparison.outcome != Outcome::Unknown);
+    let fewest = compared.flat_map(|comparison| of_point(summaries, comparison)).map(|summary| summary.trials).min();
+    match fewest {
+        Some(1) => " One run each; --repeat 3 or more tells chance from difference.",
+        Some(few) if few < MEASUREMENTS_FOR_OVERLAP => {
+            " Two runs each; --repeat 3 or more tells chance from difference."
+        }
+        _ => "",
+    }
+}
+
+/// What a comparison compares.
+fn of_point<'a>(summaries: &'a [Summary], comparison: &Comparison) -> impl Iterator<Item = &'a Summary> {
+    let point = (comparison.workers, comparison.data_size_bytes);
+    summaries.iter().filter(move |summary| (summary.workers, summary.data_size_bytes) == point)
 }
 
 type Kind = (Outcome, Option<Measure>);
@@ -59,7 +79,7 @@ impl<'a> Finding<'a> {
         (!places.is_empty()).then_some(Self { kind, series, places })
     }
 
-    fn phrase(&self, repeated: bool) -> String {
+    fn phrase(&self, repeated: bool, summaries: &[Summary]) -> String {
         let (sizes, gains) = (self.sizes(), self.gains());
         match self.kind {
             (Outcome::Proxy, Some(Measure::Latency)) => {
@@ -77,9 +97,31 @@ impl<'a> Finding<'a> {
                 format!("the two methods are even {sizes} (within {:.0} %{spread})", EVEN_THROUGHPUT * 100.0)
             }
             (Outcome::Unknown, _) => {
-                format!("there is nothing to compare {sizes}, where a method finished no trial")
+                let unfinished: Vec<_> = [Method::Default, Method::Proxy]
+                    .into_iter()
+                    .filter_map(|method| self.unfinished(method, summaries))
+                    .collect();
+                if unfinished.is_empty() {
+                    return format!("there is nothing to compare {sizes}");
+                }
+                unfinished.join("; ")
             }
         }
+    }
+
+    /// At which sizes `method` has trials that are not complete; absent where there are none.
+    fn unfinished(&self, method: Method, summaries: &[Summary]) -> Option<String> {
+        let sizes: Vec<_> = self
+            .places
+            .iter()
+            .flat_map(|place| of_point(summaries, self.series[*place]))
+            .filter(|summary| summary.method == method && summary.status != Status::Complete)
+            .map(|summary| {
+                let size = Size::from_bytes(summary.data_size_bytes);
+                format!("{size:#} ({} of {} items)", summary.finished, summary.planned)
+            })
+            .collect();
+        (!sizes.is_empty()).then(|| format!("{} did not finish at {}", method.name(), sizes.join(", ")))
     }
 
     /// Where along the sizes this is.
@@ -121,8 +163,7 @@ fn size(comparison: &Comparison) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::Method;
-    use crate::results::Status;
+    use super::*;
     use crate::results::sample;
 
     const SIZES: [u64; 3] = [100_000, 1_000_000, 10_000_000];
@@ -134,7 +175,13 @@ mod tests {
             results.push(sample::trial(Method::Default, size, *default));
             results.push(sample::trial(Method::Proxy, size, *proxy));
         }
-        results.verdict.unwrap()
+        unhedged(results.verdict)
+    }
+
+    /// The verdict on single runs, without the words on repetitions.
+    fn unhedged(verdict: Option<String>) -> String {
+        let hedge = " One run each; --repeat 3 or more tells chance from difference.";
+        verdict.unwrap().strip_suffix(hedge).unwrap().to_owned()
     }
 
     #[test]
@@ -172,7 +219,7 @@ mod tests {
                 trial.latency.get_mut("end_to_end").unwrap().p50_ns = p50;
                 results.push(trial);
             }
-            results.verdict.unwrap()
+            unhedged(results.verdict)
         };
         assert_eq!(
             verdict(Some(300.0)),
@@ -186,11 +233,15 @@ mod tests {
     #[test]
     fn overlapping_repetitions_are_even() {
         let mut results = sample::empty();
+        let mut hedges = Vec::new();
         for (default, proxy) in [(100.0, 120.0), (130.0, 110.0), (90.0, 140.0)] {
             results.push(sample::trial(Method::Default, 1_000_000, default));
             results.push(sample::trial(Method::Proxy, 1_000_000, proxy));
+            let verdict = results.verdict.as_ref().unwrap();
+            hedges.push(["One run each;", "Two runs each;"].iter().position(|hedge| verdict.contains(hedge)));
         }
         assert!(results.verdict.unwrap().contains("even at 1 MB"));
+        assert_eq!(hedges, [Some(0), Some(1), None]);
     }
 
     #[test]
@@ -200,11 +251,31 @@ mod tests {
         assert_eq!(results.verdict.as_deref(), Some("Only the default method ran, so there is nothing to compare."));
         let mut failed = sample::trial(Method::Proxy, 1_000_000, 10.0);
         failed.status = Status::Failed;
+        failed.items.finished = 0;
         results.push(failed);
-        assert_eq!(
-            results.verdict.as_deref(),
-            Some("Here there is nothing to compare at 1 MB, where a method finished no trial.")
-        );
+        assert_eq!(results.verdict.as_deref(), Some("Here proxy did not finish at 1 MB (0 of 200 items)."));
+    }
+
+    #[test]
+    fn only_complete_trials_compare() {
+        for status in [Status::Incomplete, Status::Interrupted] {
+            let mut results = sample::empty();
+            for (size, status) in [(1_000_000, Status::Complete), (10_000_000, status)] {
+                results.push(sample::trial(Method::Default, size, 10.0));
+                let mut proxy = sample::trial(Method::Proxy, size, 20.0);
+                proxy.status = status;
+                if status != Status::Complete {
+                    proxy.items.finished = 107;
+                }
+                results.push(proxy);
+            }
+            let not_compared = results.comparisons[1];
+            assert_eq!((not_compared.outcome, not_compared.goodput_ratio), (Outcome::Unknown, None));
+            assert_eq!(
+                unhedged(results.verdict),
+                "Here proxies win at 1 MB (2.00× at 1 MB); proxy did not finish at 10 MB (107 of 200 items)."
+            );
+        }
     }
 
     #[test]
@@ -218,7 +289,7 @@ mod tests {
             }
         }
         assert_eq!(
-            results.verdict.unwrap(),
+            unhedged(results.verdict),
             "With 4 workers proxies win at 1 MB (2.00× at 1 MB). With 8 workers the two methods are even at 1 MB (within 5 %)."
         );
     }

@@ -25,6 +25,9 @@ impl ResultsError {
     }
 }
 
+/// All results, in each run's directory.
+pub const RESULTS_JSON: &str = "results.json";
+
 /// The directory of one run, and the results in it.
 #[derive(Debug)]
 pub struct ResultsWriter {
@@ -51,7 +54,7 @@ impl ResultsWriter {
             dir = root.join(format!("{name}-{further}"));
             further += 1;
         }
-        Ok(Self { csv: dir.join(csv_file), json: dir.join("results.json"), dir })
+        Ok(Self { csv: dir.join(csv_file), json: dir.join(RESULTS_JSON), dir })
     }
 
     /// The run's directory.
@@ -68,16 +71,17 @@ impl ResultsWriter {
         File::create(&path).map_err(ResultsError::new("write", &path))
     }
 
-    /// Writes all results anew. Each file is replaced as a whole.
+    /// Writes all results anew. Each file is replaced as a whole, also where the other one can't be.
     ///
     /// # Errors
-    /// A file can't be written, for example because the disk is full. What was written before stays as it was.
+    /// The first file that can't be written, for example because the disk is full. What was written before stays as it was.
     pub fn write(&self, results: &Results) -> Result<(), ResultsError> {
-        replace(&self.csv, |file| Ok(csv::write(&results.trials, file)?))?;
-        replace(&self.json, |mut file| {
+        let csv = replace(&self.csv, |file| Ok(csv::write(&results.trials, file)?));
+        let json = replace(&self.json, |mut file| {
             serde_json::to_writer_pretty(&mut file, results)?;
             file.write_all(b"\n")
-        })
+        });
+        csv.and(json)
     }
 }
 
@@ -128,6 +132,16 @@ mod tests {
         assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&results).unwrap());
         assert_eq!(fs::read_to_string(writer.dir().join("table.csv")).unwrap().lines().count(), 3);
         assert_eq!(fs::read_dir(writer.dir()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_table_that_fails_leaves_the_rest() {
+        let root = tempfile::tempdir().unwrap();
+        let writer = ResultsWriter::create(root.path(), Path::new("table.csv")).unwrap();
+        fs::create_dir(writer.dir().join("table.csv")).unwrap();
+        let error = writer.write(&sample::empty()).unwrap_err().to_string();
+        assert!(error.contains("table.csv"), "{error}");
+        assert!(writer.dir().join("results.json").is_file());
     }
 
     #[test]

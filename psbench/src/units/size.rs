@@ -47,14 +47,30 @@ impl FromStr for Size {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let ByteSize(bytes) = text.trim().parse().map_err(|_| {
+        let (numerator, denominator) = fraction(text.trim()).ok_or_else(|| {
             UnitError("not a size: write bytes or a unit, for example 100000, 100kB, 10MB or 1MiB".into())
         })?;
-        if bytes > MAX {
-            return Err(UnitError("too large a size: 1EB is the most".into()));
+        if !numerator.is_multiple_of(denominator) {
+            return Err(UnitError("not a size: write a whole number of bytes".into()));
         }
-        Ok(Self(bytes))
+        match u64::try_from(numerator / denominator) {
+            Ok(bytes) if bytes <= MAX => Ok(Self(bytes)),
+            _ => Err(UnitError("too large a size: 1EB is the most".into())),
+        }
     }
+}
+
+/// The bytes as numerator and denominator: floating-point numbers would make 1000 bytes of `1.001kB`.
+fn fraction(text: &str) -> Option<(u128, u128)> {
+    let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    if unit.contains(|character: char| character.is_ascii_digit()) {
+        return None;
+    }
+    let ByteSize(unit) = format!("1{unit}").parse().ok()?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    let numerator = format!("{whole}{decimals}").parse::<u128>().ok()?.checked_mul(unit.into())?;
+    Some((numerator, 10_u128.checked_pow(decimals.len().try_into().ok()?)?))
 }
 
 /// Exact, in the largest unit that allows it: `100kB`; `{:#}` sets the unit apart: `100 kB`.
@@ -82,6 +98,7 @@ mod tests {
             ("100KB", 100_000),
             ("10MB", 10_000_000),
             ("1.5 MB", 1_500_000),
+            ("1.001kB", 1001),
             ("1MiB", 1 << 20),
             ("2GiB", 2 << 30),
         ] {
@@ -91,7 +108,22 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_size() {
-        for text in ["", "MB", "-1", "1.5", "10XB", "1e6", "nan", "99999999EB", "18446744073709551615"] {
+        for text in [
+            "",
+            "MB",
+            "-1",
+            "1.5",
+            "1.5B",
+            "1.0001kB",
+            "10 5kB",
+            "1.2.3MB",
+            ".",
+            "10XB",
+            "1e6",
+            "nan",
+            "99999999EB",
+            "18446744073709551615",
+        ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }
