@@ -203,15 +203,20 @@ impl Dispatcher {
         Progress { items: state.recorder.done(), bytes: state.recorder.payload_bytes() }
     }
 
-    /// Lets no task go out any more: items that wait for a worker, or come from now on, fail for this reason.
-    pub fn close(&self, reason: &'static str) {
+    /// Lets no task go out any more: items that wait for a worker, or come from now on, fail for this reason. `false` when it was
+    /// closed already.
+    pub fn close(&self, reason: &'static str) -> bool {
         let mut state = self.lock();
-        state.closed.get_or_insert(reason);
+        if state.closed.is_some() {
+            return false;
+        }
+        state.closed = Some(reason);
         for waiting in std::mem::take(&mut state.waiting) {
             state.not_run(&waiting.head, reason);
         }
         state.waiting_bytes = 0;
         self.changed.notify_all();
+        true
     }
 
     /// What was recorded; to be called when the executor has ended. `generated` is what is known to have been made.
@@ -431,7 +436,8 @@ mod tests {
     fn a_lost_worker_and_a_closed_trial_are_accounted_for() {
         let (dispatcher, executor) = dispatcher(1);
         dispatcher.accept(&mut (0..3).map(message).collect()).unwrap();
-        dispatcher.close("the test is over");
+        assert!(dispatcher.close("the test is over"));
+        assert!(!dispatcher.close("once more"));
         let lost = TaskError::WorkerLost { label: "worker 1".into(), reason: "signal 9".into() };
         dispatcher.deliver(&mut vec![Outcome { task: TaskId(0), worker: Some(WorkerId(1)), result: Err(lost) }]);
         assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);

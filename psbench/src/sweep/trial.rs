@@ -378,25 +378,22 @@ struct Watch<'a> {
     bench: &'a Bench<'a>,
     dispatcher: &'a Dispatcher,
     executor: &'a dyn Executor,
-    stopped: bool,
     told: Nanos,
 }
 
 impl<'a> Watch<'a> {
     fn new(bench: &'a Bench<'a>, dispatcher: &'a Dispatcher, executor: &'a dyn Executor) -> Self {
-        Self { bench, dispatcher, executor, stopped: false, told: 0 }
+        Self { bench, dispatcher, executor, told: 0 }
     }
 
     /// Lets only running tasks go on when the user wants an end, and tells of progress now and then. Returns the time.
     fn look(&mut self, events: &mut TrialEvents<'_>) -> Nanos {
         let now = self.bench.clock.now();
-        if !self.stopped && self.bench.interrupted.load(Ordering::Relaxed) {
-            self.stopped = true;
+        if self.bench.interrupted.load(Ordering::Relaxed) && self.dispatcher.close("the sweep was interrupted") {
             tracing::warn!(
                 "interrupted: running tasks finish, waiting ones don't start; interrupt again to leave at once"
             );
             self.executor.cancel(GENERATOR);
-            self.dispatcher.close("the sweep was interrupted");
         }
         if now.saturating_sub(self.told) >= POLL.as_nanos() as u64 {
             self.told = now;
