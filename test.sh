@@ -5,8 +5,8 @@
 #   ./test.sh redis       the tests with "redis" in their names (any `cargo test` filter)
 #
 # Needed: `redis-server`; installed with apt-get where it is missing. The tests start private servers on free ports of the
-# loopback interface, and stop them. Most of the time goes into compiling (about four minutes on two cores, once); the tests
-# themselves take about two.
+# loopback interface, and stop them. On two cores compiling takes about three minutes the first time, the tests about one and a half, of
+# which a third is `failures`, whose trials have to run for some seconds before something is taken from them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
