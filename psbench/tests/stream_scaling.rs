@@ -110,6 +110,18 @@ fn results_keep_to_the_committed_schema() {
 }
 
 #[test]
+fn a_short_first_trial_is_preceded_by_one_that_is_not_recorded() {
+    let warms_up = |arguments: &str| {
+        let bench = Bench::new();
+        let arguments = format!("--executor thread --max-workers 3 --data-size-bytes 1kB {arguments}");
+        assert_eq!(bench.trials(&arguments).len(), 2);
+        std::fs::read_to_string(bench.run_directory().join("log.txt")).unwrap().contains("warming up")
+    };
+    assert!(warms_up("--task-count 10 --task-sleep 0"));
+    assert!(!warms_up("--task-count 5 --task-sleep 0.5"));
+}
+
+#[test]
 fn the_pace_is_kept() {
     let trials = Bench::new().trials("--executor thread --max-workers 4 --stream-method default --data-size-bytes 1kB --task-count 51 --task-sleep 0 --rate 100/s");
     let rates = &trials[0]["rates"];

@@ -118,7 +118,10 @@ struct Run<'a> {
     subscriber: Option<Box<dyn Subscriber>>,
     start: Nanos,
     deadline: Nanos,
+    /// What went wrong, the cause first.
     problems: Vec<String>,
+    /// Whether the first problem is the broker's: then the generator's follows from it.
+    broker_failed: bool,
 }
 
 impl<'a> Run<'a> {
@@ -147,6 +150,7 @@ impl<'a> Run<'a> {
             start,
             deadline: start.saturating_add(timeout),
             problems: Vec::new(),
+            broker_failed: false,
         })
     }
 
@@ -189,7 +193,10 @@ impl<'a> Run<'a> {
                 last_came = now;
                 continue;
             }
-            subscriber.receive(&mut messages, POLL).map_err(|error| error.to_string())?;
+            if let Err(error) = subscriber.receive(&mut messages, POLL) {
+                self.broker_failed = true;
+                return Err(error.to_string());
+            }
             if !messages.is_empty() {
                 last_came = now;
                 self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
@@ -220,15 +227,15 @@ impl<'a> Run<'a> {
 
     /// Notes what became of the generator; returns its report, where it told.
     fn note_generator(&mut self, generator: Generator) -> Option<GeneratorReport> {
+        let place = usize::from(self.broker_failed);
         match generator {
             Generator::Ended(report) => {
                 let failure = report.failure.as_ref().map(|failure| format!("the generator: {failure}"));
-                self.problems.splice(..0, failure);
+                self.problems.splice(place..place, failure);
                 Some(report)
             }
             Generator::Lost(reason) => {
-                // What else went wrong follows from this.
-                self.problems.splice(..0, [reason, GENERATED_UNKNOWN.into()]);
+                self.problems.splice(place..place, [reason, GENERATED_UNKNOWN.into()]);
                 None
             }
             Generator::Running => {
