@@ -161,7 +161,7 @@ pub struct Latency {
     pub negative_hdr_base64: Option<String>,
 }
 
-/// Unevenness of arrival, ns.
+/// Unevenness of arrival, ns. Transit time is from the instant the generator had an item to its arrival at a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jitter {
