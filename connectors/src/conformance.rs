@@ -37,10 +37,12 @@ fn what_is_put_can_be_got(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     objects.extend([b"BS\n" as &[u8], b"BS\nBS\nx", b"\r\n", b"$-1\r\n", b"\0"].map(Bytes::from_static));
     for object in objects {
         let key = connector.put(object.clone()).expect("put failed");
-        assert_eq!(key.size, object.len() as u64, "the key has the object's size");
+        assert_eq!(key.size, Some(object.len() as u64), "the key has the object's size");
         assert!(connector.exists(&key).unwrap(), "an object exists once it was put");
         let got = connector.get(&key).expect("get failed").expect("what was put must be there");
         assert!(got == object, "{} bytes came back changed", object.len());
+        let named = connector.get(&Key::named(key.id)).expect("get by name failed");
+        assert!(named == Some(object), "the name is enough");
         assert!(connector.evict(&key).unwrap(), "what was put can be evicted");
     }
 }
@@ -65,7 +67,7 @@ fn keys_are_the_sources(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     keys.extend(connector.put_batch(vec![binary(5, 0); 3]).unwrap());
     let unique: HashSet<_> = keys.iter().map(|key| key.id).collect();
     assert_eq!(unique.len(), keys.len(), "no key is given twice, not even to equal objects");
-    let predicted: Vec<Key> = (0..source.made()).map(|n| Key { id: source.nth(n), size: 5 }).collect();
+    let predicted: Vec<Key> = (0..source.made()).map(|n| Key { id: source.nth(n), size: Some(5) }).collect();
     assert_eq!(predicted, keys, "whoever knows the source can name the keys");
     assert_eq!(connector.evict_batch(&predicted).unwrap(), 4, "and evict them");
 }

@@ -94,7 +94,7 @@ impl Connector for FileConnector {
                 Ok(_) => "what was written of it is removed",
                 Err(_) => "what was written of it could not be removed",
             };
-            self.failed(&format!("write {} bytes ({left}) as", key.size), &key)(error)
+            self.failed(&format!("write {} bytes ({left}) as", object.len()), &key)(error)
         })?;
         Ok(key)
     }

@@ -7,13 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Names one object within its connector, and its size, which the reader needs ahead of the bytes.
+/// Names one object within its connector, with its size, against which whoever reads the object checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// The object's name.
     pub id: Uuid,
-    /// The object's size, bytes.
-    pub size: u64,
+    /// The object's size, bytes; absent where only the name is known.
+    pub size: Option<u64>,
+}
+
+impl Key {
+    /// A key of which only the name is known.
+    pub fn named(id: Uuid) -> Self {
+        Self { id, size: None }
+    }
 }
 
 impl fmt::Display for Key {
@@ -54,7 +61,7 @@ impl KeySource {
 
     /// The name of an object of `size` bytes; a new one with each call.
     pub fn next(&self, size: u64) -> Key {
-        Key { id: self.nth(self.next.fetch_add(1, Ordering::Relaxed)), size }
+        Key { id: self.nth(self.next.fetch_add(1, Ordering::Relaxed)), size: Some(size) }
     }
 
     /// The `n`th name, counted from 0.

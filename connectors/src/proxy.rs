@@ -102,7 +102,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_proxy_is_small_and_survives_the_wire(
-            config in configs(), id: u128, size: u64, checksum: Option<u64>, evict: bool, extra in 1_usize..9,
+            config in configs(), id: u128, size: Option<u64>, checksum: Option<u64>, evict: bool, extra in 1_usize..9,
         ) {
             let key = Key { id: Uuid::from_u128(id), size };
             let proxy = Proxy { config: Arc::new(config), key, checksum, evict };
@@ -124,7 +124,7 @@ mod tests {
     fn a_path_that_is_not_utf8_is_an_error() {
         use std::os::unix::ffi::OsStringExt;
         let dir = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
-        let key = Key { id: Uuid::nil(), size: 0 };
+        let key = Key::named(Uuid::nil());
         let proxy = Proxy { config: Arc::new(ConnectorConfig::File { dir }), key, checksum: None, evict: false };
         assert!(matches!(proxy.encode(), Err(BadProxy::Fields(_))));
     }

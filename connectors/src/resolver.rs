@@ -101,8 +101,8 @@ impl Resolver {
         let store = self.store(&proxy.config)?;
         let bytes = if proxy.evict { store.take(&proxy.key)? } else { store.get(&proxy.key)? };
         let bytes = bytes.ok_or(ResolveFailure::Gone)?;
-        let (expected, got) = (proxy.key.size, bytes.len() as u64);
-        if got != expected {
+        let got = bytes.len() as u64;
+        if let Some(expected) = proxy.key.size.filter(|expected| *expected != got) {
             return Err(ResolveFailure::Length { expected, got });
         }
         if let (true, Some(expected)) = (verify, proxy.checksum) {
@@ -174,7 +174,7 @@ mod tests {
         resolver.resolve(&proxy, false).unwrap();
         let error = resolver.resolve(&proxy, true).unwrap_err();
         assert!(matches!(error.reason, ResolveFailure::Checksum { expected: 1, .. }));
-        proxy.key.size = 4;
+        proxy.key.size = Some(4);
         let error = resolver.resolve(&proxy, true).unwrap_err();
         assert!(matches!(error.reason, ResolveFailure::Length { expected: 4, got: 3 }));
     }

@@ -60,12 +60,13 @@ impl Metered {
 
 impl Connector for Metered {
     fn put(&self, object: Bytes) -> Result<Key, ConnectorError> {
-        self.put.measure(|| self.inner.put(object), |key| (1, key.size))
+        let size = object.len() as u64;
+        self.put.measure(|| self.inner.put(object), |_| (1, size))
     }
 
     fn put_batch(&self, objects: Vec<Bytes>) -> Result<Vec<Key>, ConnectorError> {
-        let moved = |keys: &Vec<Key>| (keys.len() as u64, keys.iter().map(|key| key.size).sum());
-        self.put.measure(|| self.inner.put_batch(objects), moved)
+        let size = objects.iter().map(|object| object.len() as u64).sum();
+        self.put.measure(|| self.inner.put_batch(objects), |keys| (keys.len() as u64, size))
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {

@@ -61,11 +61,11 @@ impl PeerClient {
         if !answer.found {
             return Ok(None);
         }
-        if answer.size != key.size {
-            let reason = format!("the object has {} bytes, it was stored with {}", answer.size, key.size);
+        if let Some(stored) = key.size.filter(|stored| *stored != answer.size) {
+            let reason = format!("the object has {} bytes, it was stored with {stored}", answer.size);
             return Err(self.protocol(key, reason));
         }
-        let len = usize::try_from(key.size).map_err(|_| self.failed(key, ErrorKind::OutOfMemory.into()))?;
+        let len = usize::try_from(answer.size).map_err(|_| self.failed(key, ErrorKind::OutOfMemory.into()))?;
         let object = socket.receive(len).map_err(|error| self.failed(key, error))?;
         Ok(Some(object.into()))
     }

@@ -93,7 +93,7 @@ impl Service {
     }
 
     fn perform(&self, request: Request) -> (Answer, Option<Bytes>) {
-        let key = Key { id: request.id, size: 0 };
+        let key = Key::named(request.id);
         let object = match request.operation {
             Operation::Get => self.objects.get(&key),
             Operation::Take => self.objects.take(&key),

@@ -160,6 +160,11 @@ fn query(connection: &mut Connection, command: &Cmd) -> RedisResult<Value> {
     connection.req_command(command)?.extract_error()
 }
 
+/// Bytes that getting an object moves; one of unknown size may be large.
+fn moved(key: &Key) -> u64 {
+    key.size.unwrap_or(u64::MAX)
+}
+
 /// A command on one object.
 fn command(name: &str, key: &Key) -> Cmd {
     let mut command = redis::cmd(name);
@@ -189,7 +194,7 @@ impl Connector for RedisConnector {
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        let value = self.request(&command("GET", key), key.size, "get", key)?;
+        let value = self.request(&command("GET", key), moved(key), "get", key)?;
         self.object(value, "get", key)
     }
 
@@ -218,7 +223,7 @@ impl Connector for RedisConnector {
 
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
         let command = command("GETDEL", key);
-        if self.shares(key.size) {
+        if self.shares(moved(key)) {
             return self.object(self.share(&command, "take", key)?, "take", key);
         }
         self.pool.take(|connection| {

@@ -280,11 +280,9 @@ impl<'a> Run<'a> {
     fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
         const TOGETHER: u64 = 1000;
         let connector = self.bench.settings.connector.open(KeySource::random())?;
-        let size = self.trial.data_size;
         let mut deleted = 0;
         for first in (0..count).step_by(TOGETHER as usize) {
-            let keys: Vec<Key> =
-                (first..count.min(first + TOGETHER)).map(|n| Key { id: self.keys.nth(n), size }).collect();
+            let keys: Vec<Key> = (first..count.min(first + TOGETHER)).map(|n| Key::named(self.keys.nth(n))).collect();
             deleted += connector.evict_batch(&keys)?;
         }
         Ok(deleted)

@@ -124,7 +124,7 @@ impl StreamWork {
     fn resolve(&self, proxy: &[u8], context: &TaskContext<'_>) -> Result<Arrived, ItemFailure> {
         let failure = |corrupt, error: &dyn std::error::Error| ItemFailure { corrupt, reason: chain(error) };
         let proxy = Proxy::decode(proxy).map_err(|error| failure(true, &error))?;
-        if proxy.key.size >= LARGE {
+        if proxy.key.size.is_none_or(|size| size >= LARGE) {
             context.about_to_wait();
         }
         let resolved = self.resolver.resolve(&proxy, self.setup.verify).map_err(|error| {
@@ -181,8 +181,7 @@ impl Work for StreamWork {
         if let Some((store, keys)) = self.generated().take()
             && store.config().outlives_process()
         {
-            // Names are enough: sizes matter only to who reads.
-            let stored: Vec<Key> = (0..keys.made()).map(|n| Key { id: keys.nth(n), size: 0 }).collect();
+            let stored: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
             let _ = store.evict_batch(&stored);
         }
     }
