@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
+use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
-use crate::{Connector, ConnectorError, KeySource};
+use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +45,13 @@ pub enum ConnectorConfig {
         /// The most bytes the server holds.
         limit: u64,
     },
+    /// Objects where a connector that this program brings with it keeps them.
+    Own {
+        /// The name it is [registered](crate::OWN_CONNECTORS) under.
+        name: String,
+        /// What it needs to find its objects, in a form of its own.
+        place: String,
+    },
 }
 
 /// A shared secret, which neither `Debug` nor logs show.
@@ -65,21 +73,23 @@ impl fmt::Display for ConnectorConfig {
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
+            Self::Own { place, .. } => write!(f, "{name} {place}"),
         }
     }
 }
 
 impl ConnectorConfig {
-    /// The names of all connectors, as `--ps-connector` takes them.
+    /// The names of this crate's connectors, as `--ps-connector` takes them.
     pub const NAMES: [&'static str; 4] = ["file", "memory", "peer", "redis"];
 
     /// The connector's name.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Memory { .. } => "memory",
             Self::File { .. } => "file",
             Self::Redis { .. } => "redis",
             Self::Peer { .. } => "peer",
+            Self::Own { name, .. } => name,
         }
     }
 
@@ -90,6 +100,7 @@ impl ConnectorConfig {
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Own { name, place } => own::factory(name)?.open(place, keys)?,
         })
     }
 
@@ -98,17 +109,26 @@ impl ConnectorConfig {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::Own { name, place } => own::factory(name)?.connect(place)?,
             Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
         })
     }
 
     /// Whether the objects stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Redis { .. })
+        match self {
+            Self::File { .. } | Self::Redis { .. } => true,
+            Self::Memory { .. } | Self::Peer { .. } => false,
+            Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
+        }
     }
 
     /// Whether another process on this host can reach the objects.
     pub fn reaches_other_processes(&self) -> bool {
-        !matches!(self, Self::Memory { .. })
+        match self {
+            Self::File { .. } | Self::Redis { .. } | Self::Peer { .. } => true,
+            Self::Memory { .. } => false,
+            Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
-//! [`conformance::check`].
+//! [`conformance::check`]. A program can bring its own without changing this crate: [`ConnectorFactory`].
 
 mod config;
 pub mod conformance;
@@ -24,11 +24,13 @@ mod lock;
 pub mod memory;
 mod meter;
 mod object_map;
+mod own;
 pub mod peer;
 mod pool;
 mod proxy;
 mod proxystore;
 pub mod redis;
+mod registry;
 mod resolver;
 mod store;
 
@@ -36,6 +38,8 @@ pub use config::{ConnectorConfig, Secret};
 pub use connector::{Connector, ConnectorError};
 pub use key::{Key, KeySource};
 pub use meter::Reading;
+pub use own::{ConnectorFactory, OWN_CONNECTORS};
 pub use proxy::{BadProxy, Proxy, checksum};
+pub use registry::Registry;
 pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
 pub use store::{Store, StoreMetrics, StoreOptions};

@@ -31,21 +31,26 @@ impl Method {
 }
 
 /// Where tasks run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorKind {
     /// Worker processes on this host.
     Process,
     /// Threads of psbench itself.
     Thread,
+    /// One that this program brings with it.
+    Own(&'static str),
 }
 
 impl ExecutorKind {
+    /// The names of psbench's executors, as `--executor` takes them.
+    pub const NAMES: [&'static str; 2] = ["process", "thread"];
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Process => "process",
             Self::Thread => "thread",
+            Self::Own(name) => name,
         }
     }
 }

@@ -31,7 +31,7 @@ fn the_known_command_is_six_experiments() {
          --ps-host localhost --ps-port 6379 --stream redis --stream-servers localhost:6379 --dry-run",
     );
     for expected in [
-        "executor thread, broker redis at localhost:6379, connector redis at localhost:6379",
+        "executor thread, broker redis at localhost:6379, connector redis localhost:6379",
         "16 items in each trial, 1.00 s each",
         "every 333 ms (3.00/s)",
         "6 trials, at least",

@@ -17,10 +17,17 @@ pub enum BrokerChoice {
         /// `host`, `port`.
         server: (String, u16),
     },
+    /// One that this program brings with it.
+    Own {
+        /// Its name.
+        name: &'static str,
+        /// What the user wrote for its servers.
+        servers: Vec<String>,
+    },
 }
 
 impl BrokerChoice {
-    /// The names of all brokers, as `--stream` takes them.
+    /// The names of psbench's brokers, as `--stream` takes them.
     pub const NAMES: [&'static str; 3] = ["memory", "redis", "redis-queue"];
 
     /// The broker's name.
@@ -29,6 +36,7 @@ impl BrokerChoice {
             Self::Memory => "memory",
             Self::Redis { .. } => "redis",
             Self::RedisQueue { .. } => "redis-queue",
+            Self::Own { name, .. } => name,
         }
     }
 }
@@ -37,6 +45,8 @@ impl fmt::Display for BrokerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
+            Self::Own { name, servers } if servers.is_empty() => f.write_str(name),
+            Self::Own { name, servers } => write!(f, "{name} at {}", servers.join(" ")),
             Self::Redis { server: (host, port) } | Self::RedisQueue { server: (host, port) } => {
                 write!(f, "{} at {host}:{port}", self.name())
             }

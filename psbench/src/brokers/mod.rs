@@ -1,15 +1,18 @@
 //! Brokers: what carries the stream from generator to dispatcher.
 //!
 //! A new broker is one module that implements [`Publisher`] and [`Subscriber`], one variant in the registry ([`BrokerChoice`] and
-//! [`BrokerConfig`]), and one test that calls [`conformance::check`].
+//! [`BrokerConfig`]), and one test that calls [`conformance::check`]. A program can bring its own without changing this crate:
+//! [`BrokerFactory`].
 
 mod choice;
 pub mod conformance;
 mod memory;
+mod own;
 mod queue;
 mod redis;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
 pub use self::memory::{MemoryBroker, remove_sockets};
+pub use self::own::{BrokerFactory, OWN_BROKERS};
 use self::redis::{RedisBroker, RedisPublisher};
 use crate::environment::BrokerInfo;
 
@@ -68,8 +72,14 @@ pub trait Broker: Send + Sync {
     /// Deletes what the broker still holds of a topic.
     fn delete(&self, topic: &str) -> Result<(), BrokerError>;
 
-    /// Its version and settings, for the results.
-    fn info(&self) -> Result<BrokerInfo, BrokerError>;
+    /// Its version and settings, for the results. Provided for brokers that have none to tell.
+    fn info(&self) -> Result<BrokerInfo, BrokerError> {
+        let (name, address) = match self.config() {
+            BrokerConfig::Own { name, place } => (name, Some(place)),
+            _ => ("unknown".into(), None),
+        };
+        Ok(BrokerInfo { name, version: "unknown".into(), address, configuration: BTreeMap::new() })
+    }
 }
 
 /// All that a generator needs to publish: see [`BrokerConfig::publisher`].
@@ -92,6 +102,13 @@ pub enum BrokerConfig {
         /// `host`, `port`.
         server: (String, u16),
     },
+    /// A broker that this program brings with it.
+    Own {
+        /// The name it is [registered](OWN_BROKERS) under.
+        name: String,
+        /// What a publisher needs, in a form of the broker's own.
+        place: String,
+    },
 }
 
 impl BrokerConfig {
@@ -101,6 +118,7 @@ impl BrokerConfig {
             Self::Memory { socket, secret } => memory::publisher(socket, *secret, topic)?,
             Self::Redis { server } => Box::new(RedisPublisher::pub_sub(server, topic)?),
             Self::RedisQueue { server } => Box::new(RedisPublisher::queue(server, topic)?),
+            Self::Own { name, place } => own::factory(name)?.publisher(place, topic)?,
         })
     }
 }
@@ -112,6 +130,7 @@ impl BrokerChoice {
             Self::Memory => Box::new(MemoryBroker::start()?),
             Self::Redis { server } => Box::new(RedisBroker::pub_sub(server)?),
             Self::RedisQueue { server } => Box::new(RedisBroker::queue(server)?),
+            Self::Own { name, servers } => own::factory(name)?.open(servers)?,
         })
     }
 }
@@ -157,6 +176,9 @@ pub enum BrokerError {
         /// The topic.
         topic: String,
     },
+    /// A broker that a program brings with it failed for a reason of its own.
+    #[error(transparent)]
+    Own(Box<dyn std::error::Error + Send + Sync>),
     /// What arrived is no message of psbench.
     #[error("{broker}: {reason}")]
     Protocol {
@@ -165,6 +187,13 @@ pub enum BrokerError {
         /// What was wrong.
         reason: String,
     },
+}
+
+impl BrokerError {
+    /// Of a broker that a program brings with it. The reason should name the broker and its place.
+    pub fn own(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Own(reason.into())
+    }
 }
 
 impl fmt::Debug for dyn Broker {

@@ -3,7 +3,7 @@
 use figment::value::Dict;
 
 /// The names that a sweep uses of each option that chooses an implementation.
-pub(super) type Chosen<'a> = [(&'static str, &'a [&'static str]); 4];
+pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 4];
 
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);

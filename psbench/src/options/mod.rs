@@ -12,14 +12,15 @@ mod server;
 use std::path::PathBuf;
 
 use clap::ArgAction;
+use psbench_connectors::OWN_CONNECTORS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::choices::{ConnectorName, NameOf, StreamName};
+use self::choices::{ConnectorName, ExecutorName, NameOf, StreamName};
 pub use self::error::OptionError;
 pub use self::planning::{Outputs, Planned};
 use crate::logging::LogLevel;
-use crate::plan::{EvictPolicy, ExecutorKind, Method, Pregenerate, TaskKind};
+use crate::plan::{EvictPolicy, Method, Pregenerate, TaskKind};
 use crate::units::{Rate, Seconds, Size};
 
 const BENCHMARK: &str = "Benchmark";
@@ -99,7 +100,7 @@ pub struct StreamScalingOptions {
     pub adios_file: Option<PathBuf>,
 
     /// Where tasks run [default: process]
-    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", value_parser = NameOf::<ExecutorKind>::new())]
+    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", value_parser = NameOf::<ExecutorName>::new())]
     pub executor: Option<String>,
 
     /// Worker processes to start [default: as --max-workers]
@@ -166,6 +167,10 @@ pub struct StreamScalingOptions {
     /// When objects are deleted [default: resolve]
     #[arg(long, help_heading = STORE)]
     pub evict: Option<EvictPolicy>,
+
+    /// Place of a connector that this program adds to psbench's, in its own form
+    #[arg(long, help_heading = STORE, value_name = "TEXT", hide = OWN_CONNECTORS.names().is_empty())]
+    pub ps_place: Option<String>,
 
     /// Network interface of ProxyStore's Margo, UCX and ZMQ connectors
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]

@@ -11,7 +11,7 @@ use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
 use super::checks::distinct;
-use super::choices::{ConnectorName, StreamName, choose};
+use super::choices::{ConnectorName, ExecutorName, Named, StreamName, choose, choose_any};
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::BrokerChoice;
 use crate::plan::{EvictPolicy, ExecutorKind, Method, PayloadSource, Pregenerate};
@@ -55,6 +55,7 @@ impl StreamScalingOptions {
         let (pool_option, pool) = match executor {
             ExecutorKind::Process => ("--process-pool-max-workers", self.process_pool_max_workers),
             ExecutorKind::Thread => ("--thread-pool-max-workers", self.thread_pool_max_workers),
+            ExecutorKind::Own(_) => ("--max-workers", None),
         };
         let mut option = "--max-workers";
         if self.max_workers.is_empty() {
@@ -75,11 +76,20 @@ impl StreamScalingOptions {
         Ok((self.max_workers.clone(), larger.then_some(pool)))
     }
 
+    pub(super) fn executor(&mut self) -> Result<ExecutorKind, OptionError> {
+        Ok(match choose_any(self.executor.get_or_insert_with(|| "process".into()))? {
+            Named::Ours(ExecutorName::Process) => ExecutorKind::Process,
+            Named::Ours(ExecutorName::Thread) => ExecutorKind::Thread,
+            Named::Own(name) => ExecutorKind::Own(name),
+        })
+    }
+
     pub(super) fn broker(&mut self) -> Result<BrokerChoice, OptionError> {
-        let with_server = match choose(self.stream.get_or_insert_with(|| "memory".into()))? {
-            StreamName::Memory => return Ok(BrokerChoice::Memory),
-            StreamName::Redis => |server| BrokerChoice::Redis { server },
-            StreamName::RedisQueue => |server| BrokerChoice::RedisQueue { server },
+        let with_server = match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
+            Named::Ours(StreamName::Memory) => return Ok(BrokerChoice::Memory),
+            Named::Ours(StreamName::Redis) => |server| BrokerChoice::Redis { server },
+            Named::Ours(StreamName::RedisQueue) => |server| BrokerChoice::RedisQueue { server },
+            Named::Own(name) => return Ok(BrokerChoice::Own { name, servers: self.stream_servers.clone() }),
         };
         if self.stream_servers.is_empty() {
             self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
@@ -97,7 +107,16 @@ impl StreamScalingOptions {
         sizes: &[Size],
         notes: &mut Vec<String>,
     ) -> Result<ConnectorConfig, OptionError> {
-        Ok(match choose(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
+        let name = match choose_any(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
+            Named::Ours(name) => {
+                if self.ps_place.is_some() {
+                    notes.push("--ps-place has no effect with psbench's own connectors".into());
+                }
+                name
+            }
+            Named::Own(name) => return Ok(ConnectorConfig::own(name, self.ps_place.clone().unwrap_or_default())),
+        };
+        Ok(match name {
             ConnectorName::File => {
                 let dir = self
                     .ps_file_dir

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use psbench_connectors::ConnectorConfig;
 
 use super::checks::within;
-use super::choices::choose;
 use super::effect::without_effect;
 use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
@@ -57,7 +56,7 @@ impl StreamScalingOptions {
         let mut options = self.clone();
         let mut notes = Vec::new();
 
-        let executor = choose(options.executor.get_or_insert_with(|| "process".into()))?;
+        let executor = options.executor()?;
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
         let (workers, pool_workers) = options.workers(executor, &mut notes)?;

@@ -60,12 +60,10 @@ fn pacing(pacing: Pacing) -> String {
 }
 
 fn place(connector: &ConnectorConfig) -> String {
-    let name = connector.name();
     match connector {
-        ConnectorConfig::Memory { .. } => name.to_owned(),
-        ConnectorConfig::File { dir } => format!("{name} in {}", dir.display()),
-        ConnectorConfig::Redis { host, port } => format!("{name} at {host}:{port}"),
-        ConnectorConfig::Peer { address, .. } => format!("{name} at {address}"),
+        // The name of its space tells nobody anything.
+        ConnectorConfig::Memory { .. } => connector.name().to_owned(),
+        _ => connector.to_string(),
     }
 }
 

@@ -8,7 +8,7 @@ use psbench_connectors::StoreMetrics;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ExecutorKind, Method};
+use crate::plan::Method;
 
 /// How a trial ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +33,7 @@ pub struct TrialRecord {
     /// Which repetition of its point of the matrix, from 0.
     pub repeat: u32,
     /// The executor.
-    pub executor: ExecutorKind,
+    pub executor: String,
     /// The connector; absent under the default method, which uses none.
     pub connector: Option<String>,
     /// The broker.

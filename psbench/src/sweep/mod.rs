@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use psbench_connectors::{ConnectorError, KeySource};
 
+pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;

@@ -81,7 +81,7 @@ impl Bench<'_> {
         TrialRecord {
             index: trial.index,
             repeat: trial.repeat,
-            executor: settings.executor,
+            executor: settings.executor.name().into(),
             connector: (trial.method == Method::Proxy).then(|| settings.connector.name().into()),
             stream: settings.broker.name().into(),
             topic,
