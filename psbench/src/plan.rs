@@ -133,6 +133,8 @@ pub struct Settings {
     pub pacing: Option<Pacing>,
     /// Tasks waiting at each worker beyond the one it runs.
     pub prefetch: u32,
+    /// The most bytes of messages that the dispatcher holds; `None` for [`TrialPlan::inflight_bytes`]'s own.
+    pub max_inflight_bytes: Option<u64>,
     /// Payload bytes.
     pub payload: PayloadSource,
     /// Seed of random payloads; `None` for a random one.
@@ -168,6 +170,19 @@ impl TrialPlan {
     /// Workers that compute.
     pub fn compute_workers(&self) -> u32 {
         self.workers - 1
+    }
+
+    /// Tasks at the executor at any time, at most: those that workers compute, and those that wait at each of them.
+    pub fn outstanding(&self, settings: &Settings) -> u64 {
+        u64::from(self.compute_workers()) * (1 + u64::from(settings.prefetch))
+    }
+
+    /// The most bytes of messages that the dispatcher holds: as asked, or twice what can be outstanding, so that as much can wait,
+    /// and at least 64 MiB.
+    pub fn inflight_bytes(&self, settings: &Settings) -> u64 {
+        const LEAST: u64 = 64 << 20;
+        let outstanding = self.outstanding(settings).saturating_mul(self.data_size);
+        settings.max_inflight_bytes.unwrap_or_else(|| outstanding.saturating_mul(2).max(LEAST))
     }
 
     /// When items are due.

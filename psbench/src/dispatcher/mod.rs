@@ -36,6 +36,9 @@ pub struct Dispatcher {
 pub struct Bounds {
     /// Tasks at the executor at any time, the generator's not counted.
     pub outstanding: usize,
+    /// Bytes of messages that are held at any time, waiting or at the executor: above it no more are taken from the broker, and none
+    /// goes to the executor. One message is always let through, however large.
+    pub inflight_bytes: u64,
     /// Items of the trial: a message with a higher number is not of this trial.
     pub items: u64,
 }
@@ -44,6 +47,7 @@ struct State {
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     outstanding: HashMap<TaskId, Outstanding>,
+    outstanding_bytes: u64,
     generator: Generator,
     /// How many items the end of the stream told of.
     end: Option<u64>,
@@ -76,6 +80,8 @@ struct Outstanding {
     head: ItemHead,
     received: Nanos,
     submitted: Nanos,
+    /// Of its message.
+    bytes: u64,
 }
 
 /// A message is not of this trial.
@@ -93,7 +99,7 @@ pub struct Progress {
 }
 
 /// Messages that may wait for a worker: a little work ahead hides the broker's latency, and more would only hold memory.
-const MAX_WAITING: usize = 4096;
+const MAX_WAITING: u64 = 4096;
 const MAX_WAITING_BYTES: u64 = 64 << 20;
 
 impl Dispatcher {
@@ -103,6 +109,7 @@ impl Dispatcher {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             outstanding: HashMap::with_capacity(bounds.outstanding),
+            outstanding_bytes: 0,
             generator: Generator::Running,
             end: None,
             closed: None,
@@ -143,11 +150,15 @@ impl Dispatcher {
         }
         let count = free.min(state.waiting.len());
         let mut tasks = Vec::with_capacity(count);
-        for Waiting { head, message, received } in state.waiting.drain(..count) {
-            state.waiting_bytes -= message.len();
-            state.bytes.sent += message.len();
+        for _ in 0..count {
+            let Some(Waiting { head, message, received }) = state.pop_fitting(self.bounds.inflight_bytes) else {
+                break;
+            };
+            let bytes = message.len();
+            state.bytes.sent += bytes;
             let id = TaskId(head.sequence);
-            state.outstanding.insert(id, Outstanding { head, received, submitted: now });
+            state.outstanding_bytes += bytes;
+            state.outstanding.insert(id, Outstanding { head, received, submitted: now, bytes });
             tasks.push(Task { id, head: message.head, payload: message.payload, exclusive: false });
         }
         tasks
@@ -165,8 +176,9 @@ impl Dispatcher {
     /// Waits, at most `wait`, until there is room for more messages; tells whether there is.
     pub fn has_room(&self, wait: Duration) -> bool {
         // Once it was full, room for one message is not worth a wake-up of the broker's reader: half must be gone.
-        let full = self.wait_while(Duration::ZERO, |state| state.is_filled(1)).1;
-        !(full && self.wait_while(wait, |state| state.is_filled(2)).1)
+        let limit = self.bounds.inflight_bytes;
+        let full = self.wait_while(Duration::ZERO, |state| state.is_filled(limit, 1)).1;
+        !(full && self.wait_while(wait, |state| state.is_filled(limit, 2)).1)
     }
 
     /// Waits, at most `wait`, until every item that has come is done with; tells whether they are.
@@ -273,9 +285,23 @@ impl State {
         self.recorder.fail(format!("item {}: not run: {reason}", head.sequence));
     }
 
-    /// Whether what waits has reached the bounds divided by `share`.
-    fn is_filled(&self, share: usize) -> bool {
-        self.waiting.len() >= MAX_WAITING / share || self.waiting_bytes >= MAX_WAITING_BYTES / share as u64
+    /// The message that waits longest, where it fits beside what the executor holds.
+    fn pop_fitting(&mut self, limit: u64) -> Option<Waiting> {
+        let next = self.waiting.front()?.message.len();
+        if self.outstanding_bytes > 0 && self.outstanding_bytes + next > limit {
+            return None;
+        }
+        self.waiting_bytes -= next;
+        self.waiting.pop_front()
+    }
+
+    /// Whether what waits has reached its bounds divided by `share`. Where nothing is held there is always room.
+    fn is_filled(&self, limit: u64, share: u64) -> bool {
+        if self.waiting.is_empty() && self.outstanding.is_empty() {
+            return false;
+        }
+        let room = MAX_WAITING_BYTES.min(limit.saturating_sub(self.outstanding_bytes));
+        self.waiting.len() as u64 >= MAX_WAITING / share || self.waiting_bytes >= room / share
     }
 
     fn take_outcome(&mut self, outcome: Outcome, recorded: Nanos) {
@@ -283,6 +309,7 @@ impl State {
         if task == GENERATOR {
             self.generator = generator_end(result);
         } else if let Some(outstanding) = self.outstanding.remove(&task) {
+            self.outstanding_bytes -= outstanding.bytes;
             self.record(worker, &outstanding, result, recorded);
         } else {
             tracing::error!(task = task.0, ?worker, "the executor told of a task that it was not given");
@@ -296,7 +323,7 @@ impl State {
         result: Result<Bytes, TaskError>,
         recorded: Nanos,
     ) {
-        let Outstanding { head, received, submitted } = *task;
+        let Outstanding { head, received, submitted, .. } = *task;
         let outcome = result.map_err(|error| error.to_string()).and_then(|bytes| {
             let outcome = item::decode::<ItemOutcome>(&bytes);
             outcome.zip(worker).ok_or_else(|| "its worker answered with something that is no outcome".into())
@@ -365,7 +392,10 @@ mod tests {
     }
 
     fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
-        let bounds = Bounds { outstanding, items: 100 };
+        bounded(Bounds { outstanding, inflight_bytes: u64::MAX, items: 100 })
+    }
+
+    fn bounded(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
         let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
         let executor = Arc::new(Remembering::default());
         let shared: Arc<dyn Executor> = Arc::clone(&executor) as _;
@@ -398,6 +428,32 @@ mod tests {
         dispatcher.deliver(&mut vec![done(4)]);
         assert!(dispatcher.is_drained(Duration::ZERO));
         assert_eq!(dispatcher.progress(), Progress { items: 5, bytes: 15 });
+    }
+
+    #[test]
+    fn no_more_bytes_are_held_than_may_be() {
+        let size = message(0).len();
+        let (dispatcher, executor) = bounded(Bounds { outstanding: 3, inflight_bytes: 2 * size, items: 100 });
+        assert!(dispatcher.has_room(Duration::ZERO));
+        dispatcher.accept(&mut vec![message(0)]).unwrap();
+        assert!(dispatcher.has_room(Duration::ZERO), "another one fits");
+        dispatcher.accept(&mut vec![message(1), message(2)]).unwrap();
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+        assert!(!dispatcher.has_room(Duration::ZERO));
+        dispatcher.deliver(&mut vec![done(0)]);
+        assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(2)));
+        dispatcher.deliver(&mut vec![done(1)]);
+        assert!(dispatcher.has_room(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_message_beyond_the_bound_goes_alone() {
+        let (dispatcher, executor) = bounded(Bounds { outstanding: 3, inflight_bytes: 1, items: 100 });
+        assert!(dispatcher.has_room(Duration::ZERO));
+        dispatcher.accept(&mut vec![message(0), message(1)]).unwrap();
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+        dispatcher.deliver(&mut vec![done(0)]);
+        assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(1)));
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub prefetch: Option<u32>,
 
+    /// The most bytes of items that the dispatcher holds, waiting or at workers [default: 64MiB, or twice what workers can
+    /// hold]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE")]
+    pub max_inflight_bytes: Option<Size>,
+
     /// Whether random items are made ahead of the run and used in turn [default: auto]
     #[arg(long, help_heading = BENCHMARK)]
     pub pregenerate: Option<Pregenerate>,

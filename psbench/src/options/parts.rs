@@ -178,6 +178,17 @@ impl StreamScalingOptions {
         Ok(limit.bytes())
     }
 
+    pub(super) fn max_inflight(&self, sizes: &[Size]) -> Result<Option<u64>, OptionError> {
+        let Some(limit) = self.max_inflight_bytes else { return Ok(None) };
+        match sizes.iter().max() {
+            Some(largest) if largest.bytes() > limit.bytes() => {
+                let problem = format!("less than one item of {largest}; write at least that");
+                Err(OptionError::invalid("--max-inflight-bytes", &limit, problem))
+            }
+            _ => Ok(Some(limit.bytes())),
+        }
+    }
+
     pub(super) fn payload(&mut self, notes: &mut Vec<String>) -> Result<PayloadSource, OptionError> {
         let Some(path) = &self.payload_file else {
             let pregenerate = *self.pregenerate.get_or_insert(Pregenerate::Auto);

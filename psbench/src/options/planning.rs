@@ -81,6 +81,7 @@ impl StreamScalingOptions {
             task_sleep: options.task_sleep.get_or_insert(TASK_SLEEP).duration(),
             pacing: options.rate.map(Into::into),
             prefetch: within("--prefetch", *options.prefetch.get_or_insert(0), 0..=MOST)?,
+            max_inflight_bytes: options.max_inflight(&sizes)?,
             payload: options.payload(&mut notes)?,
             seed: options.seed,
             verify: *options.verify.get_or_insert(false),

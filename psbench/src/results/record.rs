@@ -199,8 +199,7 @@ pub struct ProcessUsage {
     pub tasks: u64,
     /// User and system time in the trial, seconds; absent when it ended without telling.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident memory in the trial, bytes; absent when it ended without telling. The dispatcher's includes what its allocator
-    /// kept of earlier trials.
+    /// Largest resident memory in the trial, bytes; absent when it ended without telling.
     pub peak_memory_bytes: Option<u64>,
     /// How it ended, when that was before the trial's end.
     pub end: Option<String>,

@@ -129,8 +129,9 @@ impl<'a> Run<'a> {
         let settings = bench.settings;
         let subscriber = bench.broker.subscribe(topic)?;
         tracing::info!(topic, "subscribed");
-        let outstanding = trial.compute_workers() as usize * (1 + settings.prefetch as usize);
-        let bounds = Bounds { outstanding, items: settings.task_count };
+        let outstanding = usize::try_from(trial.outstanding(settings)).unwrap_or(usize::MAX);
+        let inflight_bytes = trial.inflight_bytes(settings);
+        let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count };
         let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
         tracing::info!(workers = executor.workers().len(), "workers are ready, the generator starts");
