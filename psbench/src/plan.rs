@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::{ConnectorConfig, Lifetime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -100,14 +100,28 @@ pub enum PayloadSource {
     File(PathBuf),
 }
 
-/// When a stored object is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EvictPolicy {
-    /// With its resolve, as the Python tool does.
-    Resolve,
-    /// At the end of the trial.
-    End,
+/// How long stored objects stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObjectLifetime {
+    /// Until their resolve, as with the Python tool.
+    Owned,
+    /// Until this long after they were stored, or the end of the trial.
+    Leased(Duration),
+    /// Until the end of the trial.
+    Run,
+    /// For ever.
+    Static,
+}
+
+impl ObjectLifetime {
+    /// What each proxy says of its object.
+    pub fn of_proxies(self) -> Lifetime {
+        match self {
+            Self::Owned => Lifetime::Owned,
+            Self::Leased(lease) => Lifetime::Leased(lease),
+            Self::Run | Self::Static => Lifetime::Kept,
+        }
+    }
 }
 
 /// What all trials of a sweep have in common.
@@ -141,8 +155,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Whether workers check a checksum of every item.
     pub verify: bool,
-    /// When objects are deleted.
-    pub evict: EvictPolicy,
+    /// How long stored objects stay.
+    pub lifetime: ObjectLifetime,
     /// Items that finish later than this after they were scheduled are counted as late.
     pub deadline: Option<Duration>,
     /// Bound of a trial; `None` for [`TrialPlan::timeout`]'s own.

@@ -96,6 +96,13 @@ fn what_makes_no_sweep_is_one_line() {
             "--ps-connector margo: not in this version; there are: file, memory, peer, redis (peer does the same job: workers fetch \
              from the generator's memory)",
         ),
+        ("--ps-lifetime leased", "--ps-lifetime leased needs --ps-lease"),
+        ("--ps-lifetime leased --ps-lease 0", "--ps-lease 0: a lease lasts; write more than 0"),
+        (
+            "--ps-lifetime static",
+            "--ps-lifetime static: objects of the peer connector end with their trial; use redis or file",
+        ),
+        ("--max-inflight-bytes 1MB", "--max-inflight-bytes 1MB: less than one item of 10MB; write at least that"),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
         ("--max-workers 1", "--max-workers 1: at least 2 workers: one generates, the others compute"),
         (
@@ -175,7 +182,7 @@ fn options_without_effect_are_named() {
         "--stream-servers has no effect with --stream memory",
         "--thread-pool-max-workers has no effect with --executor process",
         "--ps-port has no effect with --ps-connector peer without --ps-address",
-        "--ps-cache has no effect with --evict resolve",
+        "--ps-cache has no effect with --ps-lifetime owned",
         "--stream-method proxy given twice runs once",
     ] {
         assert!(notes.contains(note), "{note}\n{notes}");

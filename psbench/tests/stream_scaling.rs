@@ -135,7 +135,7 @@ fn the_pace_is_kept() {
 fn objects_can_stay_to_the_end_and_late_items_are_counted() {
     let server = Redis::start(&[]);
     let arguments = format!(
-        "--executor process --max-workers 3 --stream-method proxy --data-size-bytes 10kB --task-count 20 --task-sleep 5ms --evict end \
+        "--executor process --max-workers 3 --stream-method proxy --data-size-bytes 10kB --task-count 20 --task-sleep 5ms --ps-lifetime run \
          --ps-connector redis --ps-host 127.0.0.1 --ps-port {} --deadline 1ms --verify",
         server.port
     );

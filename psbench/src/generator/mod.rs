@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use psbench_connectors::{BadProxy, Connector, ConnectorConfig, ConnectorError, KeySource, Store, StoreOptions};
+use psbench_connectors::{BadProxy, ConnectorConfig, ConnectorError, KeySource, Lifetime, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use self::payload::{Payload, PayloadError, Payloads};
 use crate::brokers::{BrokerConfig, BrokerError, Message, Publisher};
 use crate::clock::Clock;
 use crate::item::{self, Body, GeneratorReport, Head, ItemHead};
-use crate::plan::{Pacing, PayloadSource};
+use crate::plan::{ObjectLifetime, Pacing, PayloadSource};
 
 /// All that a generator needs to know, wherever it runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,8 +48,8 @@ pub struct StorePlan {
     pub connector: ConnectorConfig,
     /// Where the names of the objects start.
     pub keys: Uuid,
-    /// Whether workers delete an object with its resolve.
-    pub evict: bool,
+    /// How long the objects stay.
+    pub lifetime: ObjectLifetime,
 }
 
 /// Why a generator ended ahead of its plan.
@@ -71,12 +71,12 @@ enum GeneratorError {
 const BATCH_ITEMS: u64 = 64;
 const BATCH_BYTES: u64 = 1 << 20;
 
-/// The store of a generator, which has to outlive it: workers resolve from it.
-pub type OpenStore = Arc<dyn Connector>;
+/// The store of a generator, which has to outlive it: workers resolve from it, and it keeps leases.
+pub type OpenStore = Arc<Store>;
 
 /// Runs a plan to its end, or until `stop` says so; the stream has its end then, whatever happened, if the broker is still there.
 ///
-/// `opened` is given the store's connector as soon as there is one.
+/// `opened` is given the store as soon as there is one.
 pub fn generate(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
@@ -141,8 +141,8 @@ fn make_items(
         progress.generated = due.end;
         let bodies = match &store {
             None => items.into_iter().map(|payload| payload.bytes).collect(),
-            Some((store, evict)) => {
-                let proxies = stored(store, *evict, items, &mut heads, clock);
+            Some((store, lifetime)) => {
+                let proxies = stored(store, *lifetime, items, &mut heads, clock);
                 progress.store = store.metrics();
                 proxies?
             }
@@ -165,24 +165,24 @@ fn open(
     plan: &StorePlan,
     verify: bool,
     opened: &dyn Fn(OpenStore, KeySource),
-) -> Result<(Store, bool), GeneratorError> {
+) -> Result<(OpenStore, Lifetime), GeneratorError> {
     let keys = KeySource::starting_at(plan.keys);
-    let connector = plan.connector.open(keys.clone())?;
-    opened(Arc::clone(&connector), keys);
     let options = StoreOptions { checksum: verify, ..StoreOptions::default() };
-    Ok((Store::new(connector, options), plan.evict))
+    let store = Arc::new(Store::new(plan.connector.open(keys.clone())?, options));
+    opened(Arc::clone(&store), keys);
+    Ok((store, plan.lifetime.of_proxies()))
 }
 
 /// Stores items and returns their proxies, as they go on the wire.
 fn stored(
     store: &Store,
-    evict: bool,
+    lifetime: Lifetime,
     items: Vec<Payload>,
     heads: &mut [ItemHead],
     clock: &dyn Clock,
 ) -> Result<Vec<Bytes>, GeneratorError> {
     let objects = items.into_iter().map(|payload| (payload.bytes, payload.checksum)).collect();
-    let proxies = store.proxy_batch(objects, evict)?;
+    let proxies = store.proxy_batch(objects, lifetime)?;
     let stored = clock.now();
     for head in heads {
         head.stored = Some(stored);

@@ -7,6 +7,8 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, ValueEnum};
 
 use psbench_connectors::OWN_CONNECTORS;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::OptionError;
 use crate::brokers::OWN_BROKERS;
@@ -44,6 +46,20 @@ pub(super) enum ConnectorName {
     Peer,
     /// A Redis server
     Redis,
+}
+
+/// How long stored objects stay, without the length of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LifetimeName {
+    /// Until a worker resolves it: each item has one use.
+    Owned,
+    /// Until its lease expires, see --ps-lease.
+    Leased,
+    /// Until the end of the trial.
+    Run,
+    /// For ever: psbench never deletes it.
+    Static,
 }
 
 /// What one option chooses from.

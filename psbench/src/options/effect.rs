@@ -10,7 +10,7 @@ type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 const NEEDS: [Needs; 17] = [
     ("stream-method", &["adios"], &["adios-file"]),
-    ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "evict"]),
+    ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
     ("executor", &["process"], &["process-pool-max-workers"]),
     ("executor", &["thread"], &["thread-pool-max-workers"]),
     ("executor", &["dask"], &["dask-scheduler", "dask-workers", "dask-use-threads"]),

@@ -16,11 +16,12 @@ use psbench_connectors::OWN_CONNECTORS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::choices::LifetimeName;
 use self::choices::{ConnectorName, ExecutorName, NameOf, StreamName};
 pub use self::error::OptionError;
 pub use self::planning::{Outputs, Planned};
 use crate::logging::LogLevel;
-use crate::plan::{EvictPolicy, Method, Pregenerate, TaskKind};
+use crate::plan::{Method, Pregenerate, TaskKind};
 use crate::units::{Rate, Seconds, Size};
 
 const BENCHMARK: &str = "Benchmark";
@@ -169,9 +170,13 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
     pub ps_cache: Option<Size>,
 
-    /// When objects are deleted [default: resolve]
+    /// How long stored objects stay [default: owned]
     #[arg(long, help_heading = STORE)]
-    pub evict: Option<EvictPolicy>,
+    pub ps_lifetime: Option<LifetimeName>,
+
+    /// How long a leased object stays after it was stored; required with --ps-lifetime leased
+    #[arg(long, help_heading = STORE, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub ps_lease: Option<Seconds>,
 
     /// Place of a connector that this program adds to psbench's, in its own form
     #[arg(long, help_heading = STORE, value_name = "TEXT", hide = OWN_CONNECTORS.names().is_empty())]

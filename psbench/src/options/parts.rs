@@ -11,10 +11,10 @@ use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
 use super::checks::distinct;
-use super::choices::{ConnectorName, ExecutorName, Named, StreamName, choose, choose_any};
+use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, StreamName, choose, choose_any};
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::BrokerChoice;
-use crate::plan::{EvictPolicy, ExecutorKind, Method, PayloadSource, Pregenerate};
+use crate::plan::{ExecutorKind, Method, ObjectLifetime, PayloadSource, Pregenerate};
 use crate::units::{Seconds, Size};
 
 const DATA_SIZES: [Size; 3] = [Size::from_bytes(100_000), Size::from_bytes(1_000_000), Size::from_bytes(10_000_000)];
@@ -147,6 +147,26 @@ impl StreamScalingOptions {
         })
     }
 
+    pub(super) fn lifetime(&mut self, notes: &mut Vec<String>) -> Result<ObjectLifetime, OptionError> {
+        let lease = self.ps_lease.map(Seconds::duration);
+        let name = *self.ps_lifetime.get_or_insert(LifetimeName::Owned);
+        if lease.is_some() && name != LifetimeName::Leased {
+            notes.push("--ps-lease has no effect without --ps-lifetime leased".into());
+        }
+        Ok(match name {
+            LifetimeName::Owned => ObjectLifetime::Owned,
+            LifetimeName::Run => ObjectLifetime::Run,
+            LifetimeName::Static => ObjectLifetime::Static,
+            LifetimeName::Leased => match lease {
+                None => return Err(OptionError::Missing { option: "--ps-lease", needed_by: "--ps-lifetime leased" }),
+                Some(Duration::ZERO) => {
+                    return Err(OptionError::invalid("--ps-lease", &0, "a lease lasts; write more than 0"));
+                }
+                Some(lease) => ObjectLifetime::Leased(lease),
+            },
+        })
+    }
+
     fn peer_address(&self, notes: &mut Vec<String>) -> PeerAddress {
         match &self.ps_address {
             Some(host) => PeerAddress::Tcp { host: host.clone(), port: self.ps_port.unwrap_or(0) },
@@ -168,9 +188,9 @@ impl StreamScalingOptions {
             return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
         }
         let all = largest.saturating_mul(self.task_count.unwrap_or_default());
-        if self.evict == Some(EvictPolicy::End) && limit.bytes() < all {
+        if self.ps_lifetime == Some(LifetimeName::Run) && limit.bytes() < all {
             let problem = format!(
-                "--evict end keeps all items of a trial, {} here; write that much, or use --evict resolve",
+                "--ps-lifetime run keeps all items of a trial, {} here; write that much, or use --ps-lifetime owned",
                 Size::from_bytes(all)
             );
             return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
@@ -222,8 +242,8 @@ impl StreamScalingOptions {
     /// Bytes of resolved objects that a worker keeps.
     pub(super) fn cache(&mut self, notes: &mut Vec<String>) -> u64 {
         let cache = self.ps_cache.get_or_insert(Size::from_bytes(0)).bytes();
-        if cache > 0 && self.evict != Some(EvictPolicy::End) {
-            notes.push("--ps-cache has no effect with --evict resolve: each object is resolved once".into());
+        if cache > 0 && matches!(self.ps_lifetime, None | Some(LifetimeName::Owned)) {
+            notes.push("--ps-cache has no effect with --ps-lifetime owned: each object is resolved once".into());
         }
         cache
     }

@@ -9,7 +9,7 @@ use super::effect::without_effect;
 use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
 use crate::logging::LogLevel;
-use crate::plan::{EvictPolicy, ExecutorKind, Method, Settings, SweepPlan, TaskKind, TrialPlan};
+use crate::plan::{ExecutorKind, Method, ObjectLifetime, Settings, SweepPlan, TaskKind, TrialPlan};
 use crate::results::RESULTS_JSON;
 use crate::units::{Seconds, Size};
 
@@ -62,11 +62,17 @@ impl StreamScalingOptions {
         let (workers, pool_workers) = options.workers(executor, &mut notes)?;
         let broker = options.broker()?;
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
+        let lifetime = options.lifetime(&mut notes)?;
         let connector = options.connector(&sizes, &mut notes)?;
         if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()
         {
             let problem = "worker processes can't reach it; use --ps-connector peer, or --executor thread";
             return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
+        }
+        if lifetime == ObjectLifetime::Static && methods.contains(&Method::Proxy) && !connector.outlives_process() {
+            let problem =
+                format!("objects of the {} connector end with their trial; use redis or file", connector.name());
+            return Err(OptionError::invalid("--ps-lifetime", &"static", problem));
         }
         notes.extend(self.idle(&methods, executor, &connector, &broker));
 
@@ -85,7 +91,7 @@ impl StreamScalingOptions {
             payload: options.payload(&mut notes)?,
             seed: options.seed,
             verify: *options.verify.get_or_insert(false),
-            evict: *options.evict.get_or_insert(EvictPolicy::Resolve),
+            lifetime,
             deadline: options.deadline.map(Seconds::duration),
             timeout: options.timeout()?,
             cache_bytes: options.cache(&mut notes),

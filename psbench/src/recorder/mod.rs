@@ -35,6 +35,7 @@ pub struct Recorder {
     failed: u64,
     corrupt: u64,
     late: u64,
+    resolved: u64,
     evicted: u64,
     failures: Vec<String>,
     deadline: Option<Duration>,
@@ -129,6 +130,11 @@ impl Recorder {
         self.finished + self.failed
     }
 
+    /// Objects that workers resolved.
+    pub fn resolved(&self) -> u64 {
+        self.resolved
+    }
+
     /// Objects that workers deleted.
     pub fn evicted(&self) -> u64 {
         self.evicted
@@ -185,6 +191,7 @@ impl Recorder {
         self.last_recorded = self.last_recorded.max(Some(recorded));
         self.first_scheduled = earliest(self.first_scheduled, head.scheduled);
         self.first_created = earliest(self.first_created, head.created);
+        self.resolved += u64::from(outcome.resolved.is_some());
         if let (Some(stored), Some(evicted)) = (head.stored, outcome.evicted) {
             self.evicted += 1;
             self.time(Stage::Lifetime, stored, evicted);

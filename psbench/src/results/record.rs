@@ -108,7 +108,8 @@ pub struct Balance {
     pub corrupt: u64,
     /// Items that finished past their deadline.
     pub late: u64,
-    /// Stored objects that no worker evicted; they were deleted after the trial.
+    /// Stored objects that no worker evicted, which were deleted after the trial; under other lifetimes than `owned`, those that no
+    /// worker resolved.
     pub orphaned: u64,
 }
 

@@ -13,7 +13,7 @@ pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
-use crate::plan::{Method, SweepPlan, TrialPlan};
+use crate::plan::{Method, ObjectLifetime, Settings, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
 /// A sweep that is ready to run: what it needs is there.
@@ -70,7 +70,7 @@ impl Sweep {
                 return;
             }
             events.trial_starts(trial);
-            let record = self.bench().run(trial, &mut |items, bytes| events.progress(items, bytes));
+            let record = self.bench(&self.plan.settings).run(trial, &mut |items, bytes| events.progress(items, bytes));
             for problem in &record.problems {
                 tracing::warn!(trial = trial.index, "{problem}");
             }
@@ -89,17 +89,14 @@ impl Sweep {
         let bytes = first.data_size.saturating_mul(self.plan.settings.task_count);
         if first.ideal(&self.plan.settings) <= SHORT && bytes <= SMALL {
             tracing::info!("warming up with the first trial, which is not recorded");
-            self.bench().run(first, &mut |_, _| {});
+            // Nobody asked for its objects to stay.
+            let settings = Settings { lifetime: ObjectLifetime::Owned, ..self.plan.settings.clone() };
+            self.bench(&settings).run(first, &mut |_, _| {});
         }
     }
 
-    fn bench(&self) -> trial::Bench<'_> {
-        trial::Bench {
-            settings: &self.plan.settings,
-            broker: &*self.broker,
-            clock: Arc::new(SystemClock),
-            interrupted: &self.interrupted,
-        }
+    fn bench<'a>(&'a self, settings: &'a Settings) -> trial::Bench<'a> {
+        trial::Bench { settings, broker: &*self.broker, clock: Arc::new(SystemClock), interrupted: &self.interrupted }
     }
 
     /// Whether the user ended it.

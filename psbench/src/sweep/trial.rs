@@ -15,7 +15,7 @@ use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
 use crate::generator::{GeneratorPlan, StorePlan};
 use crate::item::{self, GeneratorReport};
 use crate::logging;
-use crate::plan::{EvictPolicy, Method, Pacing, Settings, TrialPlan};
+use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
 use crate::recorder::Recorder;
 use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
@@ -247,7 +247,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Deletes what is left at broker and connector; returns how many objects were orphaned.
+    /// Deletes what is left at broker and connector; returns how many objects were orphaned: left behind by their resolve, or, where
+    /// they were to stay, never resolved.
     fn clean_up(&mut self, finished: &Finished) -> u64 {
         if let Err(error) = self.bench.broker.delete(&self.topic) {
             self.problems.push(error.to_string());
@@ -255,13 +256,17 @@ impl<'a> Run<'a> {
         if self.trial.method == Method::Default {
             return 0;
         }
-        let expected = match self.bench.settings.evict {
-            EvictPolicy::Resolve => finished.recorder.evicted(),
-            EvictPolicy::End => 0,
-        };
+        let lifetime = self.bench.settings.lifetime;
+        let connector = &self.bench.settings.connector;
+        let unresolved = finished.generated.saturating_sub(finished.recorder.resolved());
+        if lifetime == ObjectLifetime::Static {
+            tracing::info!("objects stay for ever: {} at {connector}, from {}", finished.generated, self.keys.start());
+            return unresolved;
+        }
+        let expected = if lifetime == ObjectLifetime::Owned { finished.recorder.evicted() } else { 0 };
         let left = finished.generated.saturating_sub(expected);
         let known = self.problems.is_empty();
-        let deleted = if !self.bench.settings.connector.outlives_process() || (left == 0 && known) {
+        let deleted = if !connector.outlives_process() || (left == 0 && known) {
             left
         } else {
             self.delete_objects(if known { finished.generated } else { self.bench.settings.task_count }).unwrap_or_else(
@@ -271,11 +276,7 @@ impl<'a> Run<'a> {
                 },
             )
         };
-        match self.bench.settings.evict {
-            EvictPolicy::Resolve => deleted,
-            // Those that were resolved were to stay until now.
-            EvictPolicy::End => deleted.saturating_sub(finished.recorder.done()),
-        }
+        if lifetime == ObjectLifetime::Owned { deleted } else { unresolved }
     }
 
     fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
@@ -415,7 +416,7 @@ fn generator_plan(bench: &Bench<'_>, trial: &TrialPlan, topic: &str, keys: &KeyS
     let store = (trial.method == Method::Proxy).then(|| StorePlan {
         connector: settings.connector.clone(),
         keys: keys.start(),
-        evict: settings.evict == EvictPolicy::Resolve,
+        lifetime: settings.lifetime,
     });
     GeneratorPlan {
         broker: bench.broker.config(),
@@ -436,6 +437,7 @@ fn store_metrics(generator: Option<&GeneratorReport>, reports: &[WorkerReport]) 
     let mut sum = generator.map(|report| report.store).unwrap_or_default();
     for finish in reports.iter().filter_map(finish) {
         sum += finish.metrics;
+        sum.expired += finish.expired;
     }
     sum
 }
