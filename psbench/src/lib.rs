@@ -19,6 +19,7 @@ pub mod recorder;
 pub mod report;
 pub mod results;
 pub mod sweep;
+pub mod trace;
 pub mod units;
 pub mod worker;
 
