@@ -27,7 +27,7 @@ mod object_map;
 pub mod peer;
 mod pool;
 mod proxy;
-mod proxystore;
+pub mod proxystore;
 pub mod redis;
 mod resolver;
 mod store;
