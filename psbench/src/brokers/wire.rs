@@ -18,6 +18,11 @@ pub(super) fn prefix(message: &Message) -> [u8; LENGTH] {
     u32::try_from(message.head.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
+/// A message in parts, in order.
+pub(super) fn parts<'a>(prefix: &'a [u8; LENGTH], message: &'a Message) -> [&'a [u8]; 3] {
+    [prefix, &message.head, &message.payload]
+}
+
 /// The parts of a message, without copying.
 pub(super) fn split(mut bytes: Bytes) -> Result<Message, String> {
     let length = bytes.len();

@@ -375,7 +375,7 @@ mod tests {
 
     fn message(sequence: u64) -> Message {
         let body = Body::Full { size: 3, checksum: None };
-        let head = ItemHead { sequence, scheduled: 0, created: 0, stored: None, published: 0, body };
+        let head = ItemHead { sequence, scheduled: None, created: None, stored: None, published: None, body };
         Message { head: item::encode(&Head::Item(head)), payload: Bytes::from_static(b"abc") }
     }
 

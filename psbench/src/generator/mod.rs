@@ -131,10 +131,10 @@ fn make_items(
         let mut heads = Vec::with_capacity(due.clone().count());
         let mut items = Vec::with_capacity(heads.capacity());
         for sequence in due.clone() {
-            let scheduled = schedule.scheduled(sequence);
             let payload = payloads.next()?;
             let body = Body::Full { size: plan.size, checksum: payload.checksum };
-            heads.push(ItemHead { sequence, scheduled, created: clock.now(), stored: None, published: 0, body });
+            let (scheduled, created) = (Some(schedule.scheduled(sequence)), Some(clock.now()));
+            heads.push(ItemHead { sequence, scheduled, created, stored: None, published: None, body });
             items.push(payload);
         }
         // Made, whatever becomes of it from here on.
@@ -147,7 +147,7 @@ fn make_items(
                 proxies?
             }
         };
-        let published = clock.now();
+        let published = Some(clock.now());
         let messages: Vec<Message> = heads
             .into_iter()
             .zip(bodies)

@@ -78,8 +78,8 @@ impl StreamScalingOptions {
     pub(super) fn broker(&mut self) -> Result<BrokerChoice, OptionError> {
         let with_server = match choose(self.stream.get_or_insert_with(|| "memory".into()))? {
             StreamName::Memory => return Ok(BrokerChoice::Memory),
-            StreamName::Redis => |server| BrokerChoice::Redis { server },
-            StreamName::RedisQueue => |server| BrokerChoice::RedisQueue { server },
+            StreamName::Redis => |server, format| BrokerChoice::Redis { server, format },
+            StreamName::RedisQueue => |server, format| BrokerChoice::RedisQueue { server, format },
         };
         if self.stream_servers.is_empty() {
             self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
@@ -89,7 +89,7 @@ impl StreamScalingOptions {
             let given = self.stream_servers.join(" ");
             return Err(OptionError::invalid("--stream-servers", &given, problem));
         };
-        Ok(with_server(server::parse("--stream-servers", server)?))
+        Ok(with_server(server::parse("--stream-servers", server)?, self.format()))
     }
 
     pub(super) fn connector(

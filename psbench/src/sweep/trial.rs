@@ -300,7 +300,7 @@ impl<'a> Run<'a> {
         let (settings, trial) = (self.bench.settings, self.trial);
         let items = recorder.balance(settings.task_count, generated, orphaned);
         // Not from the generator's start: making payloads beforehand is no part of the stream.
-        let start = recorder.first_scheduled().unwrap_or(self.start);
+        let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
         let scheduled = match trial.pacing(settings) {
             Pacing::Interval(interval) => Some(1.0 / interval.as_secs_f64()),
