@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use mimalloc::MiMalloc;
-use psbench::cli::{self, Cli, Command, Ending, StreamScaling};
+use psbench::cli::{self, Cli, Command, Ending, Generate, StreamScaling};
 use psbench::{brokers, worker};
 
 /// glibc's allocator returns large blocks to the system and faults their pages in anew each time.
@@ -20,6 +20,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::StreamScaling(sweep) => stream_scaling(&sweep),
+        Command::Generate(generate) => self::generate(&generate),
         Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
         Command::Worker => cli::serve().map(|()| Ending::Success).map_err(Into::into),
     };
@@ -29,6 +30,11 @@ fn main() -> ExitCode {
 fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
     let interrupted = watch_signals().context("cannot watch for signals")?;
     Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+}
+
+fn generate(generate: &Generate) -> anyhow::Result<Ending> {
+    let interrupted = watch_signals().context("cannot watch for signals")?;
+    Ok(generate.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
 }
 
 /// Removes what would outlast this process, as far as that goes in a moment. Worker processes see to theirs.

@@ -78,7 +78,7 @@ pub enum OptionError {
 
 impl OptionError {
     /// A value that can't be used.
-    pub(super) fn invalid(option: &'static str, value: &impl ToString, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(option: &'static str, value: &impl ToString, problem: impl Into<String>) -> Self {
         Self::Invalid { option, value: value.to_string(), problem: problem.into() }
     }
 }

@@ -25,7 +25,7 @@ const ONE_SIZE: Size = Size::from_bytes(1_000_000);
 const ONE_METHOD: Method = Method::Proxy;
 
 /// The options that `psbench generate` has of those of a sweep.
-pub const OF_GENERATE: [&str; 18] = [
+pub const OF_GENERATE: [&str; 17] = [
     "data-size-bytes",
     "stream-method",
     "task-count",
@@ -43,7 +43,6 @@ pub const OF_GENERATE: [&str; 18] = [
     "stream-topic",
     "stream-servers",
     "interop",
-    "log-level",
 ];
 
 impl StreamScalingOptions {

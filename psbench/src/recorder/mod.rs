@@ -330,8 +330,7 @@ mod tests {
     fn what_a_foreign_generator_does_not_tell_is_absent() {
         let mut recorder = Recorder::new(Some(Duration::ZERO));
         for sequence in 0..2 {
-            let unknown =
-                ItemHead { scheduled: None, created: None, stored: None, published: None, ..head(sequence) };
+            let unknown = ItemHead { scheduled: None, created: None, stored: None, published: None, ..head(sequence) };
             recorder.record(WorkerId(0), &unknown, DISPATCHED, outcome());
         }
         let latency = recorder.latency();

@@ -12,7 +12,7 @@ use psbench_connectors::{ConnectorError, KeySource};
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
-use crate::plan::{Method, SweepPlan, TrialPlan};
+use crate::plan::{GeneratorKind, Method, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
 /// A sweep that is ready to run: what it needs is there.
@@ -84,6 +84,9 @@ impl Sweep {
     fn warm_up(&self) {
         const SHORT: Duration = Duration::from_secs(1);
         const SMALL: u64 = 256 << 20;
+        if self.plan.settings.generator == GeneratorKind::External {
+            return;
+        }
         let Some(first) = self.plan.trials.first() else { return };
         let bytes = first.data_size.saturating_mul(self.plan.settings.task_count);
         if first.ideal(&self.plan.settings) <= SHORT && bytes <= SMALL {

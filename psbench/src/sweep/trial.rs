@@ -12,10 +12,10 @@ use super::executor;
 use crate::brokers::{Broker, BrokerError, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
 use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
-use crate::generator::{GeneratorPlan, StorePlan};
+use crate::generator::GeneratorPlan;
 use crate::item::{self, GeneratorReport};
 use crate::logging;
-use crate::plan::{EvictPolicy, Method, Pacing, Settings, TrialPlan};
+use crate::plan::{EvictPolicy, GeneratorKind, Method, Pacing, Settings, TrialPlan};
 use crate::recorder::Recorder;
 use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
@@ -56,7 +56,10 @@ const FORCED: Duration = Duration::from_secs(2);
 impl Bench<'_> {
     /// Runs a trial to its end; whatever happens, there is a record.
     pub(super) fn run(&self, trial: &TrialPlan, events: &mut TrialEvents<'_>) -> TrialRecord {
-        let topic = format!("{}-{}", self.settings.topic, Uuid::new_v4().simple());
+        let topic = match self.settings.generator {
+            GeneratorKind::Internal => format!("{}-{}", self.settings.topic, Uuid::new_v4().simple()),
+            GeneratorKind::External => self.settings.topic.clone(),
+        };
         reset_peak_memory();
         let before = Usage::of_this_process();
         match Run::start(self, trial, &topic) {
@@ -130,15 +133,25 @@ impl<'a> Run<'a> {
         let subscriber = bench.broker.subscribe(topic)?;
         tracing::info!(topic, "subscribed");
         let outstanding = trial.compute_workers() as usize * (1 + settings.prefetch as usize);
-        let bounds = Bounds { outstanding, items: settings.task_count };
+        let bounds = Bounds { outstanding, items: settings.task_count, generator: settings.generator };
         let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
-        tracing::info!(workers = executor.workers().len(), "workers are ready, the generator starts");
+        tracing::info!(workers = executor.workers().len(), "workers are ready");
         let keys = KeySource::random();
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
-        let plan = generator_plan(bench, trial, topic, &keys);
-        dispatcher.run_on(&executor, item::encode(&plan));
+        let generator = match settings.generator {
+            GeneratorKind::Internal => {
+                let plan = GeneratorPlan::new(settings, trial, bench.broker.config(), topic, &keys);
+                Some(item::encode(&plan))
+            }
+            GeneratorKind::External => {
+                let (most, broker) = (settings.task_count, &settings.broker);
+                tracing::info!(target: logging::BENCH, "waiting for a producer on topic {topic}, {broker}: at most {most} items");
+                None
+            }
+        };
+        dispatcher.run_on(&executor, generator);
         Ok(Self {
             bench,
             trial,
@@ -189,6 +202,12 @@ impl<'a> Run<'a> {
             if now >= self.deadline {
                 return Err(timed_out(self.trial.timeout(self.bench.settings)));
             }
+            // Whoever generates goes on: nobody tells it to end its stream.
+            if self.bench.settings.generator == GeneratorKind::External
+                && self.bench.interrupted.load(Ordering::Relaxed)
+            {
+                return Ok(());
+            }
             if !self.dispatcher.has_room(POLL) {
                 last_came = now;
                 continue;
@@ -229,6 +248,7 @@ impl<'a> Run<'a> {
     fn note_generator(&mut self, generator: Generator) -> Option<GeneratorReport> {
         let place = usize::from(self.broker_failed);
         match generator {
+            Generator::External => None,
             Generator::Ended(report) => {
                 let failure = report.failure.as_ref().map(|failure| format!("the generator: {failure}"));
                 self.problems.splice(place..place, failure);
@@ -248,6 +268,10 @@ impl<'a> Run<'a> {
 
     /// Deletes what is left at broker and connector; returns how many objects were orphaned.
     fn clean_up(&mut self, finished: &Finished) -> u64 {
+        if self.is_external() {
+            // What is left is its own.
+            return 0;
+        }
         if let Err(error) = self.bench.broker.delete(&self.topic) {
             self.problems.push(error.to_string());
         }
@@ -277,6 +301,10 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn is_external(&self) -> bool {
+        self.bench.settings.generator == GeneratorKind::External
+    }
+
     fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
         const TOGETHER: u64 = 1000;
         let connector = self.bench.settings.connector.open(KeySource::random())?;
@@ -296,16 +324,18 @@ impl<'a> Run<'a> {
         reports: &[WorkerReport],
         before: Usage,
     ) -> TrialRecord {
-        let Finished { generated, bytes, mut recorder } = finished;
+        let Finished { generated, ended, bytes, mut recorder } = finished;
         let (settings, trial) = (self.bench.settings, self.trial);
-        let items = recorder.balance(settings.task_count, generated, orphaned);
+        let planned = if self.is_external() && ended { generated } else { settings.task_count };
+        let items = recorder.balance(planned, generated, orphaned);
         // Not from the generator's start: making payloads beforehand is no part of the stream.
         let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
         let scheduled = match trial.pacing(settings) {
-            Pacing::Interval(interval) => Some(1.0 / interval.as_secs_f64()),
-            Pacing::Max => None,
+            Pacing::Interval(interval) if !self.is_external() => Some(1.0 / interval.as_secs_f64()),
+            _ => None,
         };
+        let size = recorder.mean_size().filter(|_| self.is_external()).unwrap_or(trial.data_size);
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
@@ -317,6 +347,7 @@ impl<'a> Run<'a> {
         let gigabytes = recorder.payload_bytes() as f64 / 1e9;
         tracing::info!(target: logging::TEST, ?items, "balance of items");
         TrialRecord {
+            data_size_bytes: size,
             status: self.status(&items, recorder.arrived()),
             problems: self.problems,
             end_tasks_done_timestamp: unix_seconds(end),
@@ -406,27 +437,6 @@ impl<'a> Watch<'a> {
             events(progress.items, progress.bytes);
         }
         now
-    }
-}
-
-fn generator_plan(bench: &Bench<'_>, trial: &TrialPlan, topic: &str, keys: &KeySource) -> GeneratorPlan {
-    let settings = bench.settings;
-    let store = (trial.method == Method::Proxy).then(|| StorePlan {
-        connector: settings.connector.clone(),
-        keys: keys.start(),
-        evict: settings.evict == EvictPolicy::Resolve,
-    });
-    GeneratorPlan {
-        broker: bench.broker.config(),
-        topic: topic.into(),
-        store,
-        count: settings.task_count,
-        size: trial.data_size,
-        pacing: trial.pacing(settings),
-        payload: settings.payload.clone(),
-        // Each repetition has payloads of its own; the methods have the same.
-        seed: settings.seed.unwrap_or_else(rand::random).wrapping_add(u64::from(trial.repeat)),
-        verify: settings.verify,
     }
 }
 

@@ -52,7 +52,9 @@ impl Reader {
         for event in batch.events() {
             let message = match event.map_err(|error| error.to_string())? {
                 Event::End => self.end(),
-                Event::Object { object, metadata } => self.item(object, metadata.map(metadata::read).unwrap_or_default()),
+                Event::Object { object, metadata } => {
+                    self.item(object, metadata.map(metadata::read).unwrap_or_default())
+                }
             };
             messages.push_back(message);
         }

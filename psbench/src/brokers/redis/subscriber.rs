@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{RedisResult, Value};
 
-use super::super::queue::Queue;
 use super::super::format::MessageReader;
+use super::super::queue::Queue;
 use super::super::{BrokerError, Message, MessageFormat, Subscriber};
 use super::resp::{CONNECT_TIME, Resp, Waker, redis_error};
 use super::{Kind, Server, server_info, setting};
@@ -22,7 +22,11 @@ struct RedisSubscriber {
     reading: Option<JoinHandle<()>>,
 }
 
-pub(super) fn subscribe(server: &Server, format: MessageFormat, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
+pub(super) fn subscribe(
+    server: &Server,
+    format: MessageFormat,
+    topic: &str,
+) -> Result<Box<dyn Subscriber>, BrokerError> {
     let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
     let mut connection = Resp::connect(&server.address).map_err(failed("connect"))?;
     let source: Box<dyn Source> = match server.kind {
@@ -73,13 +77,7 @@ trait Source: Send {
     fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()>;
 }
 
-fn read(
-    mut connection: Resp,
-    mut source: Box<dyn Source>,
-    mut format: MessageReader,
-    server: &Server,
-    queue: &Queue,
-) {
+fn read(mut connection: Resp, mut source: Box<dyn Source>, mut format: MessageReader, server: &Server, queue: &Queue) {
     let mut payloads = Vec::new();
     let mut messages = VecDeque::new();
     let reason = loop {
