@@ -1,4 +1,4 @@
-//! How a message looks where a broker carries one string of bytes: the head's length (`u32`, little-endian), the head, the payload.
+//! psbench's own form of a message where a broker carries one string of bytes: the head's length (`u32`, little-endian), the head, the payload.
 
 use std::io::{self, IoSlice, Write};
 

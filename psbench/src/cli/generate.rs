@@ -18,12 +18,12 @@ use crate::units::{Seconds, Size, human};
 
 /// The options of one generator.
 #[derive(Debug, clap::Args)]
-#[command(mut_args = hide_others)]
+#[command(mut_args = as_here)]
 pub struct Generate {
     #[command(flatten)]
     options: StreamScalingOptions,
 
-    /// How long to wait for a subscriber before the first item; 0 publishes at once. A queue keeps its items and needs none
+    /// How long to wait for a subscriber before the first item, without which it would be lost; a queue keeps its items
     /// [default: 30s]
     #[arg(long, help_heading = "Stream", value_name = "SECONDS", allow_negative_numbers = true)]
     wait_subscriber: Option<Seconds>,
@@ -34,10 +34,30 @@ const WAIT_SUBSCRIBER: Duration = Duration::from_secs(30);
 /// Between two looks for a subscriber.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Options of a sweep only are parsed, so that they get an answer, but not offered.
-fn hide_others(argument: clap::Arg) -> clap::Arg {
-    let offered = argument.get_long().is_some_and(|name| OF_GENERATE.contains(&name) || name == "wait-subscriber");
-    argument.hide(!offered)
+/// What options of a sweep mean here, where that is less.
+const HELP: [(&str, &str); 10] = [
+    ("data-size-bytes", "Size of an item [default: 1MB]"),
+    ("stream-method", "How items travel [default: proxy]"),
+    ("task-count", "Items [default: 500]"),
+    ("rate", "Items due each second, or `max` [default: max]"),
+    ("verify", "Give each item a checksum [default: false]"),
+    ("ps-connector", "Where bulk data lives under the proxy method: file or redis"),
+    ("evict", "When objects are deleted: with their resolve, or (end) not at all [default: resolve]"),
+    ("stream", "The broker: redis or redis-queue"),
+    ("stream-topic", "The topic [default: stream-benchmark-data]"),
+    ("interop", "Whose streams to speak; required"),
+];
+
+/// Options of a sweep alone are parsed, so that they get an answer, but not offered.
+fn as_here(argument: clap::Arg) -> clap::Arg {
+    let Some(name) = argument.get_long() else { return argument };
+    let offered = OF_GENERATE.contains(&name) || name == "wait-subscriber";
+    let help = HELP.iter().find(|(option, _)| *option == name).map(|(_, help)| *help);
+    let argument = argument.hide(!offered);
+    match help {
+        Some(help) => argument.help(help).hide_possible_values(true),
+        None => argument,
+    }
 }
 
 impl Generate {
@@ -68,6 +88,9 @@ impl Generate {
         Ok(match report.failure {
             Some(failure) => {
                 eprintln!("error: {failure}");
+                if trial.method == Method::Proxy {
+                    eprintln!("WARNING items that nobody consumed stay in {}", settings.connector);
+                }
                 Ending::TrialFailed
             }
             None if stop() => Ending::Interrupted,

@@ -6,6 +6,8 @@
 
 pub mod metadata;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(super) use self::read::Reader;
