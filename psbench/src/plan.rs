@@ -166,6 +166,13 @@ pub struct Settings {
     pub cache_bytes: u64,
 }
 
+impl Settings {
+    /// Whether another program generates.
+    pub fn is_external(&self) -> bool {
+        self.generator == GeneratorKind::External
+    }
+}
+
 /// One run of one point of the matrix.
 #[derive(Clone, Debug)]
 pub struct TrialPlan {

@@ -12,7 +12,7 @@ use psbench_connectors::{ConnectorConfig, Key, KeySource};
 use serde_json::Value;
 use uuid::Uuid;
 
-use support::{Bench, Redis, assert_complete, python, text};
+use support::{Bench, Redis, assert_complete, python, send_signal, text};
 
 const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
 const BROKERS: [&str; 2] = ["redis", "redis-queue"];
@@ -283,6 +283,26 @@ fn an_external_generator_that_never_comes_ends_with_the_timeout() {
     let (code, trial) = external.finish();
     assert_eq!((code, &trial["status"]), (1, &"failed".into()), "{trial:#}");
     assert!(trial["problems"][0].as_str().unwrap().contains("--timeout"), "{}", trial["problems"]);
+}
+
+#[test]
+fn a_stream_that_is_not_as_told_is_said() {
+    let server = Redis::start(&UNLIMITED);
+    let external = External::start(&server, &format!("--stream redis --executor thread {}", redis_connector(&server)));
+    succeed(&program("produce_odd.py", &["redis", &server.port.to_string(), TOPIC, "raw"]).output().unwrap());
+    let (code, trial) = external.finish();
+    assert_eq!(code, 0, "{trial:#}");
+    let problem = trial["problems"][0].as_str().unwrap();
+    assert!(problem.starts_with("5 of 5 items did not come by the method proxy"), "{problem}");
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_a_producer() {
+    let server = Redis::start(&UNLIMITED);
+    let external = External::start(&server, "--stream redis --executor process --stream-method default");
+    send_signal(external.running.id(), "INT");
+    let (code, trial) = external.finish();
+    assert_eq!((code, &trial["status"]), (130, &"interrupted".into()), "{trial:#}");
 }
 
 #[test]

@@ -35,13 +35,14 @@ const WAIT_SUBSCRIBER: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What options of a sweep mean here, where that is less.
-const HELP: [(&str, &str); 10] = [
+const HELP: [(&str, &str); 11] = [
     ("data-size-bytes", "Size of an item [default: 1MB]"),
     ("stream-method", "How items travel [default: proxy]"),
     ("task-count", "Items [default: 500]"),
     ("rate", "Items due each second, or `max` [default: max]"),
     ("verify", "Give each item a checksum [default: false]"),
     ("ps-connector", "Where bulk data lives under the proxy method: file or redis"),
+    ("ps-port", "Port of the redis connector [default: 6379]"),
     ("evict", "When objects are deleted: with their resolve, or (end) not at all [default: resolve]"),
     ("stream", "The broker: redis or redis-queue"),
     ("stream-topic", "The topic [default: stream-benchmark-data]"),

@@ -32,6 +32,7 @@ pub struct Dispatched {
 pub struct Recorder {
     arrivals: Sequence,
     finished: u64,
+    resolved: u64,
     failed: u64,
     corrupt: u64,
     late: u64,
@@ -130,6 +131,16 @@ impl Recorder {
         self.finished + self.failed
     }
 
+    /// Items whose task ended well.
+    pub fn finished(&self) -> u64 {
+        self.finished
+    }
+
+    /// Of these, those that came by proxy.
+    pub fn resolved(&self) -> u64 {
+        self.resolved
+    }
+
     /// Objects that workers deleted.
     pub fn evicted(&self) -> u64 {
         self.evicted
@@ -197,6 +208,7 @@ impl Recorder {
             return;
         }
         self.finished += 1;
+        self.resolved += u64::from(outcome.resolved.is_some());
         self.payload_bytes += outcome.bytes;
         self.last_arrived = self.last_arrived.max(arrived);
         self.passages.extend(head.created.map(|created| Passage { created, arrived }));

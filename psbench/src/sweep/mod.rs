@@ -12,7 +12,7 @@ use psbench_connectors::{ConnectorError, KeySource};
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
-use crate::plan::{GeneratorKind, Method, SweepPlan, TrialPlan};
+use crate::plan::{Method, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
 /// A sweep that is ready to run: what it needs is there.
@@ -84,7 +84,7 @@ impl Sweep {
     fn warm_up(&self) {
         const SHORT: Duration = Duration::from_secs(1);
         const SMALL: u64 = 256 << 20;
-        if self.plan.settings.generator == GeneratorKind::External {
+        if self.plan.settings.is_external() {
             return;
         }
         let Some(first) = self.plan.trials.first() else { return };

@@ -15,7 +15,7 @@ use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
 use crate::generator::GeneratorPlan;
 use crate::item::{self, GeneratorReport};
 use crate::logging;
-use crate::plan::{EvictPolicy, GeneratorKind, Method, Pacing, Settings, TrialPlan};
+use crate::plan::{EvictPolicy, Method, Pacing, Settings, TrialPlan};
 use crate::recorder::Recorder;
 use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
@@ -56,10 +56,10 @@ const FORCED: Duration = Duration::from_secs(2);
 impl Bench<'_> {
     /// Runs a trial to its end; whatever happens, there is a record.
     pub(super) fn run(&self, trial: &TrialPlan, events: &mut TrialEvents<'_>) -> TrialRecord {
-        let topic = match self.settings.generator {
-            GeneratorKind::Internal => format!("{}-{}", self.settings.topic, Uuid::new_v4().simple()),
-            GeneratorKind::External => self.settings.topic.clone(),
-        };
+        let mut topic = self.settings.topic.clone();
+        if !self.settings.is_external() {
+            topic = format!("{topic}-{}", Uuid::new_v4().simple());
+        }
         reset_peak_memory();
         let before = Usage::of_this_process();
         match Run::start(self, trial, &topic) {
@@ -140,18 +140,15 @@ impl<'a> Run<'a> {
         let keys = KeySource::random();
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
-        let generator = match settings.generator {
-            GeneratorKind::Internal => {
-                let plan = GeneratorPlan::new(settings, trial, bench.broker.config(), topic, &keys);
-                Some(item::encode(&plan))
-            }
-            GeneratorKind::External => {
-                let (most, broker) = (settings.task_count, &settings.broker);
-                tracing::info!(target: logging::BENCH, "waiting for a producer on topic {topic}, {broker}: at most {most} items");
-                None
-            }
-        };
-        dispatcher.run_on(&executor, generator);
+        let plan = GeneratorPlan::new(settings, trial, bench.broker.config(), topic, &keys);
+        dispatcher.run_on(&executor, (!settings.is_external()).then(|| item::encode(&plan)));
+        if settings.is_external() {
+            let (broker, most, time) = (&settings.broker, settings.task_count, trial.timeout(settings));
+            tracing::info!(
+                target: logging::BENCH,
+                "waiting for a producer on topic {topic}, {broker}: at most {most} items within {time:.0?}"
+            );
+        }
         Ok(Self {
             bench,
             trial,
@@ -203,9 +200,7 @@ impl<'a> Run<'a> {
                 return Err(timed_out(self.trial.timeout(self.bench.settings)));
             }
             // Whoever generates goes on: nobody tells it to end its stream.
-            if self.bench.settings.generator == GeneratorKind::External
-                && self.bench.interrupted.load(Ordering::Relaxed)
-            {
+            if self.bench.settings.is_external() && self.bench.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }
             if !self.dispatcher.has_room(POLL) {
@@ -268,7 +263,7 @@ impl<'a> Run<'a> {
 
     /// Deletes what is left at broker and connector; returns how many objects were orphaned.
     fn clean_up(&mut self, finished: &Finished) -> u64 {
-        if self.is_external() {
+        if self.bench.settings.is_external() {
             // What is left is its own.
             return 0;
         }
@@ -301,10 +296,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn is_external(&self) -> bool {
-        self.bench.settings.generator == GeneratorKind::External
-    }
-
     fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
         const TOGETHER: u64 = 1000;
         let connector = self.bench.settings.connector.open(KeySource::random())?;
@@ -326,16 +317,16 @@ impl<'a> Run<'a> {
     ) -> TrialRecord {
         let Finished { generated, ended, bytes, mut recorder } = finished;
         let (settings, trial) = (self.bench.settings, self.trial);
-        let planned = if self.is_external() && ended { generated } else { settings.task_count };
+        let planned = if settings.is_external() && ended { generated } else { settings.task_count };
         let items = recorder.balance(planned, generated, orphaned);
         // Not from the generator's start: making payloads beforehand is no part of the stream.
         let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
         let scheduled = match trial.pacing(settings) {
-            Pacing::Interval(interval) if !self.is_external() => Some(1.0 / interval.as_secs_f64()),
+            Pacing::Interval(interval) if !settings.is_external() => Some(1.0 / interval.as_secs_f64()),
             _ => None,
         };
-        let size = recorder.mean_size().filter(|_| self.is_external()).unwrap_or(trial.data_size);
+        let size = recorder.mean_size().filter(|_| settings.is_external()).unwrap_or(trial.data_size);
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
@@ -343,6 +334,7 @@ impl<'a> Run<'a> {
             process.end.as_ref().map(|end| format!("{} was lost ({end}) and replaced", process.label))
         }));
         self.problems.extend(item_problems(&items, recorder.failures()));
+        self.problems.extend(method_problem(trial.method, recorder.finished(), recorder.resolved()));
         let cpu: Option<f64> = processes.iter().map(|process| process.cpu_seconds).sum();
         let gigabytes = recorder.payload_bytes() as f64 / 1e9;
         tracing::info!(target: logging::TEST, ?items, "balance of items");
@@ -456,6 +448,17 @@ fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
 
 fn timed_out(timeout: Duration) -> String {
     format!("given up after {timeout:.0?}; raise --timeout if it only needed longer")
+}
+
+/// Said of a stream that came by another method than its options tell: its figures stand under the wrong name.
+fn method_problem(told: Method, finished: u64, resolved: u64) -> Option<String> {
+    let otherwise = match told {
+        Method::Default => resolved,
+        Method::Proxy => finished.saturating_sub(resolved),
+    };
+    let told = told.name();
+    (otherwise > 0)
+        .then(|| format!("{otherwise} of {finished} items did not come by the method {told}; correct --stream-method"))
 }
 
 /// What is wrong with the items, in words.
