@@ -30,7 +30,7 @@ mod own;
 pub mod peer;
 mod pool;
 mod proxy;
-mod proxystore;
+pub mod proxystore;
 pub mod redis;
 mod registry;
 mod resolver;

@@ -15,6 +15,9 @@ pub struct Resolver {
     stores: RwLock<HashMap<Arc<ConnectorConfig>, Arc<Store>>>,
 }
 
+/// Each has connections and threads of its own, and proxies of other programs name what they like.
+const MOST_STORES: usize = 256;
+
 /// What a proxy stood for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -125,6 +128,12 @@ impl Resolver {
         if let Some(store) = stores.get(config) {
             return Ok(Arc::clone(store));
         }
+        if stores.len() >= MOST_STORES {
+            return Err(ConnectorError::Unreachable {
+                connector: config.to_string(),
+                reason: format!("a worker resolves from {MOST_STORES} connectors at most; let items share one"),
+            });
+        }
         let store = Arc::new(Store::new(config.connect()?, self.options));
         stores.insert(Arc::clone(config), Arc::clone(&store));
         Ok(store)
@@ -193,6 +202,19 @@ mod tests {
         proxy.key.size = Some(4);
         let error = resolver.resolve(&proxy, true).unwrap_err();
         assert!(matches!(error.reason, ResolveFailure::Length { expected: 4, got: 3 }));
+    }
+
+    #[test]
+    fn a_stream_can_not_name_connectors_without_end() {
+        let resolver = Resolver::new("w", OPTIONS);
+        let stores: Vec<Store> = (0..=MOST_STORES).map(|_| store()).collect();
+        let resolve = |store: &Store| {
+            let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap();
+            resolver.resolve(&proxy, true).map_err(|error| error.to_string())
+        };
+        stores[..MOST_STORES].iter().for_each(|store| assert!(resolve(store).is_ok()));
+        assert!(resolve(&stores[MOST_STORES]).unwrap_err().contains("256 connectors at most"));
+        resolve(&stores[0]).unwrap();
     }
 
     #[test]

@@ -36,6 +36,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// Names [`SystemClock`]: its instants compare only with those of a clock of the same name. `None` where the system does not tell.
+pub fn identity() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned());
+    BOOT.get_or_init(read).as_deref()
+}
+
 /// CPU time that this process has used in user and system mode, all threads together.
 pub fn process_cpu_time() -> Duration {
     Duration::from_nanos(nanos(clock_gettime(ClockId::ProcessCPUTime)))

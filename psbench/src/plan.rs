@@ -30,6 +30,26 @@ impl Method {
     }
 }
 
+/// Who generates the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GeneratorKind {
+    /// A worker of psbench
+    Internal,
+    /// Another program
+    External,
+}
+
+impl GeneratorKind {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::External => "external",
+        }
+    }
+}
+
 /// Where tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorKind {
@@ -131,9 +151,11 @@ pub struct Settings {
     pub executor: ExecutorKind,
     /// Workers that the executor starts, where that is more than a trial's `workers`.
     pub pool_workers: Option<u32>,
+    /// Who generates.
+    pub generator: GeneratorKind,
     /// The broker.
     pub broker: BrokerChoice,
-    /// First part of every trial's topic.
+    /// First part of every trial's topic; of an external generator's, all of it.
     pub topic: String,
     /// Where bulk data lives under [`Method::Proxy`].
     pub connector: ConnectorConfig,
@@ -163,6 +185,13 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Bytes of objects that each worker keeps after their resolve; 0 for none.
     pub cache_bytes: u64,
+}
+
+impl Settings {
+    /// Whether another program generates.
+    pub fn is_external(&self) -> bool {
+        self.generator == GeneratorKind::External
+    }
 }
 
 /// One run of one point of the matrix.

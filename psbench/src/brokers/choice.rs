@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::MessageFormat;
+
 /// A broker, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerChoice {
@@ -11,11 +13,15 @@ pub enum BrokerChoice {
     Redis {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
     },
     /// Redis lists.
     RedisQueue {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
     },
     /// One that this program brings with it.
     Own {
@@ -47,7 +53,7 @@ impl fmt::Display for BrokerChoice {
             Self::Memory => f.write_str("memory"),
             Self::Own { name, servers } if servers.is_empty() => f.write_str(name),
             Self::Own { name, servers } => write!(f, "{name} at {}", servers.join(" ")),
-            Self::Redis { server: (host, port) } | Self::RedisQueue { server: (host, port) } => {
+            Self::Redis { server: (host, port), .. } | Self::RedisQueue { server: (host, port), .. } => {
                 write!(f, "{} at {host}:{port}", self.name())
             }
         }

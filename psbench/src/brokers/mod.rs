@@ -6,8 +6,10 @@
 
 mod choice;
 pub mod conformance;
+mod format;
 mod memory;
 mod own;
+pub mod proxystore;
 mod queue;
 mod redis;
 mod wire;
@@ -22,6 +24,7 @@ use psbench_connectors::Secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
+pub use self::format::MessageFormat;
 pub use self::memory::{MemoryBroker, remove_sockets};
 pub use self::own::{BrokerFactory, OWN_BROKERS};
 use self::redis::{RedisBroker, RedisPublisher};
@@ -72,6 +75,11 @@ pub trait Broker: Send + Sync {
     /// Deletes what the broker still holds of a topic.
     fn delete(&self, topic: &str) -> Result<(), BrokerError>;
 
+    /// How many subscribers a topic has; `None` where the broker keeps messages until one comes.
+    fn subscribers(&self, _topic: &str) -> Result<Option<u64>, BrokerError> {
+        Ok(None)
+    }
+
     /// Its version and settings, for the results. Provided for brokers that have none to tell.
     fn info(&self) -> Result<BrokerInfo, BrokerError> {
         let (name, address) = match self.config() {
@@ -96,11 +104,15 @@ pub enum BrokerConfig {
     Redis {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
     },
     /// Redis lists.
     RedisQueue {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
     },
     /// A broker that this program brings with it.
     Own {
@@ -116,8 +128,8 @@ impl BrokerConfig {
     pub fn publisher(&self, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
         Ok(match self {
             Self::Memory { socket, secret } => memory::publisher(socket, *secret, topic)?,
-            Self::Redis { server } => Box::new(RedisPublisher::pub_sub(server, topic)?),
-            Self::RedisQueue { server } => Box::new(RedisPublisher::queue(server, topic)?),
+            Self::Redis { server, format } => Box::new(RedisPublisher::pub_sub(server, *format, topic)?),
+            Self::RedisQueue { server, format } => Box::new(RedisPublisher::queue(server, *format, topic)?),
             Self::Own { name, place } => own::factory(name)?.publisher(place, topic)?,
         })
     }
@@ -128,8 +140,8 @@ impl BrokerChoice {
     pub fn open(&self) -> Result<Box<dyn Broker>, BrokerError> {
         Ok(match self {
             Self::Memory => Box::new(MemoryBroker::start()?),
-            Self::Redis { server } => Box::new(RedisBroker::pub_sub(server)?),
-            Self::RedisQueue { server } => Box::new(RedisBroker::queue(server)?),
+            Self::Redis { server, format } => Box::new(RedisBroker::pub_sub(server, *format)?),
+            Self::RedisQueue { server, format } => Box::new(RedisBroker::queue(server, *format)?),
             Self::Own { name, servers } => own::factory(name)?.open(servers)?,
         })
     }

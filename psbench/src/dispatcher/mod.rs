@@ -14,6 +14,7 @@ use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId,
 use crate::brokers::Message;
 use crate::clock::{Clock, Nanos};
 use crate::item::{self, GeneratorReport, Head, ItemHead, ItemOutcome};
+use crate::plan::GeneratorKind;
 use crate::recorder::{Dispatched, Recorder};
 use crate::results::record::DispatcherBytes;
 
@@ -39,8 +40,11 @@ pub struct Bounds {
     /// Bytes of messages that are held at any time, waiting or at the executor: above it no more are taken from the broker, and none
     /// goes to the executor. One message is always let through, however large.
     pub inflight_bytes: u64,
-    /// Items of the trial: a message with a higher number is not of this trial.
+    /// Items of the trial.
     pub items: u64,
+    /// Who generates. Of psbench's own generator a message with a higher number is not of this trial; of an external one it is left
+    /// out, and the last of so many items ends the stream.
+    pub generator: GeneratorKind,
 }
 
 struct State {
@@ -68,6 +72,8 @@ pub enum Generator {
     Ended(GeneratorReport),
     /// It ended without telling.
     Lost(String),
+    /// It is another program, of which nothing is known.
+    External,
 }
 
 struct Waiting {
@@ -110,7 +116,10 @@ impl Dispatcher {
             waiting_bytes: 0,
             outstanding: HashMap::with_capacity(bounds.outstanding),
             outstanding_bytes: 0,
-            generator: Generator::Running,
+            generator: match bounds.generator {
+                GeneratorKind::Internal => Generator::Running,
+                GeneratorKind::External => Generator::External,
+            },
             end: None,
             closed: None,
             watchers: 0,
@@ -125,10 +134,12 @@ impl Dispatcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts: tasks go to this executor, the generator's first.
-    pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Bytes) {
+    /// Starts: tasks go to this executor, the generator's first, where there is one.
+    pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Option<Bytes>) {
         self.executor.get_or_init(|| Arc::downgrade(executor));
-        executor.submit(vec![Task { id: GENERATOR, head: generator, payload: Bytes::new(), exclusive: true }]);
+        if let Some(head) = generator {
+            executor.submit(vec![Task { id: GENERATOR, head, payload: Bytes::new(), exclusive: true }]);
+        }
     }
 
     /// Takes messages from the broker, leaving `messages` empty.
@@ -236,10 +247,11 @@ impl Dispatcher {
         let mut state = self.lock();
         let told = match &state.generator {
             Generator::Ended(report) => report.generated,
-            Generator::Running | Generator::Lost(_) => 0,
+            Generator::Running | Generator::Lost(_) | Generator::External => 0,
         };
         Finished {
             generated: told.max(state.end.unwrap_or(0)).max(state.recorder.seen()),
+            ended: state.end.is_some(),
             bytes: state.bytes,
             recorder: std::mem::take(&mut state.recorder),
         }
@@ -251,6 +263,8 @@ impl Dispatcher {
 pub struct Finished {
     /// Items made, as far as anyone told.
     pub generated: u64,
+    /// Whether the stream's end came.
+    pub ended: bool,
     /// What went through.
     pub bytes: DispatcherBytes,
     /// The items' record.
@@ -260,6 +274,9 @@ pub struct Finished {
 impl State {
     fn take_messages(&mut self, messages: &mut Vec<Message>, received: Nanos, bounds: Bounds) -> Result<(), Foreign> {
         for message in messages.drain(..) {
+            if self.end.is_some() && bounds.generator == GeneratorKind::External {
+                continue;
+            }
             self.bytes.received += message.len();
             match item::decode(&message.head) {
                 Some(Head::Item(head)) if head.sequence < bounds.items => {
@@ -273,8 +290,13 @@ impl State {
                         }
                         Some(reason) => self.not_run(&head, reason),
                     }
+                    if bounds.generator == GeneratorKind::External && self.recorder.arrived() == bounds.items {
+                        self.end = Some(bounds.items);
+                    }
                 }
                 Some(Head::End { generated }) if generated <= bounds.items => self.end = Some(generated),
+                // More than this trial takes.
+                Some(_) if bounds.generator == GeneratorKind::External => self.end = Some(bounds.items),
                 _ => return Err(Foreign),
             }
         }
@@ -392,20 +414,23 @@ mod tests {
     }
 
     fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
-        bounded(Bounds { outstanding, inflight_bytes: u64::MAX, items: 100 })
+        dispatcher_of(Bounds { outstanding, ..BOUNDS })
     }
 
-    fn bounded(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
+    const BOUNDS: Bounds =
+        Bounds { outstanding: 8, inflight_bytes: u64::MAX, items: 100, generator: GeneratorKind::Internal };
+
+    fn dispatcher_of(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
         let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
         let executor = Arc::new(Remembering::default());
         let shared: Arc<dyn Executor> = Arc::clone(&executor) as _;
-        dispatcher.run_on(&shared, Bytes::new());
+        dispatcher.run_on(&shared, (bounds.generator == GeneratorKind::Internal).then(Bytes::new));
         (dispatcher, executor)
     }
 
     fn message(sequence: u64) -> Message {
         let body = Body::Full { size: 3, checksum: None };
-        let head = ItemHead { sequence, scheduled: 0, created: 0, stored: None, published: 0, body };
+        let head = ItemHead { sequence, scheduled: None, created: None, stored: None, published: None, body };
         Message { head: item::encode(&Head::Item(head)), payload: Bytes::from_static(b"abc") }
     }
 
@@ -433,7 +458,7 @@ mod tests {
     #[test]
     fn no_more_bytes_are_held_than_may_be() {
         let size = message(0).len();
-        let (dispatcher, executor) = bounded(Bounds { outstanding: 3, inflight_bytes: 2 * size, items: 100 });
+        let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 2 * size, ..BOUNDS });
         assert!(dispatcher.has_room(Duration::ZERO));
         dispatcher.accept(&mut vec![message(0)]).unwrap();
         assert!(dispatcher.has_room(Duration::ZERO), "another one fits");
@@ -448,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_message_beyond_the_bound_goes_alone() {
-        let (dispatcher, executor) = bounded(Bounds { outstanding: 3, inflight_bytes: 1, items: 100 });
+        let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 1, ..BOUNDS });
         assert!(dispatcher.has_room(Duration::ZERO));
         dispatcher.accept(&mut vec![message(0), message(1)]).unwrap();
         assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
@@ -477,6 +502,33 @@ mod tests {
         let (dispatcher, executor) = dispatcher(8);
         assert_eq!(dispatcher.accept(&mut vec![message(0), message(100)]), Err(Foreign));
         assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    }
+
+    fn end(generated: u64) -> Message {
+        Message { head: item::encode(&Head::End { generated }), payload: Bytes::new() }
+    }
+
+    #[test]
+    fn an_external_stream_ends_with_its_end_or_with_as_many_items_as_are_taken() {
+        let bounds = Bounds { items: 3, generator: GeneratorKind::External, ..BOUNDS };
+        let (dispatcher, executor) = dispatcher_of(bounds);
+        dispatcher.accept(&mut vec![message(0), message(1), end(2), message(2)]).unwrap();
+        assert!(dispatcher.stream_has_ended());
+        assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1)]);
+        assert_eq!((dispatcher.generator(Duration::ZERO), dispatcher.finish().generated), (Generator::External, 2));
+
+        let (dispatcher, executor) = dispatcher_of(bounds);
+        dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
+        assert!(dispatcher.stream_has_ended());
+        assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1), TaskId(2)]);
+        assert_eq!(dispatcher.finish().generated, 3);
+
+        // One of the three was lost.
+        let (dispatcher, _) = dispatcher_of(bounds);
+        dispatcher.accept(&mut vec![message(0), message(2), message(3)]).unwrap();
+        assert!(dispatcher.stream_has_ended());
+        let finished = dispatcher.finish();
+        assert_eq!(finished.recorder.balance(3, finished.generated, 0).lost, 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use self::payload::{Payload, PayloadError, Payloads};
 use crate::brokers::{BrokerConfig, BrokerError, Message, Publisher};
 use crate::clock::Clock;
 use crate::item::{self, Body, GeneratorReport, Head, ItemHead};
-use crate::plan::{ObjectLifetime, Pacing, PayloadSource};
+use crate::plan::{Method, ObjectLifetime, Pacing, PayloadSource, Settings, TrialPlan};
 
 /// All that a generator needs to know, wherever it runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +39,29 @@ pub struct GeneratorPlan {
     pub seed: u64,
     /// Whether to give each item a checksum.
     pub verify: bool,
+}
+
+impl GeneratorPlan {
+    /// The generator's part of a trial. `keys`: where the names of the objects start.
+    pub fn new(settings: &Settings, trial: &TrialPlan, broker: BrokerConfig, topic: &str, keys: &KeySource) -> Self {
+        let store = (trial.method == Method::Proxy).then(|| StorePlan {
+            connector: settings.connector.clone(),
+            keys: keys.start(),
+            lifetime: settings.lifetime,
+        });
+        Self {
+            broker,
+            topic: topic.into(),
+            store,
+            count: settings.task_count,
+            size: trial.data_size,
+            pacing: trial.pacing(settings),
+            payload: settings.payload.clone(),
+            // Each repetition has payloads of its own; the methods have the same.
+            seed: settings.seed.unwrap_or_else(rand::random).wrapping_add(u64::from(trial.repeat)),
+            verify: settings.verify,
+        }
+    }
 }
 
 /// Where a generator stores items.
@@ -131,10 +154,10 @@ fn make_items(
         let mut heads = Vec::with_capacity(due.clone().count());
         let mut items = Vec::with_capacity(heads.capacity());
         for sequence in due.clone() {
-            let scheduled = schedule.scheduled(sequence);
             let payload = payloads.next()?;
             let body = Body::Full { size: plan.size, checksum: payload.checksum };
-            heads.push(ItemHead { sequence, scheduled, created: clock.now(), stored: None, published: 0, body });
+            let (scheduled, created) = (Some(schedule.scheduled(sequence)), Some(clock.now()));
+            heads.push(ItemHead { sequence, scheduled, created, stored: None, published: None, body });
             items.push(payload);
         }
         // Made, whatever becomes of it from here on.
@@ -147,7 +170,7 @@ fn make_items(
                 proxies?
             }
         };
-        let published = clock.now();
+        let published = Some(clock.now());
         let messages: Vec<Message> = heads
             .into_iter()
             .zip(bodies)

@@ -3,12 +3,13 @@
 use figment::value::Dict;
 
 /// The names that a sweep uses of each option that chooses an implementation.
-pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 4];
+pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 5];
 
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 17] = [
+const NEEDS: [Needs; 18] = [
+    ("generator", &["internal"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
     ("stream-method", &["adios"], &["adios-file"]),
     ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
     ("executor", &["process"], &["process-pool-max-workers"]),

@@ -4,6 +4,7 @@ mod checks;
 mod choices;
 mod effect;
 mod error;
+mod interop;
 mod parts;
 mod planning;
 mod recipe;
@@ -19,9 +20,10 @@ use serde::{Deserialize, Serialize};
 pub use self::choices::LifetimeName;
 use self::choices::{ConnectorName, ExecutorName, NameOf, StreamName};
 pub use self::error::OptionError;
+pub use self::interop::{Interop, OF_GENERATE};
 pub use self::planning::{Outputs, Planned};
 use crate::logging::LogLevel;
-use crate::plan::{Method, Pregenerate, TaskKind};
+use crate::plan::{GeneratorKind, Method, Pregenerate, TaskKind};
 use crate::units::{Rate, Seconds, Size};
 
 const BENCHMARK: &str = "Benchmark";
@@ -51,7 +53,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
     pub stream_method: Vec<String>,
 
-    /// Items of each trial [default: 500]
+    /// Items of each trial; of an external generator, at most [default: 500]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub task_count: Option<u64>,
 
@@ -214,13 +216,24 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "NAME", value_parser = NameOf::<StreamName>::new())]
     pub stream: Option<String>,
 
-    /// First part of each trial's topic [default: stream-benchmark-data]
+    /// First part of each trial's topic; of psbench generate and an external generator, all of it [default: stream-benchmark-data]
     #[arg(long, help_heading = STREAM, value_name = "NAME")]
     pub stream_topic: Option<String>,
 
     /// The broker's server [default: localhost:6379]
     #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1.., action = ArgAction::Set)]
     pub stream_servers: Vec<String>,
+
+    /// Speak another program's streams instead of psbench's own; over a Redis broker, with the file or the redis connector
+    #[arg(long, help_heading = STREAM)]
+    pub interop: Option<Interop>,
+
+    /// Who generates [default: internal]
+    ///
+    /// An external one is another program (psbench generate, or a StreamProducer) that publishes to --stream-topic. There is one
+    /// trial then: --stream-method and --ps-connector say what is expected of it, and the size recorded is the mean of what came.
+    #[arg(long, help_heading = STREAM)]
+    pub generator: Option<GeneratorKind>,
 
     /// Name of the table of results in the run directory [default: results.csv]
     #[arg(long, help_heading = GENERAL, value_name = "FILE")]

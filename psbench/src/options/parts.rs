@@ -87,8 +87,8 @@ impl StreamScalingOptions {
     pub(super) fn broker(&mut self) -> Result<BrokerChoice, OptionError> {
         let with_server = match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
             Named::Ours(StreamName::Memory) => return Ok(BrokerChoice::Memory),
-            Named::Ours(StreamName::Redis) => |server| BrokerChoice::Redis { server },
-            Named::Ours(StreamName::RedisQueue) => |server| BrokerChoice::RedisQueue { server },
+            Named::Ours(StreamName::Redis) => |server, format| BrokerChoice::Redis { server, format },
+            Named::Ours(StreamName::RedisQueue) => |server, format| BrokerChoice::RedisQueue { server, format },
             Named::Own(name) => return Ok(BrokerChoice::Own { name, servers: self.stream_servers.clone() }),
         };
         if self.stream_servers.is_empty() {
@@ -99,7 +99,7 @@ impl StreamScalingOptions {
             let given = self.stream_servers.join(" ");
             return Err(OptionError::invalid("--stream-servers", &given, problem));
         };
-        Ok(with_server(server::parse("--stream-servers", server)?))
+        Ok(with_server(server::parse("--stream-servers", server)?, self.format()))
     }
 
     pub(super) fn connector(

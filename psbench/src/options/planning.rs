@@ -6,10 +6,11 @@ use psbench_connectors::ConnectorConfig;
 
 use super::checks::within;
 use super::effect::without_effect;
+use super::interop::{EXTERNAL, one_trial};
 use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
 use crate::logging::LogLevel;
-use crate::plan::{ExecutorKind, Method, ObjectLifetime, Settings, SweepPlan, TaskKind, TrialPlan};
+use crate::plan::{ExecutorKind, GeneratorKind, Method, ObjectLifetime, Settings, SweepPlan, TaskKind, TrialPlan};
 use crate::results::RESULTS_JSON;
 use crate::units::{Seconds, Size};
 
@@ -56,6 +57,7 @@ impl StreamScalingOptions {
         let mut options = self.clone();
         let mut notes = Vec::new();
 
+        let generator = options.generator()?;
         let executor = options.executor()?;
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
@@ -74,11 +76,13 @@ impl StreamScalingOptions {
                 format!("objects of the {} connector end with their trial; use redis or file", connector.name());
             return Err(OptionError::invalid("--ps-lifetime", &"static", problem));
         }
-        notes.extend(self.idle(&methods, executor, &connector, &broker));
+        options.check_interop(&broker, &connector, &methods)?;
+        notes.extend(self.idle(&methods, executor, &connector, &broker, generator));
 
         let settings = Settings {
             executor,
             pool_workers,
+            generator,
             broker,
             topic: options.stream_topic.get_or_insert_with(|| TOPIC.into()).clone(),
             connector,
@@ -98,6 +102,9 @@ impl StreamScalingOptions {
         };
         let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
         let trials = trials(&workers, &sizes, repeat, &methods);
+        if generator == GeneratorKind::External {
+            one_trial(EXTERNAL, ", one --max-workers, and no --repeat", &trials)?;
+        }
         let outputs = options.outputs()?;
         Ok(Planned { plan: SweepPlan { settings, trials }, options, outputs, notes })
     }
@@ -109,6 +116,7 @@ impl StreamScalingOptions {
         executor: ExecutorKind,
         connector: &ConnectorConfig,
         broker: &BrokerChoice,
+        generator: GeneratorKind,
     ) -> Vec<String> {
         let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
         let chosen = [
@@ -116,6 +124,7 @@ impl StreamScalingOptions {
             ("executor", &[executor.name()]),
             ("ps-connector", &[connector.name()]),
             ("stream", &[broker.name()]),
+            ("generator", &[generator.name()]),
         ];
         without_effect(&self.given(), &chosen)
     }

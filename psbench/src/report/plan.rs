@@ -7,7 +7,7 @@ use psbench_connectors::ConnectorConfig;
 
 use super::grid::grid;
 use crate::options::Planned;
-use crate::plan::Pacing;
+use crate::plan::{GeneratorKind, Pacing};
 use crate::units::{Size, human};
 
 const TITLES: [&str; 9] = ["trial", "size", "method", "workers", "repeat", "items due", "data", "ideal", "timeout"];
@@ -26,7 +26,10 @@ pub fn plan(planned: &Planned) -> String {
             Cell::new(trial.method.name()),
             Cell::new(trial.workers),
             Cell::new(trial.repeat + 1),
-            Cell::new(pacing(trial.pacing(settings))),
+            Cell::new(match settings.generator {
+                GeneratorKind::Internal => pacing(trial.pacing(settings)),
+                GeneratorKind::External => "as they come".into(),
+            }),
             Cell::new(human::bytes(trial.data_size as f64 * settings.task_count as f64)),
             Cell::new(time(ideal)),
             Cell::new(time(trial.timeout(settings))),

@@ -85,6 +85,9 @@ impl Sweep {
     fn warm_up(&self) {
         const SHORT: Duration = Duration::from_secs(1);
         const SMALL: u64 = 256 << 20;
+        if self.plan.settings.is_external() {
+            return;
+        }
         let Some(first) = self.plan.trials.first() else { return };
         let bytes = first.data_size.saturating_mul(self.plan.settings.task_count);
         if first.ideal(&self.plan.settings) <= SHORT && bytes <= SMALL {

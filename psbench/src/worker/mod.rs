@@ -105,6 +105,7 @@ impl StreamWork {
         let arrived = match head.body {
             Body::Full { size, checksum } => self.check(&head, task.payload, size, checksum),
             Body::Proxy => self.resolve(&task.payload, context),
+            Body::Unusable => Err(unusable(&head, &task.payload)),
         };
         let mut outcome = ItemOutcome { started, resolved: None, finished: 0, evicted: None, bytes: 0, failure: None };
         match arrived {
@@ -162,6 +163,10 @@ impl StreamWork {
             sleep(task_sleep);
         }
     }
+}
+
+fn unusable(head: &ItemHead, why: &[u8]) -> ItemFailure {
+    ItemFailure { corrupt: false, reason: format!("item {}: {}", head.sequence, String::from_utf8_lossy(why)) }
 }
 
 /// Objects from this size on take longer to come than outcomes of earlier tasks should wait, bytes.
