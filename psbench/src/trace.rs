@@ -19,8 +19,12 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use tempfile::NamedTempFile;
 
+use psbench_executors::WorkerId;
+
 use crate::clock::{Nanos, unix_nanos};
+use crate::item::{ItemHead, ItemOutcome};
 use crate::plan::TrialPlan;
+use crate::recorder::{Dispatched, Unfinished};
 
 /// Items that are handed to the writing thread together.
 const BATCH: usize = 4096;
@@ -42,6 +46,57 @@ pub struct TracedItem {
     pub stages: [Option<Nanos>; STAGES.len()],
     /// Why it failed; absent when it finished.
     pub failure: Option<String>,
+}
+
+impl TracedItem {
+    /// Of an item whose task ended.
+    pub fn ended(worker: WorkerId, head: &ItemHead, dispatched: &Dispatched, outcome: &ItemOutcome) -> Self {
+        let Dispatched { received, submitted, recorded } = *dispatched;
+        let ItemOutcome { started, resolved, finished, evicted, bytes, failure } = outcome;
+        Self {
+            sequence: head.sequence,
+            worker: Some(worker.0),
+            bytes: Some(*bytes),
+            stages: [
+                head.scheduled,
+                head.created,
+                head.stored,
+                head.published,
+                Some(received),
+                Some(submitted),
+                Some(*started),
+                *resolved,
+                Some(*finished),
+                Some(recorded),
+                *evicted,
+            ],
+            failure: failure.as_ref().map(|failure| failure.reason.clone()),
+        }
+    }
+
+    /// Of an item whose task never ran to an outcome of its own.
+    pub fn unfinished(head: &ItemHead, known: &Unfinished, reason: &str) -> Self {
+        let Unfinished { received, submitted, worker, recorded } = *known;
+        Self {
+            sequence: head.sequence,
+            worker: worker.map(|worker| worker.0),
+            bytes: None,
+            stages: [
+                head.scheduled,
+                head.created,
+                head.stored,
+                head.published,
+                Some(received),
+                submitted,
+                None,
+                None,
+                None,
+                Some(recorded),
+                None,
+            ],
+            failure: Some(reason.to_owned()),
+        }
+    }
 }
 
 /// The stages of an item, in their order.

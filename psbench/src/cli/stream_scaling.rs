@@ -105,12 +105,15 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     let terminal = MultiProgress::new();
     let progress = Progress::new(terminal.clone(), &plan);
     // Before the run's directory is made, since a server that is not there should leave none behind.
-    let sweep = Sweep::prepare(plan, interrupted)?;
+    let mut sweep = Sweep::prepare(plan, interrupted)?;
     let mut environment = Environment::of_this_host();
     environment.broker = Some(sweep.broker().info().map_err(SweepError::from)?);
 
     let writer = ResultsWriter::create(&outputs.run_dir, &outputs.csv_file).map_err(CliError::RunDirectory)?;
     let log = writer.create_file(&outputs.log_file).map_err(CliError::RunDirectory)?;
+    if outputs.trace {
+        sweep.trace_into(writer.dir());
+    }
     logging::start(terminal, outputs.log_level, log, outputs.log_file_level)?;
     for note in &notes {
         tracing::warn!("{note}");

@@ -15,8 +15,9 @@ use crate::brokers::Message;
 use crate::clock::{Clock, Nanos};
 use crate::item::{self, GeneratorReport, Head, ItemHead, ItemOutcome};
 use crate::plan::GeneratorKind;
-use crate::recorder::{Dispatched, Recorder};
+use crate::recorder::{Dispatched, Recorder, Unfinished};
 use crate::results::record::DispatcherBytes;
+use crate::trace::Trace;
 
 /// The generator's task; items have their sequence numbers.
 pub const GENERATOR: TaskId = TaskId(u64::MAX);
@@ -134,6 +135,11 @@ impl Dispatcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes each item in a trace, too.
+    pub fn trace_into(&self, trace: Trace) {
+        self.lock().recorder.trace_into(trace);
+    }
+
     /// Starts: tasks go to this executor, the generator's first, where there is one.
     pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Option<Bytes>) {
         self.executor.get_or_init(|| Arc::downgrade(executor));
@@ -234,8 +240,9 @@ impl Dispatcher {
             return false;
         }
         state.closed = Some(reason);
+        let now = self.clock.now();
         for waiting in std::mem::take(&mut state.waiting) {
-            state.not_run(&waiting.head, reason);
+            state.not_run(&waiting.head, waiting.received, now, reason);
         }
         state.waiting_bytes = 0;
         self.changed.notify_all();
@@ -288,7 +295,7 @@ impl State {
                             self.waiting_bytes += message.len();
                             self.waiting.push_back(Waiting { head, message, received });
                         }
-                        Some(reason) => self.not_run(&head, reason),
+                        Some(reason) => self.not_run(&head, received, received, reason),
                     }
                     if bounds.generator == GeneratorKind::External && self.recorder.arrived() == bounds.items {
                         self.end = Some(bounds.items);
@@ -303,8 +310,9 @@ impl State {
         Ok(())
     }
 
-    fn not_run(&mut self, head: &ItemHead, reason: &str) {
-        self.recorder.fail(format!("item {}: not run: {reason}", head.sequence));
+    fn not_run(&mut self, head: &ItemHead, received: Nanos, recorded: Nanos, reason: &str) {
+        let known = Unfinished { received, submitted: None, worker: None, recorded };
+        self.recorder.lose(head, known, &format!("not run: {reason}"));
     }
 
     /// The message that waits longest, where it fits beside what the executor holds.
@@ -354,7 +362,10 @@ impl State {
             Ok((outcome, worker)) => {
                 self.recorder.record(worker, &head, Dispatched { received, submitted, recorded }, outcome);
             }
-            Err(reason) => self.recorder.fail(format!("item {}: {reason}", head.sequence)),
+            Err(reason) => {
+                let known = Unfinished { received, submitted: Some(submitted), worker, recorded };
+                self.recorder.lose(&head, known, &reason);
+            }
         }
     }
 }

@@ -243,6 +243,11 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = GENERAL, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
+    /// Keep each item's stages as trace-NNNN.parquet in the run directory, a file for each trial [default: false]
+    #[arg(long, help_heading = GENERAL, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub trace: Option<bool>,
+
     /// What is logged at the terminal [default: BENCH]
     #[arg(long, help_heading = GENERAL, value_name = "LEVEL", ignore_case = true)]
     pub log_level: Option<LogLevel>,

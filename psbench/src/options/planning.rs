@@ -36,6 +36,8 @@ pub struct Outputs {
     pub csv_file: PathBuf,
     /// The log: a name in the run's directory.
     pub log_file: PathBuf,
+    /// Whether to keep a trace of each trial.
+    pub trace: bool,
     /// What is logged at the terminal.
     pub log_level: LogLevel,
     /// What is logged in the log file.
@@ -137,6 +139,7 @@ impl StreamScalingOptions {
         Ok(Outputs {
             csv_file: csv_file.clone(),
             log_file: log_file.clone(),
+            trace: *self.trace.get_or_insert(false),
             run_dir: self.run_dir.get_or_insert_with(|| "runs".into()).clone(),
             log_level: *self.log_level.get_or_insert(LogLevel::Bench),
             log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),

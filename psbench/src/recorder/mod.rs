@@ -15,6 +15,7 @@ use self::sequence::Sequence;
 use crate::clock::Nanos;
 use crate::item::{ItemHead, ItemOutcome};
 use crate::results::record::{Balance, Jitter, Latency, Rates};
+use crate::trace::{Trace, TracedItem};
 
 /// When one item passed the dispatcher's stages.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,19 @@ pub struct Dispatched {
     /// When its task was handed to the executor.
     pub submitted: Nanos,
     /// When its outcome came back.
+    pub recorded: Nanos,
+}
+
+/// How far an item came that has no outcome of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Unfinished {
+    /// When its message came.
+    pub received: Nanos,
+    /// When its task was handed to the executor, where it was.
+    pub submitted: Option<Nanos>,
+    /// Which worker had it, where one did.
+    pub worker: Option<WorkerId>,
+    /// When that was known.
     pub recorded: Nanos,
 }
 
@@ -48,6 +62,7 @@ pub struct Recorder {
     last_arrived: Nanos,
     last_recorded: Option<Nanos>,
     tasks: BTreeMap<WorkerId, u64>,
+    trace: Option<Trace>,
 }
 
 /// The times that are taken of each item.
@@ -176,8 +191,26 @@ impl Recorder {
         self.last_recorded
     }
 
+    /// Notes each item in a trace, too, from now on.
+    pub fn trace_into(&mut self, trace: Trace) {
+        self.trace = Some(trace);
+    }
+
+    /// Ends the trace, if there is one: all of it is on its way to its file.
+    pub fn end_trace(&mut self) {
+        self.trace = None;
+    }
+
     /// An item's task never ran to an outcome of its own.
-    pub fn fail(&mut self, reason: String) {
+    pub fn lose(&mut self, head: &ItemHead, known: Unfinished, reason: &str) {
+        let reason = format!("item {}: {reason}", head.sequence);
+        if let Some(trace) = &mut self.trace {
+            trace.push(TracedItem::unfinished(head, &known, &reason));
+        }
+        self.fail(reason);
+    }
+
+    fn fail(&mut self, reason: String) {
         self.failed += 1;
         if self.failures.len() < FAILURES_IN_WORDS && !self.failures.contains(&reason) {
             self.failures.push(reason);
@@ -187,6 +220,9 @@ impl Recorder {
     /// An item's task ended.
     pub fn record(&mut self, worker: WorkerId, head: &ItemHead, dispatched: Dispatched, outcome: ItemOutcome) {
         *self.tasks.entry(worker).or_default() += 1;
+        if let Some(trace) = &mut self.trace {
+            trace.push(TracedItem::ended(worker, head, &dispatched, &outcome));
+        }
         let arrived = outcome.resolved.unwrap_or(outcome.started);
         let Dispatched { received, submitted, recorded } = dispatched;
         self.time(Stage::ScheduleLag, head.scheduled, head.created);

@@ -3,6 +3,7 @@
 mod executor;
 mod trial;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub struct Sweep {
     plan: SweepPlan,
     broker: Box<dyn Broker>,
     interrupted: Arc<AtomicBool>,
+    trace_dir: Option<PathBuf>,
 }
 
 /// Why a sweep can't start.
@@ -54,7 +56,12 @@ impl Sweep {
         if plan.trials.iter().any(|trial| trial.method == Method::Proxy) {
             plan.settings.connector.open(KeySource::random())?;
         }
-        Ok(Self { plan, broker, interrupted })
+        Ok(Self { plan, broker, interrupted, trace_dir: None })
+    }
+
+    /// Keeps a trace of each trial in this directory.
+    pub fn trace_into(&mut self, dir: &Path) {
+        self.trace_dir = Some(dir.into());
     }
 
     /// The broker.
@@ -94,12 +101,18 @@ impl Sweep {
             tracing::info!("warming up with the first trial, which is not recorded");
             // Nobody asked for its objects to stay.
             let settings = Settings { lifetime: ObjectLifetime::Owned, ..self.plan.settings.clone() };
-            self.bench(&settings).run(first, &mut |_, _| {});
+            trial::Bench { trace_dir: None, ..self.bench(&settings) }.run(first, &mut |_, _| {});
         }
     }
 
     fn bench<'a>(&'a self, settings: &'a Settings) -> trial::Bench<'a> {
-        trial::Bench { settings, broker: &*self.broker, clock: Arc::new(SystemClock), interrupted: &self.interrupted }
+        trial::Bench {
+            settings,
+            broker: &*self.broker,
+            clock: Arc::new(SystemClock),
+            interrupted: &self.interrupted,
+            trace_dir: self.trace_dir.as_deref(),
+        }
     }
 
     /// Whether the user ended it.

@@ -1,5 +1,6 @@
 //! One trial: generator → broker → dispatcher → executor → workers → recorder, and the record of it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
 use crate::recorder::Recorder;
 use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
+use crate::trace::{self, TraceError, TraceFile};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
 
 /// Told of a trial's progress: items done with, payload bytes that reached a worker.
@@ -29,6 +31,8 @@ pub(super) struct Bench<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) interrupted: &'a AtomicBool,
+    /// Where the trace of each trial goes, if it is wanted.
+    pub(super) trace_dir: Option<&'a Path>,
 }
 
 /// Why a trial could not start.
@@ -38,6 +42,8 @@ enum StartError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 /// One look at everything takes at most this long.
@@ -118,6 +124,7 @@ struct Run<'a> {
     keys: KeySource,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<dyn Executor>,
+    trace: Option<TraceFile>,
     subscriber: Option<Box<dyn Subscriber>>,
     start: Nanos,
     deadline: Nanos,
@@ -138,6 +145,10 @@ impl<'a> Run<'a> {
         let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
         tracing::info!(workers = executor.workers().len(), "workers are ready");
+        let trace = bench.trace_dir.map(|dir| trace::start(dir, trial)).transpose()?.map(|(items, file)| {
+            dispatcher.trace_into(items);
+            file
+        });
         let keys = KeySource::random();
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
@@ -157,6 +168,7 @@ impl<'a> Run<'a> {
             keys,
             dispatcher,
             executor,
+            trace,
             subscriber: Some(subscriber),
             start,
             deadline: start.saturating_add(timeout),
@@ -318,6 +330,10 @@ impl<'a> Run<'a> {
         before: Usage,
     ) -> TrialRecord {
         let Finished { generated, ended, bytes, mut recorder } = finished;
+        recorder.end_trace();
+        if let Some(Err(error)) = self.trace.take().map(TraceFile::finish) {
+            self.problems.push(error.to_string());
+        }
         let (settings, trial) = (self.bench.settings, self.trial);
         let planned = if settings.is_external() && ended { generated } else { settings.task_count };
         let items = recorder.balance(planned, generated, orphaned);
