@@ -23,6 +23,7 @@ mod key;
 mod lock;
 pub mod memory;
 mod meter;
+mod net;
 mod object_map;
 pub mod peer;
 mod pool;

@@ -21,11 +21,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose transfers fail with [`ErrorKind::TimedOut`] when they stall for 30 s.
 #[derive(Debug)]
-pub(super) struct Socket(OwnedFd);
+pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
     /// Connects within 5 s to each address that the host's name has.
-    pub(super) fn connect(address: &PeerAddress) -> io::Result<Self> {
+    pub(crate) fn connect(address: &PeerAddress) -> io::Result<Self> {
         match address {
             PeerAddress::Unix(path) => {
                 let path = SocketAddrUnix::new(path)?;
@@ -39,7 +39,7 @@ impl Socket {
     }
 
     /// Takes over a connection that was made or accepted.
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         for timeout in [Timeout::Recv, Timeout::Send] {
             set_socket_timeout(&fd, timeout, Some(STALL_TIMEOUT))?;
         }
@@ -55,7 +55,7 @@ impl Socket {
     }
 
     /// Whether the other end is this user or root; always so where the transport does not tell.
-    pub(super) fn peer_is_trusted_user(&self) -> io::Result<bool> {
+    pub(crate) fn peer_is_trusted_user(&self) -> io::Result<bool> {
         if tcp_addresses(&self.0)?.is_some() {
             return Ok(true);
         }
@@ -64,23 +64,23 @@ impl Socket {
     }
 
     /// Sends all parts, with one system call where the socket takes them.
-    pub(super) fn send(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    pub(crate) fn send(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         write_full(parts, |parts| sendmsg(&self.0, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
             .map_err(name_stall)
     }
 
     /// Receives exactly `len` bytes into memory of just that size.
-    pub(super) fn receive(&self, len: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn receive(&self, len: usize) -> io::Result<Vec<u8>> {
         read_full(&self.0, len).map_err(name_stall)
     }
 
     /// How long one read may wait; `None`: for ever.
-    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         Ok(set_socket_timeout(&self.0, Timeout::Recv, timeout)?)
     }
 
     /// Ends the connection, and every call on it in other threads.
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         // Fails where the other end was faster.
         let _ = shutdown(&self.0, Shutdown::Both);
     }
