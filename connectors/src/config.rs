@@ -11,6 +11,7 @@ use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
+use crate::shm::{ShmClient, ShmServer};
 use crate::{Connector, ConnectorError, KeySource};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
@@ -44,6 +45,18 @@ pub enum ConnectorConfig {
         /// The most bytes the server holds.
         limit: u64,
     },
+    /// Objects in shared memory, for processes of the same host.
+    Shm {
+        /// Before [`open`](Self::open): where to make the Unix socket; empty for a fresh one that only this user can enter. In a
+        /// connector's own [`config`](Connector::config): where it is.
+        path: PathBuf,
+        /// The boot id of the host where the memory is. Nil until [`open`](Self::open) finds it.
+        host: Uuid,
+        /// What a client must know to be served. Empty until [`open`](Self::open) makes it.
+        secret: Secret,
+        /// The most bytes the server holds.
+        limit: u64,
+    },
 }
 
 /// A shared secret, which neither `Debug` nor logs show.
@@ -65,13 +78,14 @@ impl fmt::Display for ConnectorConfig {
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
+            Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
         }
     }
 }
 
 impl ConnectorConfig {
     /// The names of all connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 4] = ["file", "memory", "peer", "redis"];
+    pub const NAMES: [&'static str; 5] = ["file", "memory", "peer", "redis", "shm"];
 
     /// The connector's name.
     pub fn name(&self) -> &'static str {
@@ -80,6 +94,7 @@ impl ConnectorConfig {
             Self::File { .. } => "file",
             Self::Redis { .. } => "redis",
             Self::Peer { .. } => "peer",
+            Self::Shm { .. } => "shm",
         }
     }
 
@@ -90,6 +105,7 @@ impl ConnectorConfig {
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Shm { path, limit, .. } => Arc::new(ShmServer::start(path, *limit, keys)?),
         })
     }
 
@@ -98,6 +114,7 @@ impl ConnectorConfig {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
             Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
         })
     }

@@ -9,6 +9,7 @@
 //! | [`mod@file`] | a directory | whoever mounts it |
 //! | [`redis`] | a Redis server | whoever reaches the server |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
+//! | [`shm`] | shared memory, mapped and not copied | the same user on the same host |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
 //! [`conformance::check`].
@@ -31,6 +32,7 @@ mod proxy;
 mod proxystore;
 pub mod redis;
 mod resolver;
+pub mod shm;
 mod store;
 
 pub use config::{ConnectorConfig, Secret};
