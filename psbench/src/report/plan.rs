@@ -62,7 +62,7 @@ fn pacing(pacing: Pacing) -> String {
 fn place(connector: &ConnectorConfig) -> String {
     let name = connector.name();
     match connector {
-        ConnectorConfig::Memory { .. } => name.to_owned(),
+        ConnectorConfig::Memory { .. } | ConnectorConfig::Shm { .. } => name.to_owned(),
         ConnectorConfig::File { dir } => format!("{name} in {}", dir.display()),
         ConnectorConfig::Redis { host, port } => format!("{name} at {host}:{port}"),
         ConnectorConfig::Peer { address, .. } => format!("{name} at {address}"),
