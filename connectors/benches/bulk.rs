@@ -44,15 +44,10 @@ fn measure() {
         println!("\nput here, taken by another process; {reading}; GB/s (ratio to memcpy)");
         println!("{:>10} {:>8} {:>16} {:>16} {:>16}", "bytes", "memcpy", "shm", "peer unix", "peer tcp");
         for size in if sum { &SIZES[4..] } else { &SIZES[..] } {
-            let object: Bytes = (0..*size).map(|i| (i * 31 >> 3) as u8).collect();
-            let memcpy = median(|| copy(&object));
+            let object: Bytes = (0..*size).map(|i| ((i * 31) >> 3) as u8).collect();
+            let (memcpy, rates) = compare(&object, sum);
             print!("{size:>10} {memcpy:>8.2}");
-            for config in configs() {
-                let mut route = Route::start(&config, sum);
-                route.round(&object);
-                let rate = median(|| route.round(&object));
-                print!(" {rate:>8.2} ({:>5.2})", rate / memcpy);
-            }
+            rates.iter().for_each(|rate| print!(" {rate:>8.2} ({:>5.2})", rate / memcpy));
             println!();
         }
     }
@@ -83,10 +78,26 @@ fn describe(config: &ConnectorConfig) -> &'static str {
     }
 }
 
-fn median(round: impl FnMut() -> f64) -> f64 {
-    let mut rates: Vec<f64> = std::iter::repeat_with(round).take(ROUNDS).collect();
-    rates.sort_by(f64::total_cmp);
-    rates[ROUNDS / 2]
+/// GB/s of memcpy and of each connector. They take turns, so that whatever else the machine does meets all of them.
+fn compare(object: &Bytes, sum: bool) -> (f64, Vec<f64>) {
+    let mut routes = configs().map(|config| Route::start(&config, sum));
+    routes.iter_mut().for_each(|route| {
+        route.round(object);
+    });
+    let mut rates = vec![Vec::new(); routes.len()];
+    let mut copies = Vec::new();
+    for _ in 0..ROUNDS {
+        copies.push(copy(object));
+        for (route, rates) in routes.iter_mut().zip(&mut rates) {
+            rates.push(route.round(object));
+        }
+    }
+    (median(copies), rates.into_iter().map(median).collect())
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// GB/s between two buffers that were touched before.
@@ -166,12 +177,8 @@ impl Route {
             let put = put.elapsed().as_secs_f64() * 1e6;
             parts.push((put, self.taken()));
         }
-        let middle = |part: fn(&(f64, f64)) -> f64| {
-            let mut times: Vec<f64> = parts.iter().map(part).collect();
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
-        };
-        (middle(|parts| parts.0), middle(|parts| parts.1))
+        let (puts, takes) = parts.into_iter().unzip();
+        (median(puts), median(takes))
     }
 }
 

@@ -62,10 +62,9 @@ impl ShmClient {
     }
 
     fn ask(&self, socket: &Socket, request: Request, key: &Key) -> Result<Answer, ConnectorError> {
-        self.releases.flush();
         let mut head = [0; ANSWER_LEN];
-        socket
-            .send(&mut [IoSlice::new(&request.encode())])
+        self.releases
+            .send_with(socket, request)
             .and_then(|()| (&*socket).read_exact(&mut head))
             .map_err(|error| self.failed(key, error))?;
         Answer::decode(&head).ok_or_else(|| self.protocol(key, format!("this is no answer: {head:02x?}")))
@@ -91,7 +90,7 @@ impl ShmClient {
                 Ok(Some(object.into()))
             }
             Answer::Segment { size, segment, lease } => {
-                let lease = Lease::new(lease, &self.releases);
+                let lease = Lease::new(lease, size, &self.releases);
                 self.check_size(key, size)?;
                 let mapping = self.mapping(socket, segment, &lease, key)?;
                 let object = LeasedObject::new(mapping, size, lease)

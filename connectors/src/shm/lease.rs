@@ -1,36 +1,69 @@
 //! What a reader holds, and how it gives that back.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
 use std::sync::{Arc, Mutex};
 
 use super::wire::Request;
 use crate::lock::lock;
 use crate::net::Socket;
 
-/// The way back for leases: a connection of its own, so that whoever drops the last `Bytes` of an object waits for nobody.
+/// Leases on fewer bytes than this, in all, wait for the client's next request and go ahead of it: to wake the server for each
+/// would cost more than to copy a small object.
+const WAIT_BELOW: u64 = 1 << 20;
+
+/// The way back for leases. Whoever drops the last `Bytes` of an object waits for nobody.
 #[derive(Debug)]
 pub(super) struct Releases {
+    /// A connection that nothing else goes over.
     socket: Socket,
-    /// Requests, the first of them perhaps sent in part. As many as there are leases, at most.
-    unsent: Mutex<Vec<u8>>,
+    returned: Mutex<Returned>,
+}
+
+#[derive(Debug, Default)]
+struct Returned {
+    /// Requests that wait for one to go with.
+    waiting: Vec<u8>,
+    /// What their leases were on.
+    waiting_bytes: u64,
+    /// Requests, the first of them perhaps sent in part. As many as there were leases, at most.
+    unsent: Vec<u8>,
 }
 
 impl Releases {
     pub(super) fn over(socket: Socket) -> Self {
-        Self { socket, unsent: Mutex::default() }
+        Self { socket, returned: Mutex::default() }
     }
 
-    /// Sends what it can without waiting. The rest goes with the next call: a server that takes nothing has other troubles.
-    pub(super) fn flush(&self) {
-        self.send(&mut lock(&self.unsent));
+    /// Sends a request, and ahead of it the leases that wait for one.
+    pub(super) fn send_with(&self, socket: &Socket, request: Request) -> io::Result<()> {
+        let waiting = {
+            let mut returned = lock(&self.returned);
+            returned.waiting_bytes = 0;
+            self.send(&mut returned.unsent);
+            mem::take(&mut returned.waiting)
+        };
+        let sent = socket.send(&mut [IoSlice::new(&waiting), IoSlice::new(&request.encode())]);
+        if sent.is_err() {
+            // Sent twice they do no harm: no lease has the number of an earlier one.
+            lock(&self.returned).waiting.extend_from_slice(&waiting);
+        }
+        sent
     }
 
-    fn release(&self, lease: u64) {
-        let mut unsent = lock(&self.unsent);
-        unsent.extend_from_slice(&Request::Release(lease).encode());
-        self.send(&mut unsent);
+    fn release(&self, lease: u64, bytes: u64) {
+        let mut returned = lock(&self.returned);
+        let Returned { waiting, waiting_bytes, unsent } = &mut *returned;
+        waiting.extend_from_slice(&Request::Release(lease).encode());
+        *waiting_bytes += bytes;
+        if *waiting_bytes >= WAIT_BELOW {
+            unsent.append(waiting);
+            *waiting_bytes = 0;
+            self.send(unsent);
+        }
     }
 
+    /// Sends what the connection takes at once. The rest goes with the next call: a server that takes nothing has other troubles.
     fn send(&self, unsent: &mut Vec<u8>) {
         while !unsent.is_empty() {
             match self.socket.try_send(unsent) {
@@ -47,13 +80,15 @@ impl Releases {
 #[derive(Debug)]
 pub(super) struct Lease {
     number: u64,
+    /// The object's.
+    bytes: u64,
     releases: Arc<Releases>,
 }
 
 impl Lease {
-    /// Of the number that the server gave.
-    pub(super) fn new(number: u64, releases: &Arc<Releases>) -> Self {
-        Self { number, releases: Arc::clone(releases) }
+    /// Of the number that the server gave, on an object of so many bytes.
+    pub(super) fn new(number: u64, bytes: u64, releases: &Arc<Releases>) -> Self {
+        Self { number, bytes, releases: Arc::clone(releases) }
     }
 
     /// What the server knows it by.
@@ -64,6 +99,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.releases.release(self.number);
+        self.releases.release(self.number, self.bytes);
     }
 }
