@@ -29,7 +29,8 @@ impl Leases {
         Lessee { leases: self, connection: state.connections }
     }
 
-    /// Ends a lease, whichever connection it was given over. Unknown where that has ended.
+    /// Ends a lease, whichever connection it was given over; does nothing where that has ended. Who knows the secret is trusted to
+    /// give back its own.
     pub(super) fn release(&self, lease: u64) {
         let released = lock(&self.0).held.remove(&lease);
         // The last one on a segment may free it: not within the lock.
