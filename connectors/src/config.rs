@@ -12,6 +12,7 @@ use crate::memory::MemoryConnector;
 use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
+use crate::shm::{ShmClient, ShmServer};
 use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
@@ -45,6 +46,18 @@ pub enum ConnectorConfig {
         /// The most bytes the server holds.
         limit: u64,
     },
+    /// Objects in shared memory, for processes of the same host.
+    Shm {
+        /// Before [`open`](Self::open): where to make the Unix socket; empty for a fresh one that only this user can enter. In a
+        /// connector's own [`config`](Connector::config): where it is.
+        path: PathBuf,
+        /// The boot id of the host where the memory is. Nil until [`open`](Self::open) finds it.
+        host: Uuid,
+        /// What a client must know to be served. Empty until [`open`](Self::open) makes it.
+        secret: Secret,
+        /// The most bytes the server holds.
+        limit: u64,
+    },
     /// Objects where a connector that this program brings with it keeps them.
     Own {
         /// The name it is [registered](crate::OWN_CONNECTORS) under.
@@ -73,6 +86,7 @@ impl fmt::Display for ConnectorConfig {
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
+            Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
             Self::Own { place, .. } => write!(f, "{name} {place}"),
         }
     }
@@ -80,7 +94,7 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of this crate's connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 4] = ["file", "memory", "peer", "redis"];
+    pub const NAMES: [&'static str; 5] = ["file", "memory", "peer", "redis", "shm"];
 
     /// The connector's name.
     pub fn name(&self) -> &str {
@@ -89,6 +103,7 @@ impl ConnectorConfig {
             Self::File { .. } => "file",
             Self::Redis { .. } => "redis",
             Self::Peer { .. } => "peer",
+            Self::Shm { .. } => "shm",
             Self::Own { name, .. } => name,
         }
     }
@@ -100,6 +115,7 @@ impl ConnectorConfig {
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Shm { path, limit, .. } => Arc::new(ShmServer::start(path, *limit, keys)?),
             Self::Own { name, place } => own::factory(name)?.open(place, keys)?,
         })
     }
@@ -109,6 +125,7 @@ impl ConnectorConfig {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
             Self::Own { name, place } => own::factory(name)?.connect(place)?,
             Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
         })
@@ -118,7 +135,7 @@ impl ConnectorConfig {
     pub fn outlives_process(&self) -> bool {
         match self {
             Self::File { .. } | Self::Redis { .. } => true,
-            Self::Memory { .. } | Self::Peer { .. } => false,
+            Self::Memory { .. } | Self::Peer { .. } | Self::Shm { .. } => false,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
         }
     }
@@ -126,7 +143,7 @@ impl ConnectorConfig {
     /// Whether another process on this host can reach the objects.
     pub fn reaches_other_processes(&self) -> bool {
         match self {
-            Self::File { .. } | Self::Redis { .. } | Self::Peer { .. } => true,
+            Self::File { .. } | Self::Redis { .. } | Self::Peer { .. } | Self::Shm { .. } => true,
             Self::Memory { .. } => false,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
         }

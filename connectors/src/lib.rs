@@ -9,6 +9,7 @@
 //! | [`mod@file`] | a directory | whoever mounts it |
 //! | [`redis`] | a Redis server | whoever reaches the server |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
+//! | [`shm`] | shared memory, mapped and not copied | the same user on the same host |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
 //! [`conformance::check`]. A program can bring its own without changing this crate: [`ConnectorFactory`].
@@ -25,6 +26,7 @@ mod lifetime;
 mod lock;
 pub mod memory;
 mod meter;
+mod net;
 mod object_map;
 mod own;
 pub mod peer;
@@ -34,6 +36,7 @@ pub mod proxystore;
 pub mod redis;
 mod registry;
 mod resolver;
+pub mod shm;
 mod store;
 
 pub use config::{ConnectorConfig, Secret};

@@ -90,10 +90,13 @@ fn what_makes_no_sweep_is_one_line() {
             "--stream-method adios --adios-file x.xml",
             "--stream-method adios: not in this version; there are: default, proxy",
         ),
-        ("--ps-connector globus", "--ps-connector globus: not in this version; there are: file, memory, peer, redis"),
+        (
+            "--ps-connector globus",
+            "--ps-connector globus: not in this version; there are: file, memory, peer, redis, shm",
+        ),
         (
             "--ps-connector margo",
-            "--ps-connector margo: not in this version; there are: file, memory, peer, redis (peer does the same job: workers fetch \
+            "--ps-connector margo: not in this version; there are: file, memory, peer, redis, shm (peer does the same job: workers fetch \
              from the generator's memory)",
         ),
         ("--ps-lifetime leased", "--ps-lifetime leased needs --ps-lease"),

@@ -46,6 +46,8 @@ pub(super) enum ConnectorName {
     Peer,
     /// A Redis server
     Redis,
+    /// Memory that the generator shares with workers on its host, mapped and not copied
+    Shm,
 }
 
 /// How long stored objects stay, without the length of a lease.
@@ -199,8 +201,8 @@ mod tests {
     #[test]
     fn what_is_not_here_gets_one_line() {
         let line = |name| choose::<ConnectorName>(name).unwrap_err().to_string();
-        assert_eq!(line("daos"), "--ps-connector daos: not in this version; there are: file, memory, peer, redis");
+        assert_eq!(line("daos"), "--ps-connector daos: not in this version; there are: file, memory, peer, redis, shm");
         assert!(line("zmq").contains("peer does the same job"), "{}", line("zmq"));
-        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: file, memory, peer, redis");
+        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: file, memory, peer, redis, shm");
     }
 }
