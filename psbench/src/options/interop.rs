@@ -110,8 +110,11 @@ impl StreamScalingOptions {
         methods: &[Method],
     ) -> Result<(), OptionError> {
         let Some(Interop::Proxystore) = self.interop else { return Ok(()) };
-        if *broker == BrokerChoice::Memory {
-            let problem = "only psbench reaches --stream memory; use --stream redis or --stream redis-queue";
+        if !matches!(broker, BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }) {
+            let problem = format!(
+                "ProxyStore does not reach --stream {}; use --stream redis or --stream redis-queue",
+                broker.name()
+            );
             return Err(OptionError::invalid("--interop", &"proxystore", problem));
         }
         if methods.contains(&Method::Proxy) {
