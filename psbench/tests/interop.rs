@@ -12,7 +12,7 @@ use psbench_connectors::{ConnectorConfig, Key, KeySource};
 use serde_json::Value;
 use uuid::Uuid;
 
-use support::{Bench, Redis, assert_complete, python, send_signal, text};
+use support::{Bench, Redis, assert_complete, python, send_signal, text, wait_until};
 
 const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
 const BROKERS: [&str; 2] = ["redis", "redis-queue"];
@@ -273,6 +273,44 @@ fn nobody_subscribed_is_told_in_time() {
     let output = generate(&server, "--stream redis --stream-method default --wait-subscriber 0.1").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("nobody subscribed to topic frames"), "{}", text(&output));
+}
+
+#[test]
+fn an_interrupted_generator_ends_its_stream_in_order() {
+    let server = Redis::start(&[]);
+    let arguments =
+        "--stream redis-queue --stream-method default --data-size-bytes 1kB --task-count 100000 --rate 50/s";
+    let generator = generate(&server, arguments).spawn().unwrap();
+    wait_until("the first items are in the queue", || server.keys() == [TOPIC]);
+    send_signal(generator.id(), "INT");
+    let output = generator.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    let directory = tempfile::tempdir().unwrap();
+    let items = directory.path().join("output");
+    let port = server.port.to_string();
+    let mut consume = program("consume.py", &["redis-queue", &port, TOPIC, items.to_str().unwrap(), "objects"]);
+    let consumed: Value = serde_json::from_str(&succeed(&consume.output().unwrap())).unwrap();
+    let count = consumed["metadata"].as_array().unwrap().len();
+    assert!(text(&output).contains(&format!("generated {count} items of 1 kB")), "{count}: {}", text(&output));
+    assert_eq!(std::fs::metadata(&items).unwrap().len(), count as u64 * 1000);
+}
+
+#[test]
+fn a_subscriber_that_leaves_ends_the_generator() {
+    let server = Redis::start(&UNLIMITED);
+    let mut connection = server.connection();
+    let mut subscription = connection.as_pubsub();
+    subscription.subscribe(TOPIC).unwrap();
+    let arguments = format!("--stream redis {} --data-size-bytes 1kB --rate 100/s", redis_connector(&server));
+    let generator = generate(&server, &arguments).spawn().unwrap();
+    subscription.get_message().unwrap();
+    drop(subscription);
+    drop(connection);
+    let output = generator.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    for said in ["nobody is subscribed to topic frames any more", "stay in redis 127.0.0.1"] {
+        assert!(text(&output).contains(said), "{}", text(&output));
+    }
 }
 
 #[test]

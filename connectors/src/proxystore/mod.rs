@@ -11,11 +11,14 @@ pub(crate) const PREFIX: &[u8; MARK] = b"BS\n";
 /// Stands ahead of a pickled object, as an event is.
 const PICKLED: &[u8; MARK] = b"PK\n";
 
+/// Stands ahead of an object that only cloudpickle could pickle.
+const CLOUDPICKLED: &[u8; MARK] = b"CP\n";
+
 /// Length of the marks.
 const MARK: usize = 3;
 
 /// The marks of ProxyStore's serialisations: bytes, str, NumPy, pandas, polars, pickle, cloudpickle.
-const MARKS: [&[u8; MARK]; 7] = [PREFIX, b"US\n", b"NP\n", b"PD\n", b"PL\n", PICKLED, b"CP\n"];
+const MARKS: [&[u8; MARK]; 7] = [PREFIX, b"US\n", b"NP\n", b"PD\n", b"PL\n", PICKLED, CLOUDPICKLED];
 
 /// The object behind its mark, without a copy; what is wrong where there is none. What is no plain bytes stays serialised.
 pub(crate) fn strip_prefix(value: &Bytes) -> Result<Bytes, String> {

@@ -103,7 +103,11 @@ impl Generate {
     fn await_subscriber(&self, broker: &dyn Broker, topic: &str, interrupted: &AtomicBool) -> Result<bool, CliError> {
         let wait = self.wait_subscriber.map_or(WAIT_SUBSCRIBER, Seconds::duration);
         let until: Nanos = SystemClock.now().saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        let mut told = false;
         while broker.subscribers(topic)? == Some(0) {
+            if !std::mem::replace(&mut told, true) {
+                eprintln!("waiting for a subscriber to topic {topic}");
+            }
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(false);
             }

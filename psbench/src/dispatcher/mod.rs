@@ -153,20 +153,22 @@ impl Dispatcher {
         let received = self.clock.now();
         let mut state = self.lock();
         let taken = state.take_messages(messages, received, self.bounds);
-        let tasks = self.ready(&mut state, received);
+        let tasks = self.ready(&mut state);
         drop(state);
         self.submit(tasks);
         taken
     }
 
     /// The tasks that may go out now.
-    fn ready(&self, state: &mut State, now: Nanos) -> Vec<Task> {
+    fn ready(&self, state: &mut State) -> Vec<Task> {
         let free = self.bounds.outstanding.saturating_sub(state.outstanding.len());
         if state.closed.is_some() || free == 0 || state.waiting.is_empty() {
             return Vec::new();
         }
         let count = free.min(state.waiting.len());
         let mut tasks = Vec::with_capacity(count);
+        // Read within the lock: a time from before it may be earlier than that at which another thread received the item.
+        let submitted = self.clock.now();
         for _ in 0..count {
             let Some(Waiting { head, message, received }) = state.pop_fitting(self.bounds.inflight_bytes) else {
                 break;
@@ -175,7 +177,7 @@ impl Dispatcher {
             state.bytes.sent += bytes;
             let id = TaskId(head.sequence);
             state.outstanding_bytes += bytes;
-            state.outstanding.insert(id, Outstanding { head, received, submitted: now, bytes });
+            state.outstanding.insert(id, Outstanding { head, received, submitted, bytes });
             tasks.push(Task { id, head: message.head, payload: message.payload, exclusive: false });
         }
         tasks
@@ -385,7 +387,7 @@ impl OutcomeSink for Dispatcher {
         for outcome in outcomes.drain(..) {
             state.take_outcome(outcome, now);
         }
-        let tasks = self.ready(&mut state, now);
+        let tasks = self.ready(&mut state);
         let watched = state.watchers > 0;
         drop(state);
         // A system call, so only where somebody looks.

@@ -47,12 +47,12 @@ pub enum OptionError {
         command: &'static str,
     },
     /// Several trials where there is one stream.
-    #[error("{wanted_by} is one trial, not {more}; give one --data-size-bytes and one --stream-method{also}")]
+    #[error("{wanted_by} is one trial, not {more}; give {once}")]
     OneTrial {
         /// What makes it one.
         wanted_by: &'static str,
-        /// What else makes trials.
-        also: &'static str,
+        /// What to give once.
+        once: &'static str,
         /// The trials of the plan.
         more: usize,
     },

@@ -68,7 +68,7 @@ impl StreamScalingOptions {
         let mut options = Self { max_workers: vec![2], ..self.clone() };
         options.fill_in_one();
         let planned = options.plan()?;
-        one_trial(COMMAND, "", &planned.plan.trials)?;
+        one_trial(COMMAND, "one --data-size-bytes and one --stream-method", &planned.plan.trials)?;
         Ok(planned)
     }
 
@@ -110,8 +110,11 @@ impl StreamScalingOptions {
         methods: &[Method],
     ) -> Result<(), OptionError> {
         let Some(Interop::Proxystore) = self.interop else { return Ok(()) };
-        if *broker == BrokerChoice::Memory {
-            let problem = "only psbench reaches --stream memory; use --stream redis or --stream redis-queue";
+        if !matches!(broker, BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }) {
+            let problem = format!(
+                "ProxyStore does not reach --stream {}; use --stream redis or --stream redis-queue",
+                broker.name()
+            );
             return Err(OptionError::invalid("--interop", &"proxystore", problem));
         }
         if methods.contains(&Method::Proxy) {
@@ -126,11 +129,11 @@ impl StreamScalingOptions {
 /// The option that stands for a foreign generator, as errors name it.
 pub(super) const EXTERNAL: &str = "--generator external";
 
-/// Refuses a plan of more than one trial. `also`: what beside sizes and methods makes trials.
-pub(super) fn one_trial(wanted_by: &'static str, also: &'static str, trials: &[TrialPlan]) -> Result<(), OptionError> {
+/// Refuses a plan of more than one trial. `once`: the options that make trials.
+pub(super) fn one_trial(wanted_by: &'static str, once: &'static str, trials: &[TrialPlan]) -> Result<(), OptionError> {
     match trials.len() {
         1 => Ok(()),
-        more => Err(OptionError::OneTrial { wanted_by, also, more }),
+        more => Err(OptionError::OneTrial { wanted_by, once, more }),
     }
 }
 

@@ -105,7 +105,8 @@ impl StreamScalingOptions {
         let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
         let trials = trials(&workers, &sizes, repeat, &methods);
         if generator == GeneratorKind::External {
-            one_trial(EXTERNAL, ", one --max-workers, and no --repeat", &trials)?;
+            const ONCE: &str = "one --data-size-bytes, one --stream-method, one --max-workers and no --repeat";
+            one_trial(EXTERNAL, ONCE, &trials)?;
         }
         let outputs = options.outputs()?;
         Ok(Planned { plan: SweepPlan { settings, trials }, options, outputs, notes })

@@ -1,5 +1,7 @@
 """ProxyStore's ends of a stream on Redis, as the tests' programs use them."""
 
+import signal
+
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
@@ -9,6 +11,9 @@ from proxystore.stream.shims.redis import (
     RedisQueueSubscriber,
     RedisSubscriber,
 )
+
+# Ends a program whose other side never comes, seconds.
+signal.alarm(120)
 
 PUBLISHERS = {"redis": RedisPublisher, "redis-queue": RedisQueuePublisher}
 SUBSCRIBERS = {"redis": RedisSubscriber, "redis-queue": RedisQueueSubscriber}

@@ -9,7 +9,7 @@ use super::{
     RAW_KEY, STORE_CONFIG, clip, store,
 };
 use crate::proxystore::pickle::{Document, PickleError, Value};
-use crate::proxystore::{MARK, PICKLED};
+use crate::proxystore::{CLOUDPICKLED, MARK, PICKLED};
 use crate::{Key, Lifetime, Proxy};
 
 /// The most events of a batch.
@@ -59,7 +59,7 @@ pub enum EventError {
 impl Batch {
     /// Whether this may be a batch of events, by its mark.
     pub fn is_marked(message: &[u8]) -> bool {
-        message.starts_with(PICKLED)
+        message.starts_with(PICKLED) || message.starts_with(CLOUDPICKLED)
     }
 
     /// Reads a message.

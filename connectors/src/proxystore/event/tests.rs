@@ -187,6 +187,7 @@ fn other_messages_are_no_batches() {
     let read = |message: &'static [u8]| Batch::read(&Bytes::from_static(message)).map(drop).unwrap_err();
     assert!(matches!(read(b"BS\nabc"), EventError::Mark(found) if found == r"BS\n"));
     assert!(matches!(read(b"PK\n"), EventError::Pickle(_)));
+    assert!(matches!(read(b"CP\nc__builtin__\neval\n."), EventError::Pickle(_)));
     assert!(matches!(read(b"PK\nN."), EventError::Form(_)));
     assert!(matches!(read(b"PK\n}."), EventError::Form(_)));
 }

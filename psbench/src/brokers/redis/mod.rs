@@ -28,11 +28,12 @@ enum Kind {
 struct Server {
     address: (String, u16),
     kind: Kind,
+    format: MessageFormat,
 }
 
 /// The dispatcher's side.
 #[derive(Debug)]
-pub(super) struct RedisBroker(Server, MessageFormat);
+pub(super) struct RedisBroker(Server);
 
 impl RedisBroker {
     /// Topics are channels.
@@ -46,19 +47,19 @@ impl RedisBroker {
     }
 
     fn connect(address: &(String, u16), kind: Kind, format: MessageFormat) -> Result<Self, BrokerError> {
-        let server = Server { address: address.clone(), kind };
+        let server = Server { address: address.clone(), kind, format };
         server.control()?;
-        Ok(Self(server, format))
+        Ok(Self(server))
     }
 }
 
 impl Broker for RedisBroker {
     fn subscribe(&self, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
-        subscriber::subscribe(&self.0, self.1, topic)
+        subscriber::subscribe(&self.0, topic)
     }
 
     fn config(&self) -> BrokerConfig {
-        let (server, format) = (self.0.address.clone(), self.1);
+        let (server, format) = (self.0.address.clone(), self.0.format);
         match self.0.kind {
             Kind::PubSub => BrokerConfig::Redis { server, format },
             Kind::Queue => BrokerConfig::RedisQueue { server, format },

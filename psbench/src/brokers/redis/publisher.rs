@@ -9,7 +9,6 @@ use super::{Kind, Server};
 /// Publishes to one topic.
 pub(in super::super) struct RedisPublisher {
     server: Server,
-    format: MessageFormat,
     connection: Resp,
     topic: String,
 }
@@ -24,7 +23,7 @@ impl RedisPublisher {
         format: MessageFormat,
         topic: &str,
     ) -> Result<Self, BrokerError> {
-        Self::connect(Server { address: address.clone(), kind: Kind::PubSub }, format, topic)
+        Self::connect(Server { address: address.clone(), kind: Kind::PubSub, format }, topic)
     }
 
     /// To a list.
@@ -33,18 +32,18 @@ impl RedisPublisher {
         format: MessageFormat,
         topic: &str,
     ) -> Result<Self, BrokerError> {
-        Self::connect(Server { address: address.clone(), kind: Kind::Queue }, format, topic)
+        Self::connect(Server { address: address.clone(), kind: Kind::Queue, format }, topic)
     }
 
-    fn connect(server: Server, format: MessageFormat, topic: &str) -> Result<Self, BrokerError> {
+    fn connect(server: Server, topic: &str) -> Result<Self, BrokerError> {
         let connected = Resp::connect(&server.address);
         let connection = connected.map_err(|error| server.error("connect", redis_error(error)))?;
-        Ok(Self { server, format, connection, topic: topic.into() })
+        Ok(Self { server, connection, topic: topic.into() })
     }
 
     /// Sends messages together, in this publisher's format; returns the answers.
     fn send(&mut self, messages: &[Message]) -> Result<Vec<Value>, BrokerError> {
-        let answers = match self.format {
+        let answers = match self.server.format {
             MessageFormat::Psbench => {
                 let prefixes: Vec<_> = messages.iter().map(wire::prefix).collect();
                 let parts = |(message, prefix)| wire::parts(prefix, message);
