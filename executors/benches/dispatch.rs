@@ -113,14 +113,12 @@ fn threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
 
 fn processes(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
     let options = ProcessOptions {
-        sharing: WORKERS as u32,
-        program: current_exe().unwrap(),
         args: vec![WORKER.into()],
         workers: WORKERS as u32 + 1,
-        setup: Bytes::new(),
+        sharing: WORKERS as u32,
         capacity: 1 + PREFETCH as u32,
-        ready_timeout: Duration::from_secs(20),
         stderr: WorkerStderr::Inherit,
+        ..ProcessOptions::new(current_exe().unwrap())
     };
     Arc::new(ProcessExecutor::start(options, sink).unwrap())
 }

@@ -20,16 +20,25 @@ const SOON: Duration = Duration::from_secs(30);
 /// A task of this length is still running when the check looks.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Starts an executor with so many workers, which run [`TestWork`], for a sink. Workers must not be given a second
-/// shared task while they run one, so that the checks know which tasks run.
+/// Starts an executor with so many workers, which run [`TestWork`], for a sink. A worker must not be given a shared task
+/// while all its threads run one, so that the checks know which tasks run.
 pub type Start<'a> = &'a dyn Fn(u32, Arc<dyn OutcomeSink>) -> Arc<dyn Executor>;
 
-/// Checks an executor against the contract.
+/// Checks an executor whose workers run one shared task at a time against the contract.
 ///
 /// # Panics
 ///
 /// With a description of what it does wrong.
 pub fn check(start: Start<'_>) {
+    check_with_threads(start, 1);
+}
+
+/// Checks an executor whose workers run so many shared tasks at a time against the contract.
+///
+/// # Panics
+///
+/// With a description of what it does wrong.
+pub fn check_with_threads(start: Start<'_>, threads: u64) {
     payloads_arrive_intact(start);
     errors_and_panics_are_outcomes(start);
     sinks_may_submit(start);
@@ -38,8 +47,8 @@ pub fn check(start: Start<'_>) {
     waiting_exclusive_tasks_can_be_cancelled(start);
     workers_are_named(start);
     idle_workers_shut_down_with_a_report(start);
-    shutdown_ends_what_runs_and_what_waits(start);
-    shutdown_grants_its_grace(start);
+    shutdown_ends_what_runs_and_what_waits(start, threads);
+    shutdown_grants_its_grace(start, threads);
 }
 
 /// What a task of [`TestWork`] does; written as the task's head.
@@ -355,35 +364,41 @@ fn idle_workers_shut_down_with_a_report(start: Start<'_>) {
     assert!(matches!(sink.outcome(0), Err(TaskError::NotRun(_))));
 }
 
-fn shutdown_ends_what_runs_and_what_waits(start: Start<'_>) {
+fn shutdown_ends_what_runs_and_what_waits(start: Start<'_>, threads: u64) {
     let sink = Arc::new(Collector::default());
     let executor = start(2, sink.clone());
     let long = u64::try_from(LONG.as_millis()).unwrap_or(u64::MAX);
+    let waiting = 1 + threads..50;
     executor.submit(vec![Command::Wait.task(0, "")]);
-    executor.submit(vec![Command::Sleep(long).task(1, "")]);
-    executor.submit((2..50).map(|id| Command::Echo.task(id, "")).collect());
-    // Until both run.
+    executor.submit((1..=threads).map(|id| Command::Sleep(long).task(id, "")).collect());
+    executor.submit(waiting.clone().map(|id| Command::Echo.task(id, "")).collect());
+    // Until those before them run.
     sleep(Duration::from_millis(300));
     let began = Instant::now();
     executor.shutdown(Duration::from_millis(200));
     assert!(began.elapsed() < SOON, "a task outlasted the grace");
     assert_eq!(sink.count(), 50);
     assert_eq!(sink.outcome(0), Ok(Bytes::new()));
-    assert!(matches!(sink.outcome(1), Err(TaskError::WorkerLost { .. })));
-    for id in 2..50 {
+    for id in 1..=threads {
+        assert!(matches!(sink.outcome(id), Err(TaskError::WorkerLost { .. })));
+    }
+    for id in waiting {
         assert!(matches!(sink.outcome(id), Err(TaskError::NotRun(_))));
     }
     sleep(Duration::from_millis(100));
     assert_eq!(sink.count(), 50, "outcomes were delivered after the shutdown");
 }
 
-fn shutdown_grants_its_grace(start: Start<'_>) {
+fn shutdown_grants_its_grace(start: Start<'_>, threads: u64) {
     let sink = Arc::new(Collector::default());
     let executor = start(1, sink.clone());
-    executor.submit(vec![Command::Sleep(1_000).task(0, "slept"), Command::Echo.task(1, "")]);
-    // Until the first runs.
+    executor.submit((0..threads).map(|id| Command::Sleep(1_000).task(id, "slept")).collect());
+    executor.submit(vec![Command::Echo.task(threads, "")]);
+    // Until the first run.
     sleep(Duration::from_millis(300));
-    assert_eq!(begun(&executor.shutdown(SOON)), 1);
-    assert_eq!(sink.outcome(0), Ok("slept".into()));
-    assert!(matches!(sink.outcome(1), Err(TaskError::NotRun(_))));
+    assert_eq!(begun(&executor.shutdown(SOON)), threads);
+    for id in 0..threads {
+        assert_eq!(sink.outcome(id), Ok("slept".into()));
+    }
+    assert!(matches!(sink.outcome(threads), Err(TaskError::NotRun(_))));
 }

@@ -17,6 +17,6 @@ mod task;
 pub mod thread;
 
 pub use task::{
-    Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerId, WorkerInfo,
-    WorkerReport,
+    Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd, WorkerId,
+    WorkerInfo, WorkerReport,
 };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use psbench_executors::conformance::{Collector, Command};
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
-use psbench_executors::{Executor, ExecutorError, TaskError, WorkerInfo};
+use psbench_executors::{Executor, ExecutorError, TaskError, WorkerEnd, WorkerInfo};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{eventually, options, start};
@@ -85,7 +85,7 @@ fn a_killed_worker_is_named_and_replaced() {
     eventually("a replacement", || executor.workers().len() == 3);
     let workers = executor.workers();
     assert!(!workers[0].alive && workers[1].alive && workers[2].alive);
-    assert_eq!(workers[0].end.as_deref(), Some("signal 9 (SIGKILL)"));
+    assert_eq!(workers[0].end, Some(WorkerEnd::Lost("signal 9 (SIGKILL)".to_owned())));
     kill(&workers[1]);
     eventually("a second one", || executor.workers().len() == 4);
     executor.submit((3..103).map(|id| Command::Echo.task(id, "")).collect());

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use psbench_executors::conformance::{self, TestWork};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::thread::ThreadExecutor;
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("thread_executor_conforms", thread_executor_conforms),
         trial("process_executor_conforms", process_executor_conforms),
+        trial("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
     ];
     trials.extend(losses::TESTS.iter().map(|(name, test)| trial(name, *test)));
     trials
@@ -48,4 +50,14 @@ fn thread_executor_conforms() {
 
 fn process_executor_conforms() {
     conformance::check(&|workers, sink| Arc::new(support::start(workers, 1, sink)));
+}
+
+/// Workers with two threads, which are replaced all the time.
+fn process_executor_with_threads_conforms() {
+    let start: conformance::Start<'_> = &|workers, sink| {
+        let options =
+            ProcessOptions { threads_per_worker: 2, max_tasks_per_worker: Some(50), ..support::options(workers, 1) };
+        Arc::new(ProcessExecutor::start(options, sink).unwrap())
+    };
+    conformance::check_with_threads(start, 2);
 }

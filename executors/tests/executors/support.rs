@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_executors::conformance::TestWork;
-use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr, worker};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions, worker};
 use psbench_executors::{OutcomeSink, Task, TaskContext, Work};
 
 /// The argument that makes the test program a worker.
@@ -68,14 +68,11 @@ impl Work for Marking {
 /// Options for workers that are this test program.
 pub(crate) fn options(workers: u32, capacity: u32) -> ProcessOptions {
     ProcessOptions {
-        sharing: workers,
-        program: current_exe().unwrap(),
         args: vec![WORKER.into()],
         workers,
-        setup: Bytes::new(),
         capacity,
         ready_timeout: Duration::from_secs(20),
-        stderr: WorkerStderr::Log,
+        ..ProcessOptions::new(current_exe().unwrap())
     }
 }
 

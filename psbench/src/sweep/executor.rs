@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::thread::ThreadExecutor;
 use psbench_executors::{Executor, ExecutorError, OutcomeSink};
 
@@ -37,14 +37,13 @@ pub(super) fn start(
                 source,
             })?;
             let options = ProcessOptions {
-                program,
                 args: vec!["worker".into()],
                 workers,
                 sharing,
                 setup: item::encode(&setup),
                 capacity: settings.prefetch.saturating_add(1),
                 ready_timeout: READY_TIME,
-                stderr: WorkerStderr::Log,
+                ..ProcessOptions::new(program)
             };
             Arc::new(ProcessExecutor::start(options, sink)?)
         }
