@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::sync::{lock, wait_timeout};
-use crate::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerReport};
+use crate::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerId, WorkerReport};
 
 /// Given to anything that is to happen soon, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -68,6 +68,8 @@ pub enum Command {
     Wait,
     /// Prints so many lines to standard output and standard error.
     Print(u32),
+    /// Allocates so many bytes, which it does not touch.
+    Allocate(usize),
 }
 
 impl Command {
@@ -87,6 +89,7 @@ impl fmt::Display for Command {
             Self::Exit(code) => write!(f, "exit {code}"),
             Self::Wait => write!(f, "wait"),
             Self::Print(lines) => write!(f, "print {lines}"),
+            Self::Allocate(bytes) => write!(f, "allocate {bytes}"),
         }
     }
 }
@@ -105,6 +108,7 @@ impl FromStr for Command {
             "exit" => Self::Exit(argument.parse().map_err(number)?),
             "wait" => Self::Wait,
             "print" => Self::Print(argument.parse().map_err(number)?),
+            "allocate" => Self::Allocate(argument.parse().map_err(number)?),
             _ => return Err(format!("{text:?} is no command")),
         })
     }
@@ -140,6 +144,7 @@ impl Work for TestWork {
                     eprintln!("line {line} of standard error");
                 }
             }
+            Command::Allocate(bytes) => drop(std::hint::black_box(Vec::<u8>::with_capacity(bytes))),
         }
         Ok(task.payload)
     }
@@ -181,6 +186,17 @@ impl Collector {
     pub fn outcome(&self, id: u64) -> Result<Bytes, TaskError> {
         self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
             outcomes.get(&TaskId(id)).map(|outcome| outcome.result.clone())
+        })
+    }
+
+    /// Waits for the outcome of one task; returns the worker that ran it, or was lost with it.
+    ///
+    /// # Panics
+    ///
+    /// If there is none within half a minute.
+    pub fn worker(&self, id: u64) -> Option<WorkerId> {
+        self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
+            outcomes.get(&TaskId(id)).map(|outcome| outcome.worker)
         })
     }
 

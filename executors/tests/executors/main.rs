@@ -5,7 +5,9 @@
 
 #![allow(clippy::exit, clippy::unwrap_used, reason = "clippy knows tests by their attribute, which these do not have")]
 
+mod limits;
 mod losses;
+mod pool;
 mod support;
 
 use std::process::ExitCode;
@@ -31,7 +33,8 @@ fn trials() -> Vec<Trial> {
         trial("process_executor_conforms", process_executor_conforms),
         trial("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
     ];
-    trials.extend(losses::TESTS.iter().map(|(name, test)| trial(name, *test)));
+    let special = [losses::TESTS, pool::TESTS, limits::TESTS];
+    trials.extend(special.into_iter().flatten().map(|(name, test)| trial(name, *test)));
     trials
 }
 
