@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr, worker};
-use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskId, Work};
 use rayon::ThreadPoolBuilder;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -108,7 +108,8 @@ impl OutcomeSink for Relay {
 type Start<'a> = &'a dyn Fn(Arc<dyn OutcomeSink>) -> Arc<dyn Executor>;
 
 fn threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
-    Arc::new(ThreadExecutor::start(WORKERS as u32 + 1, WORKERS as u32, Arc::new(Nothing), sink).unwrap())
+    let options = ThreadOptions { sharing: WORKERS as u32, ..ThreadOptions::new(WORKERS as u32 + 1) };
+    Arc::new(ThreadExecutor::start(options, Arc::new(Nothing), sink).unwrap())
 }
 
 fn processes(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {

@@ -157,7 +157,9 @@ impl Link {
                     result: result.map_err(TaskError::Failed),
                 }),
                 Some(Frame::Overdue { task, begun }) => {
-                    fleet.complete(self.worker, &mut outcomes)?;
+                    if !outcomes.is_empty() {
+                        fleet.complete(self.worker, &mut outcomes)?;
+                    }
                     return Err(fleet.overdue(self.worker, task, &begun));
                 }
                 Some(Frame::Finish(report)) => fleet.finished(self.worker, report),

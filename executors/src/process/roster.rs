@@ -46,9 +46,10 @@ impl Roster {
         WorkerId(self.members.len() as u32)
     }
 
-    /// The place of the next worker among `workers`: the one that fewest have.
+    /// The place of the next worker among `workers`: the one that fewest have, less those that leave.
     pub(super) fn next_rank(&self, workers: usize) -> usize {
-        let taken = |rank| self.present.values().filter(|present| present.rank == rank).count();
+        let staying = || self.present.values().filter(|present| present.leaving.is_none());
+        let taken = |rank| staying().filter(|present| present.rank == rank).count();
         (0..workers).min_by_key(|rank| taken(*rank)).unwrap_or_default()
     }
 

@@ -9,14 +9,16 @@ mod limits;
 mod losses;
 mod pool;
 mod support;
+mod threads;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 use psbench_executors::conformance::{self, TestWork};
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
-use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 
 fn main() -> ExitCode {
     let role = std::env::args().nth(1);
@@ -30,10 +32,11 @@ fn main() -> ExitCode {
 fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("thread_executor_conforms", thread_executor_conforms),
+        trial("thread_executor_with_a_time_limit_conforms", thread_executor_with_a_time_limit_conforms),
         trial("process_executor_conforms", process_executor_conforms),
         trial("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
     ];
-    let special = [losses::TESTS, pool::TESTS, limits::TESTS];
+    let special = [losses::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
     trials.extend(special.into_iter().flatten().map(|(name, test)| trial(name, *test)));
     trials
 }
@@ -47,7 +50,15 @@ fn trial(name: &str, test: fn()) -> Trial {
 
 fn thread_executor_conforms() {
     conformance::check(&|workers, sink| {
-        Arc::new(ThreadExecutor::start(workers, workers, Arc::new(TestWork::default()), sink).unwrap())
+        let options = ThreadOptions::new(workers);
+        Arc::new(ThreadExecutor::start(options, Arc::new(TestWork::default()), sink).unwrap())
+    });
+}
+
+fn thread_executor_with_a_time_limit_conforms() {
+    conformance::check(&|workers, sink| {
+        let options = ThreadOptions { task_timeout: Some(Duration::from_secs(3600)), ..ThreadOptions::new(workers) };
+        Arc::new(ThreadExecutor::start(options, Arc::new(TestWork::default()), sink).unwrap())
     });
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
-use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink};
 
 use crate::item;
@@ -30,7 +30,10 @@ pub(super) fn start(
         cache_bytes: settings.cache_bytes,
     };
     Ok(match settings.executor {
-        ExecutorKind::Thread => Arc::new(ThreadExecutor::start(workers, sharing, worker::local(setup), sink)?),
+        ExecutorKind::Thread => {
+            let options = ThreadOptions { sharing, ..ThreadOptions::new(workers) };
+            Arc::new(ThreadExecutor::start(options, worker::local(setup), sink)?)
+        }
         ExecutorKind::Process => {
             let program = std::env::current_exe().map_err(|source| ExecutorError::Start {
                 what: "worker processes: psbench's own path".into(),
