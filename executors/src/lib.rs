@@ -3,10 +3,10 @@
 //! An [`Executor`] moves opaque task bytes out to workers and outcome bytes back. It knows nothing of
 //! proxies, brokers or payloads: what a task means is up to the [`Work`] that the workers run.
 //!
-//! | executor | workers are | bytes move |
-//! |---|---|---|
-//! | [`ThreadExecutor`](thread::ThreadExecutor) | threads of this process (rayon) | by reference count |
-//! | [`ProcessExecutor`](process::ProcessExecutor) | child processes | vectored over a Unix socket pair |
+//! | executor | workers are | bytes move | a worker that hangs or leaks |
+//! |---|---|---|---|
+//! | [`ThreadExecutor`](thread::ThreadExecutor) | threads of this process (rayon) | by reference count | is left behind, up to 64 times |
+//! | [`ProcessExecutor`](process::ProcessExecutor) | child processes, of one thread or several | vectored over a Unix socket pair | is ended and replaced |
 
 pub mod conformance;
 mod courier;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
 
-/// Names one worker of one executor, counted from 0 in the order of their start. A replacement of a lost
-/// worker has a number of its own.
+/// Names one worker of one executor, counted from 0 in the order of their start. A replacement has a number of its
+/// own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 

@@ -126,8 +126,7 @@ impl Process {
         {
             self.memory.store(kib << 10, Ordering::Relaxed);
         }
-        let stopped = field("State:").is_some_and(|state| state.starts_with('T'));
-        stopped
+        field("State:").is_some_and(|state| state.starts_with('T'))
     }
 
     /// What is known of its memory, beside what it said itself.

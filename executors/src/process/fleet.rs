@@ -92,15 +92,15 @@ pub(super) fn flush(links: Vec<Arc<Link>>) {
 
 impl Fleet {
     pub(super) fn new(options: ProcessOptions, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
-        let threads = options.threads_per_worker as usize;
+        let (threads, workers) = (options.threads_per_worker as usize, options.workers as usize);
         let limits = Limits {
             threads,
             held: threads.saturating_mul(options.capacity as usize),
-            sharing: options.sharing as usize,
+            // While one that leaves is replaced there are more workers, but no more slots.
+            sharing: threads.saturating_mul(workers).min(options.sharing as usize),
             per_worker: options.max_tasks_per_worker,
             recall: options.task_timeout.is_some(),
         };
-        let workers = options.workers as usize;
         let cores = options.cpu_affinity.as_ref().map(|affinity| CorePlan::new(affinity, workers)).transpose()?;
         Ok(Self {
             courier: Courier::start(Arc::clone(&sink))?,

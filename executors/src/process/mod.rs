@@ -1,10 +1,24 @@
 //! Tasks run in child processes.
 //!
+//! How tasks and outcomes travel:
+//!
 //! ```text
 //!  submit ──▶ schedule ──▶ outbox ══ socket pair ══▶ worker::serve ──▶ Work::run
 //!                                                          │
 //!  sink ◀──── fleet (one reader thread a worker) ◀═════════╯
 //! ```
+//!
+//! Beside it, one thread watches over the workers: it starts those that are missing, lets idle ones go and ends those
+//! that don't answer.
+//!
+//! | what goes wrong | who notices | its tasks |
+//! |---|---|---|
+//! | a task fails or panics | the worker | [`Failed`](crate::TaskError::Failed); the worker goes on |
+//! | a worker dies, hangs up or breaks the protocol | its reader | [`WorkerLost`](crate::TaskError::WorkerLost) |
+//! | a task outlasts its limit | the worker; failing that, the watch | that one [`TimedOut`](crate::TaskError::TimedOut), those beside it `WorkerLost`, those that had not begun go to others |
+//! | a worker stays stopped | the watch | `WorkerLost` |
+//! | a worker outgrows its memory | itself, by its limit | `WorkerLost` |
+//! | workers die idle, again and again | the watch, with growing pauses | once none is left, [`NotRun`](crate::TaskError::NotRun) |
 
 mod affinity;
 mod child;
@@ -52,9 +66,9 @@ pub struct ProcessOptions {
     /// worker with the least to do. With more, each runs on a thread of its own, and a task goes to the busiest worker
     /// that has a thread free: as few processes as can be are filled.
     pub threads_per_worker: u32,
-    /// Task slots that compute: most shared tasks that run at a time, over all workers, at least 1. Threads beyond are
-    /// for exclusive tasks, which don't count. A worker of whose threads only some may be used gets no tasks in
-    /// advance.
+    /// Task slots that compute: most shared tasks that run at a time, over all workers, at least 1; never more than all
+    /// threads of `workers`, even while one is replaced. Threads beyond are for exclusive tasks, which don't count. A
+    /// worker of whose threads only some may be used gets no tasks in advance.
     pub sharing: u32,
     /// What each makes its [`Work`](crate::Work) from; at most 16 MiB.
     pub setup: Bytes,
