@@ -146,50 +146,54 @@ impl Watch {
     }
 
     fn look_at(&mut self, worker: WorkerId, link: &Link, stopped: bool) {
-        let options = &self.fleet.options;
         let now = Instant::now();
         let mut state = lock(&self.fleet.state);
-        let state = &mut *state;
-        let Some(present) = state.roster.get_mut(worker).filter(|present| present.ready) else {
-            // Until it is ready it has a time limit of its own.
+        let State { schedule, roster, phase, .. } = &mut *state;
+        // Until it is ready it has a time limit of its own; and a shutdown has its grace.
+        let present = roster.get_mut(worker).filter(|present| present.ready && *phase != Phase::ShutDown);
+        let Some(present) = present else {
             return;
         };
-        if state.phase == Phase::ShutDown {
-            return;
-        }
-        let progress = state.schedule.progress(worker);
+        let progress = schedule.progress(worker);
         let sight = self.sights.entry(worker).or_insert(Sight { progress, since: now, stopped: None });
-        sight.stopped = stopped.then(|| sight.stopped.unwrap_or(now));
-        if sight.progress != progress {
-            (sight.progress, sight.since) = (progress, now);
-        }
-        let unchanged = now.duration_since(sight.since);
-
-        if let Some(since) = sight.stopped
-            && now.duration_since(since) >= options.stopped_limit
-        {
-            return link.condemn(format!("stopped (SIGSTOP) for {:?}", options.stopped_limit));
-        }
-        if let Some(asked) = present.asked {
+        sight.update(progress, stopped, now);
+        let options = &self.fleet.options;
+        if sight.is_overdue(options, now) {
+            present.overdue = progress.1;
+            link.condemn(self.fleet.time_is_up());
+        } else if sight.is_stopped_for(options.stopped_limit, now) {
+            link.condemn(format!("stopped (SIGSTOP) for {:?}", options.stopped_limit));
+        } else if let Some(asked) = present.asked {
             if now.duration_since(asked) >= LEAVING {
                 link.condemn(format!("still there {LEAVING:?} after it was asked to end"));
             }
-            return;
-        }
-        if let (Some(limit), Some(first)) = (options.task_timeout, progress.1)
-            && unchanged >= limit.saturating_add(UNANSWERED)
-        {
-            present.overdue = Some(first);
-            return link.condemn(self.fleet.time_is_up());
-        }
-        if let Some(limit) = options.idle_timeout
-            && unchanged >= limit
-            && present.leaving.is_none()
-            && state.schedule.dismiss(worker)
+        } else if let Some(limit) = options.idle_timeout
+            && now.duration_since(sight.since) >= limit
+            && schedule.dismiss(worker)
         {
             present.leaving = Some(format!("idle for {limit:?}"));
             present.asked = Some(now);
             link.ask_to_end();
         }
+    }
+}
+
+impl Sight {
+    fn update(&mut self, progress: (u64, Option<TaskId>), stopped: bool, now: Instant) {
+        self.stopped = stopped.then(|| self.stopped.unwrap_or(now));
+        if self.progress != progress {
+            (self.progress, self.since) = (progress, now);
+        }
+    }
+
+    /// Whether its first task, which it has begun or could have, should have been told of.
+    fn is_overdue(&self, options: &ProcessOptions, now: Instant) -> bool {
+        options.task_timeout.is_some_and(|limit| {
+            self.progress.1.is_some() && now.duration_since(self.since) >= limit.saturating_add(UNANSWERED)
+        })
+    }
+
+    fn is_stopped_for(&self, limit: Duration, now: Instant) -> bool {
+        self.stopped.is_some_and(|since| now.duration_since(since) >= limit)
     }
 }

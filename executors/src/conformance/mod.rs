@@ -2,18 +2,20 @@
 //!
 //! An implementation's test calls [`check`] with a way to start it on [`TestWork`].
 
-use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
+mod collector;
+mod work;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::sync::{lock, wait_timeout};
-use crate::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerId, WorkerReport};
+pub use collector::Collector;
+pub use work::{Command, TestWork, begun};
+
+use crate::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId};
 
 /// Given to anything that is to happen soon, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -49,194 +51,6 @@ pub fn check_with_threads(start: Start<'_>, threads: u64) {
     idle_workers_shut_down_with_a_report(start);
     shutdown_ends_what_runs_and_what_waits(start, threads);
     shutdown_grants_its_grace(start, threads);
-}
-
-/// What a task of [`TestWork`] does; written as the task's head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Returns the payload.
-    Echo,
-    /// Sleeps for so many milliseconds, then returns the payload.
-    Sleep(u64),
-    /// Fails with this text.
-    Fail(String),
-    /// Panics with this text.
-    Panic(String),
-    /// Ends the process with this exit code.
-    Exit(i32),
-    /// Waits to be cancelled.
-    Wait,
-    /// Prints so many lines to standard output and standard error.
-    Print(u32),
-    /// Allocates so many bytes, which it does not touch.
-    Allocate(usize),
-}
-
-impl Command {
-    /// A task that does this.
-    pub fn task(&self, id: u64, payload: impl Into<Bytes>) -> Task {
-        Task { id: TaskId(id), head: self.to_string().into(), payload: payload.into(), exclusive: *self == Self::Wait }
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Echo => write!(f, "echo"),
-            Self::Sleep(milliseconds) => write!(f, "sleep {milliseconds}"),
-            Self::Fail(text) => write!(f, "fail {text}"),
-            Self::Panic(text) => write!(f, "panic {text}"),
-            Self::Exit(code) => write!(f, "exit {code}"),
-            Self::Wait => write!(f, "wait"),
-            Self::Print(lines) => write!(f, "print {lines}"),
-            Self::Allocate(bytes) => write!(f, "allocate {bytes}"),
-        }
-    }
-}
-
-impl FromStr for Command {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, argument) = text.split_once(' ').unwrap_or((text, ""));
-        let number = |error: std::num::ParseIntError| format!("{text:?}: {error}");
-        Ok(match name {
-            "echo" => Self::Echo,
-            "sleep" => Self::Sleep(argument.parse().map_err(number)?),
-            "fail" => Self::Fail(argument.to_owned()),
-            "panic" => Self::Panic(argument.to_owned()),
-            "exit" => Self::Exit(argument.parse().map_err(number)?),
-            "wait" => Self::Wait,
-            "print" => Self::Print(argument.parse().map_err(number)?),
-            "allocate" => Self::Allocate(argument.parse().map_err(number)?),
-            _ => return Err(format!("{text:?} is no command")),
-        })
-    }
-}
-
-/// Does what the tasks' heads say, see [`Command`]. Its end report is the number of tasks it began, in 8
-/// little-endian bytes.
-#[derive(Debug, Default)]
-pub struct TestWork {
-    begun: AtomicU64,
-}
-
-impl Work for TestWork {
-    fn run(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        match String::from_utf8_lossy(&task.head).parse()? {
-            Command::Echo => {}
-            Command::Sleep(milliseconds) => {
-                context.about_to_wait();
-                sleep(Duration::from_millis(milliseconds));
-            }
-            Command::Fail(text) => return Err(text),
-            Command::Panic(text) => panic!("{text}"),
-            Command::Exit(code) => std::process::exit(code),
-            Command::Wait => {
-                while !context.is_cancelled() {
-                    sleep(Duration::from_millis(1));
-                }
-            }
-            Command::Print(lines) => {
-                for line in 0..lines {
-                    println!("line {line} of standard output");
-                    eprintln!("line {line} of standard error");
-                }
-            }
-            Command::Allocate(bytes) => drop(std::hint::black_box(Vec::<u8>::with_capacity(bytes))),
-        }
-        Ok(task.payload)
-    }
-
-    fn finish(&self) -> Bytes {
-        let begun = self.begun.load(Ordering::Relaxed);
-        Bytes::copy_from_slice(&begun.to_le_bytes())
-    }
-}
-
-/// The tasks that all workers of a [`TestWork`] began, by their reports.
-///
-/// # Panics
-///
-/// If an end report is none of [`TestWork`]'s.
-pub fn begun(reports: &[WorkerReport]) -> u64 {
-    let counts = reports.iter().filter_map(|report| report.finish.as_ref());
-    counts
-        .map(|report| match <[u8; 8]>::try_from(report.as_ref()) {
-            Ok(bytes) => u64::from_le_bytes(bytes),
-            Err(_) => panic!("an end report of {} bytes", report.len()),
-        })
-        .sum()
-}
-
-/// A sink that keeps outcomes, and insists that there is one for each task.
-#[derive(Debug, Default)]
-pub struct Collector {
-    outcomes: Mutex<HashMap<TaskId, Outcome>>,
-    changed: Condvar,
-}
-
-impl Collector {
-    /// Waits for the outcome of one task.
-    ///
-    /// # Panics
-    ///
-    /// If there is none within half a minute.
-    pub fn outcome(&self, id: u64) -> Result<Bytes, TaskError> {
-        self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
-            outcomes.get(&TaskId(id)).map(|outcome| outcome.result.clone())
-        })
-    }
-
-    /// Waits for the outcome of one task; returns the worker that ran it, or was lost with it.
-    ///
-    /// # Panics
-    ///
-    /// If there is none within half a minute.
-    pub fn worker(&self, id: u64) -> Option<WorkerId> {
-        self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
-            outcomes.get(&TaskId(id)).map(|outcome| outcome.worker)
-        })
-    }
-
-    /// Waits until there are `count` outcomes.
-    ///
-    /// # Panics
-    ///
-    /// If there are fewer after half a minute.
-    pub fn wait_for(&self, count: usize) {
-        self.wait_until(&format!("{count} outcomes"), |outcomes| (outcomes.len() >= count).then_some(()));
-    }
-
-    /// How many outcomes there are.
-    pub fn count(&self) -> usize {
-        lock(&self.outcomes).len()
-    }
-
-    fn wait_until<T>(&self, what: &str, ready: impl Fn(&HashMap<TaskId, Outcome>) -> Option<T>) -> T {
-        let begun = Instant::now();
-        let mut outcomes = lock(&self.outcomes);
-        loop {
-            if let Some(value) = ready(&outcomes) {
-                return value;
-            }
-            let left = SOON.saturating_sub(begun.elapsed());
-            assert!(!left.is_zero(), "no {what}, only {}", outcomes.len());
-            outcomes = wait_timeout(&self.changed, outcomes, left);
-        }
-    }
-}
-
-impl OutcomeSink for Collector {
-    fn deliver(&self, outcomes: &mut Vec<Outcome>) {
-        let mut kept = lock(&self.outcomes);
-        for outcome in outcomes.drain(..) {
-            let id = outcome.task;
-            assert!(kept.insert(id, outcome).is_none(), "a second outcome of {id:?}");
-        }
-        self.changed.notify_all();
-    }
 }
 
 /// Bytes that differ from place to place.
