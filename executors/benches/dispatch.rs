@@ -52,6 +52,7 @@ fn measure() {
         report("thread executor", 1e3, || dispatch(&threads, SMALL, outstanding));
         report("  bare rayon", 1e3, || bare_rayon(outstanding));
         report("process executor", 1e3, || dispatch(&processes, SMALL, outstanding));
+        report("  one process of as many threads", 1e3, || dispatch(&process_of_threads, SMALL, outstanding));
         report("  bare socket pairs", 1e3, || bare_sockets(SMALL, outstanding, WORKERS));
     }
     println!("\ntasks of {LARGE} B that do nothing, GB/s");
@@ -113,9 +114,19 @@ fn threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
 }
 
 fn processes(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
+    start_processes(WORKERS as u32, 1, sink)
+}
+
+fn process_of_threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
+    start_processes(1, WORKERS as u32, sink)
+}
+
+/// Starts so many workers, and one for the exclusive task.
+fn start_processes(workers: u32, threads: u32, sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
     let options = ProcessOptions {
         args: vec![WORKER.into()],
-        workers: WORKERS as u32 + 1,
+        workers: workers + 1,
+        threads_per_worker: threads,
         sharing: WORKERS as u32,
         capacity: 1 + PREFETCH as u32,
         stderr: WorkerStderr::Inherit,

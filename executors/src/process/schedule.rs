@@ -59,8 +59,8 @@ enum Stage {
 
 struct Held {
     id: TaskId,
-    /// Where it may be recalled.
-    kept: Option<Task>,
+    /// Where it may be recalled. Boxed, since mostly there is nothing and all that is held gets moved about.
+    kept: Option<Box<Task>>,
 }
 
 impl Seat {
@@ -89,6 +89,7 @@ impl Schedule {
 
     /// Adds a worker that gets no tasks yet.
     pub(super) fn add(&mut self, worker: WorkerId) {
+        // It may replace another instead. Then one more is called than need be, which goes when it is idle.
         self.called = self.called.saturating_sub(1);
         self.seats.insert(worker, Seat::default());
     }
@@ -105,7 +106,7 @@ impl Schedule {
         self.seats.remove(&worker).map(|seat| seat.held.into_iter().map(|held| held.id).collect()).unwrap_or_default()
     }
 
-    /// Gives a worker no more tasks if it holds none and none of its own needs it; `false` if it stays.
+    /// Gives no more tasks to a worker that holds none and is not bound to stay; `false` if it stays.
     #[must_use]
     pub(super) fn dismiss(&mut self, worker: WorkerId) -> bool {
         let Some(seat) = self.seats.get_mut(&worker) else {
@@ -244,7 +245,7 @@ impl Schedule {
         seat.held = held;
         // They have waited for longer than the others.
         for task in waiting.into_iter().rev().filter_map(|held| held.kept) {
-            self.shared.push_front(task);
+            self.shared.push_front(*task);
         }
     }
 
@@ -272,7 +273,7 @@ impl Schedule {
 
     fn give(&mut self, worker: WorkerId, task: Task) -> Option<(WorkerId, Task)> {
         let seat = self.seats.get_mut(&worker)?;
-        let kept = (self.limits.recall && !task.exclusive).then(|| task.clone());
+        let kept = (self.limits.recall && !task.exclusive).then(|| Box::new(task.clone()));
         seat.held.push_back(Held { id: task.id, kept });
         if task.exclusive {
             seat.exclusive = true;

@@ -19,6 +19,8 @@ const LONGEST_TICK: Duration = Duration::from_secs(1);
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 /// Given to a worker to tell of an overdue task, on a busy machine and with bulk data still on its way.
 const UNANSWERED: Duration = Duration::from_secs(10);
+/// A look that is late by more finds this process stopped before, rather than busy.
+const PAUSED: Duration = Duration::from_secs(2);
 /// Given to a worker that was asked to end, before it is ended by force.
 const LEAVING: Duration = Duration::from_secs(30);
 
@@ -73,6 +75,10 @@ impl Watch {
             match self.next_turn(next_look) {
                 Turn::Start => self.start_one(),
                 Turn::Look => {
+                    if next_look.elapsed() > PAUSED {
+                        // As after Ctrl-Z: what the workers told meanwhile is perhaps unread.
+                        self.sights.clear();
+                    }
                     self.look();
                     next_look = Instant::now() + self.tick;
                 }
