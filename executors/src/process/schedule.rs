@@ -1,7 +1,7 @@
 //! Which task goes to which worker.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::{Task, TaskId, WorkerId};
 
@@ -23,8 +23,8 @@ pub(super) struct Limits {
 /// The tasks that wait, and who holds the others. Knows nothing of processes.
 pub(super) struct Schedule {
     limits: Limits,
-    /// One for each worker there is.
-    seats: BTreeMap<WorkerId, Seat>,
+    /// One for each worker there is, by ascending number. All are looked at for each task, which a map slows down.
+    seats: Vec<Seat>,
     /// Workers that can be had when there is something to do.
     absent: usize,
     /// Workers that were called and are not added yet.
@@ -33,8 +33,8 @@ pub(super) struct Schedule {
     shared: VecDeque<Task>,
 }
 
-#[derive(Default)]
 struct Seat {
+    worker: WorkerId,
     stage: Stage,
     /// Tasks in the order in which the worker gets them, and so begins them.
     held: VecDeque<Held>,
@@ -48,9 +48,8 @@ struct Seat {
     ended: u64,
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Stage {
-    #[default]
     Arriving,
     Open,
     /// Gets no more tasks.
@@ -64,6 +63,18 @@ struct Held {
 }
 
 impl Seat {
+    fn new(worker: WorkerId) -> Self {
+        Self {
+            worker,
+            stage: Stage::Arriving,
+            held: VecDeque::new(),
+            exclusive: false,
+            bound: false,
+            given: 0,
+            ended: 0,
+        }
+    }
+
     /// Whether it can have tasks beside those that it holds.
     fn is_free(&self) -> bool {
         self.stage == Stage::Open && !self.exclusive
@@ -77,39 +88,35 @@ impl Seat {
 
 impl Schedule {
     pub(super) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            seats: BTreeMap::new(),
-            absent: 0,
-            called: 0,
-            exclusive: VecDeque::new(),
-            shared: VecDeque::new(),
-        }
+        Self { limits, seats: Vec::new(), absent: 0, called: 0, exclusive: VecDeque::new(), shared: VecDeque::new() }
     }
 
-    /// Adds a worker that gets no tasks yet.
+    /// Adds a worker that gets no tasks yet; its number is higher than any before.
     pub(super) fn add(&mut self, worker: WorkerId) {
         // It may replace another instead. Then one more is called than need be, which goes when it is idle.
         self.called = self.called.saturating_sub(1);
-        self.seats.insert(worker, Seat::default());
+        self.seats.push(Seat::new(worker));
     }
 
     /// Lets a worker have tasks.
     pub(super) fn open(&mut self, worker: WorkerId) {
-        if let Some(seat) = self.seats.get_mut(&worker) {
+        if let Some(seat) = self.seat_mut(worker) {
             seat.stage = Stage::Open;
         }
     }
 
     /// Takes all from a worker that has ended.
     pub(super) fn close(&mut self, worker: WorkerId) -> VecDeque<TaskId> {
-        self.seats.remove(&worker).map(|seat| seat.held.into_iter().map(|held| held.id).collect()).unwrap_or_default()
+        match self.place(worker) {
+            Some(place) => self.seats.remove(place).held.into_iter().map(|held| held.id).collect(),
+            None => VecDeque::new(),
+        }
     }
 
     /// Gives no more tasks to a worker that holds none and is not bound to stay; `false` if it stays.
     #[must_use]
     pub(super) fn dismiss(&mut self, worker: WorkerId) -> bool {
-        let Some(seat) = self.seats.get_mut(&worker) else {
+        let Some(seat) = self.seat_mut(worker) else {
             return false;
         };
         let idle = seat.is_free() && !seat.bound && seat.held.is_empty();
@@ -141,18 +148,17 @@ impl Schedule {
 
     /// Whether a worker got its last task.
     pub(super) fn is_spent(&self, worker: WorkerId) -> bool {
-        self.seats.get(&worker).is_some_and(|seat| seat.stage == Stage::Leaving)
+        self.seat(worker).is_some_and(|seat| seat.stage == Stage::Leaving)
     }
 
     /// Whether a worker holds nothing.
     pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
-        self.seats.get(&worker).is_none_or(|seat| seat.held.is_empty())
+        self.seat(worker).is_none_or(|seat| seat.held.is_empty())
     }
 
     /// How many tasks a worker ended, and the shared one that it has had for longest.
     pub(super) fn progress(&self, worker: WorkerId) -> (u64, Option<TaskId>) {
-        self.seats
-            .get(&worker)
+        self.seat(worker)
             .map_or((0, None), |seat| (seat.ended, seat.held.front().filter(|_| !seat.exclusive).map(|held| held.id)))
     }
 
@@ -196,8 +202,8 @@ impl Schedule {
         let candidates = || {
             self.seats
                 .iter()
-                .filter(|(worker, seat)| seat.is_free() && Some(**worker) != reserved)
-                .map(|(worker, seat)| (*worker, seat.held.len()))
+                .filter(|seat| seat.is_free() && Some(seat.worker) != reserved)
+                .map(|seat| (seat.worker, seat.held.len()))
         };
         let may_begin = self.may_begin();
         if may_begin > 0 {
@@ -220,7 +226,7 @@ impl Schedule {
     /// Notes that a worker ended a task; `false` if it did not hold it.
     #[must_use]
     pub(super) fn complete(&mut self, worker: WorkerId, task: TaskId) -> bool {
-        let Some(seat) = self.seats.get_mut(&worker) else {
+        let Some(seat) = self.seat_mut(worker) else {
             return false;
         };
         let Some(index) = seat.held.iter().position(|held| held.id == task) else {
@@ -235,7 +241,7 @@ impl Schedule {
 
     /// Gives a worker no more tasks, and lets others have those that it holds and has not `begun`.
     pub(super) fn recall(&mut self, worker: WorkerId, begun: &[TaskId]) {
-        let Some(seat) = self.seats.get_mut(&worker) else {
+        let Some(seat) = self.seat_mut(worker) else {
             return;
         };
         seat.stage = Stage::Leaving;
@@ -253,8 +259,8 @@ impl Schedule {
     pub(super) fn holder(&self, exclusive: TaskId) -> Option<WorkerId> {
         self.seats
             .iter()
-            .find(|(_, seat)| seat.exclusive && seat.held.front().is_some_and(|held| held.id == exclusive))
-            .map(|(worker, _)| *worker)
+            .find(|seat| seat.exclusive && seat.held.front().is_some_and(|held| held.id == exclusive))
+            .map(|seat| seat.worker)
     }
 
     /// Takes back an exclusive task that waits; `false` if there is none.
@@ -272,15 +278,16 @@ impl Schedule {
     }
 
     fn give(&mut self, worker: WorkerId, task: Task) -> Option<(WorkerId, Task)> {
-        let seat = self.seats.get_mut(&worker)?;
-        let kept = (self.limits.recall && !task.exclusive).then(|| Box::new(task.clone()));
+        let limits = self.limits;
+        let seat = self.seat_mut(worker)?;
+        let kept = (limits.recall && !task.exclusive).then(|| Box::new(task.clone()));
         seat.held.push_back(Held { id: task.id, kept });
         if task.exclusive {
             seat.exclusive = true;
             seat.bound = true;
         } else {
             seat.given += 1;
-            if !seat.bound && self.limits.per_worker.is_some_and(|most| seat.given >= most) {
+            if !seat.bound && limits.per_worker.is_some_and(|most| seat.given >= most) {
                 seat.stage = Stage::Leaving;
             }
         }
@@ -291,19 +298,31 @@ impl Schedule {
     fn least_loaded(&self, preferred: Option<WorkerId>) -> Option<WorkerId> {
         self.seats
             .iter()
-            .filter(|(_, seat)| seat.is_free())
-            .min_by_key(|(worker, seat)| (seat.held.len(), Some(**worker) != preferred))
-            .map(|(worker, _)| *worker)
+            .filter(|seat| seat.is_free())
+            .min_by_key(|seat| (seat.held.len(), Some(seat.worker) != preferred))
+            .map(|seat| seat.worker)
     }
 
     /// How many shared tasks may begin beside those that run, over all workers.
     fn may_begin(&self) -> usize {
-        let running: usize = self.seats.values().map(|seat| seat.running(self.limits.threads)).sum();
+        let running: usize = self.seats.iter().map(|seat| seat.running(self.limits.threads)).sum();
         self.limits.sharing.saturating_sub(running)
     }
 
+    fn place(&self, worker: WorkerId) -> Option<usize> {
+        self.seats.binary_search_by_key(&worker, |seat| seat.worker).ok()
+    }
+
+    fn seat(&self, worker: WorkerId) -> Option<&Seat> {
+        self.place(worker).map(|place| &self.seats[place])
+    }
+
+    fn seat_mut(&mut self, worker: WorkerId) -> Option<&mut Seat> {
+        self.place(worker).map(|place| &mut self.seats[place])
+    }
+
     fn arriving(&self) -> usize {
-        self.called + self.seats.values().filter(|seat| seat.stage == Stage::Arriving).count()
+        self.called + self.seats.iter().filter(|seat| seat.stage == Stage::Arriving).count()
     }
 }
 
