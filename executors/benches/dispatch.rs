@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr, worker};
-use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskId, Work};
 use rayon::ThreadPoolBuilder;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -52,6 +52,7 @@ fn measure() {
         report("thread executor", 1e3, || dispatch(&threads, SMALL, outstanding));
         report("  bare rayon", 1e3, || bare_rayon(outstanding));
         report("process executor", 1e3, || dispatch(&processes, SMALL, outstanding));
+        report("  one process of as many threads", 1e3, || dispatch(&process_of_threads, SMALL, outstanding));
         report("  bare socket pairs", 1e3, || bare_sockets(SMALL, outstanding, WORKERS));
     }
     println!("\ntasks of {LARGE} B that do nothing, GB/s");
@@ -108,19 +109,28 @@ impl OutcomeSink for Relay {
 type Start<'a> = &'a dyn Fn(Arc<dyn OutcomeSink>) -> Arc<dyn Executor>;
 
 fn threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
-    Arc::new(ThreadExecutor::start(WORKERS as u32 + 1, WORKERS as u32, Arc::new(Nothing), sink).unwrap())
+    let options = ThreadOptions { sharing: WORKERS as u32, ..ThreadOptions::new(WORKERS as u32 + 1) };
+    Arc::new(ThreadExecutor::start(options, Arc::new(Nothing), sink).unwrap())
 }
 
 fn processes(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
+    start_processes(WORKERS as u32, 1, sink)
+}
+
+fn process_of_threads(sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
+    start_processes(1, WORKERS as u32, sink)
+}
+
+/// Starts so many workers, and one for the exclusive task.
+fn start_processes(workers: u32, threads: u32, sink: Arc<dyn OutcomeSink>) -> Arc<dyn Executor> {
     let options = ProcessOptions {
-        sharing: WORKERS as u32,
-        program: current_exe().unwrap(),
         args: vec![WORKER.into()],
-        workers: WORKERS as u32 + 1,
-        setup: Bytes::new(),
+        workers: workers + 1,
+        threads_per_worker: threads,
+        sharing: WORKERS as u32,
         capacity: 1 + PREFETCH as u32,
-        ready_timeout: Duration::from_secs(20),
         stderr: WorkerStderr::Inherit,
+        ..ProcessOptions::new(current_exe().unwrap())
     };
     Arc::new(ProcessExecutor::start(options, sink).unwrap())
 }

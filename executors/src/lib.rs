@@ -3,11 +3,11 @@
 //! An [`Executor`] moves opaque task bytes out to workers and outcome bytes back. It knows nothing of
 //! proxies, brokers or payloads: what a task means is up to the [`Work`] that the workers run.
 //!
-//! | executor | workers are | bytes move |
-//! |---|---|---|
-//! | [`ThreadExecutor`](thread::ThreadExecutor) | threads of this process (rayon) | by reference count |
-//! | [`EngineExecutor`](engine::EngineExecutor) | whatever an engine of yours runs closures on | by reference count |
-//! | [`ProcessExecutor`](process::ProcessExecutor) | child processes | vectored over a Unix socket pair |
+//! | executor | workers are | bytes move | a worker that hangs or leaks |
+//! |---|---|---|---|
+//! | [`ThreadExecutor`](thread::ThreadExecutor) | threads of this process (rayon) | by reference count | is left behind, up to 64 times |
+//! | [`EngineExecutor`](engine::EngineExecutor) | whatever an engine of yours runs closures on | by reference count | is the engine's affair |
+//! | [`ProcessExecutor`](process::ProcessExecutor) | child processes, of one thread or several | vectored over a Unix socket pair | is ended and replaced |
 
 pub mod conformance;
 mod courier;
@@ -19,6 +19,6 @@ mod task;
 pub mod thread;
 
 pub use task::{
-    Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerId, WorkerInfo,
-    WorkerReport,
+    Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd, WorkerId,
+    WorkerInfo, WorkerReport,
 };

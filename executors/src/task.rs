@@ -9,8 +9,8 @@ use bytes::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
 
-/// Names one worker of one executor, counted from 0 in the order of their start. A replacement of a lost
-/// worker has a number of its own.
+/// Names one worker of one executor, counted from 0 in the order of their start. A replacement has a number of its
+/// own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
@@ -58,6 +58,15 @@ pub enum TaskError {
         label: String,
         /// What is known of its end, for example `signal 9 (SIGKILL)`.
         reason: String,
+    },
+    /// The task ran for longer than it may. Its worker is ended by force where the executor can (processes), else left
+    /// behind (threads).
+    #[error("ran for longer than {limit:?} on {label}")]
+    TimedOut {
+        /// Which worker: its [`WorkerInfo::label`].
+        label: String,
+        /// The time limit.
+        limit: Duration,
     },
     /// The executor was shut down or has no workers left, or the task was cancelled, before it ran; or the executor
     /// can't carry a task of its size.
@@ -151,6 +160,24 @@ impl fmt::Debug for TaskContext<'_> {
     }
 }
 
+/// How a worker ended before the shutdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// Against the executor's will, or by force: for example `signal 9 (SIGKILL)`. Tasks may be lost with it.
+    Lost(String),
+    /// In order, as the executor's options want it: for example `retired after 100 tasks`. No task is lost, and its
+    /// report is kept.
+    Retired(String),
+}
+
+impl fmt::Display for WorkerEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(reason) | Self::Retired(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// One worker, as results name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInfo {
@@ -163,7 +190,7 @@ pub struct WorkerInfo {
     /// Whether it is running.
     pub alive: bool,
     /// How it ended, where it ended before the shutdown.
-    pub end: Option<String>,
+    pub end: Option<WorkerEnd>,
 }
 
 /// What one worker process, or the one set of threads, left at its end.

@@ -1,18 +1,22 @@
 //! One worker process, from its start to its end.
 
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit};
 use rustix::time::Timespec;
 
 use super::ProcessOptions;
+use super::memory::{Evidence, out_of_memory_killings};
 use super::output::{Outlet, Output};
 use crate::ExecutorError;
 use crate::sync::lock;
@@ -31,6 +35,28 @@ pub(super) struct Process {
     pid: Pid,
     /// Readable once the process has ended.
     end: OwnedFd,
+    memory_limit: Option<u64>,
+    /// Its resident memory when it was last looked at, in bytes; 0 before.
+    memory: AtomicU64,
+    /// Processes that were ended for want of memory before it began.
+    killings: Option<u64>,
+}
+
+/// How a process ended.
+pub(super) struct End {
+    /// For people.
+    pub(super) text: String,
+    /// The signal that ended it.
+    pub(super) signal: Option<i32>,
+    /// Whether it ended by itself and well.
+    pub(super) success: bool,
+}
+
+impl End {
+    /// The end of a process that was killed for this reason, or that is still there for it.
+    pub(super) fn by_force(text: String) -> Self {
+        Self { text, signal: None, success: false }
+    }
 }
 
 impl Process {
@@ -53,16 +79,25 @@ impl Process {
             .spawn()
             .map_err(start)?;
         let pid = Pid::from_child(&child);
-        match pidfd_open(pid, PidfdFlags::empty()) {
+        let prepared = limit_memory(pid, options.memory_limit)
+            .and_then(|()| pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from));
+        match prepared {
             Ok(end) => {
-                let child = Mutex::new(Some(child));
-                Ok((Self { child, pid, end }, socket, output))
+                let process = Self {
+                    child: Mutex::new(Some(child)),
+                    pid,
+                    end,
+                    memory_limit: options.memory_limit,
+                    memory: AtomicU64::new(0),
+                    killings: out_of_memory_killings(),
+                };
+                Ok((process, socket, output))
             }
-            Err(errno) => {
+            Err(error) => {
                 // Without its socket it ends by itself, but it must not be left as a zombie.
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(start(errno.into()))
+                Err(start(error))
             }
         }
     }
@@ -79,18 +114,45 @@ impl Process {
         }
     }
 
+    /// Looks at the process: tells whether it is stopped, as by SIGSTOP, and remembers the memory that it uses.
+    pub(super) fn is_stopped(&self) -> bool {
+        let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.pid())) else {
+            return false;
+        };
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
+        // A process that has ended has no memory; what it had before is of interest then.
+        if let Some(memory) = field("VmRSS:")
+            && let Some(Ok(kib)) = memory.strip_suffix(" kB").map(str::parse::<u64>)
+        {
+            self.memory.store(kib << 10, Ordering::Relaxed);
+        }
+        field("State:").is_some_and(|state| state.starts_with('T'))
+    }
+
+    /// What is known of its memory, beside what it said itself.
+    pub(super) fn evidence(&self, said_so: Option<bool>) -> Evidence {
+        let killings = self.killings.zip(out_of_memory_killings());
+        let used = self.memory.load(Ordering::Relaxed);
+        Evidence {
+            limit: self.memory_limit,
+            said_so,
+            used: (used > 0).then_some(used),
+            killings: killings.map(|(before, now)| now.saturating_sub(before)),
+        }
+    }
+
     /// Waits `linger` for the process to end, then ends it by force; says how it ended.
-    pub(super) fn reap(&self, linger: Duration) -> String {
+    pub(super) fn reap(&self, linger: Duration) -> End {
         if !self.ends_within(linger) {
             self.kill();
             if !self.ends_within(KILLED) {
-                return format!("still there {KILLED:?} after SIGKILL");
+                return End::by_force(format!("still there {KILLED:?} after SIGKILL"));
             }
         }
         match lock(&self.child).take().map(|mut child| child.wait()) {
-            Some(Ok(status)) => describe(status),
-            Some(Err(error)) => format!("its end is unknown: {error}"),
-            None => "ended before".to_owned(),
+            Some(Ok(status)) => End { text: describe(status), signal: status.signal(), success: status.success() },
+            Some(Err(error)) => End::by_force(format!("its end is unknown: {error}")),
+            None => End::by_force("ended before".to_owned()),
         }
     }
 
@@ -113,6 +175,14 @@ impl Drop for Process {
             self.reap(KILLED);
         }
     }
+}
+
+/// Limits the address space of a process.
+fn limit_memory(pid: Pid, limit: Option<u64>) -> io::Result<()> {
+    if limit.is_some() {
+        prlimit(Some(pid), Resource::As, Rlimit { current: limit, maximum: limit })?;
+    }
+    Ok(())
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -11,10 +11,13 @@
 //! | 8–15 | length of the payload |
 //! | 16–23 | task, or for a setup the worker |
 //!
+//! The head of a setup is the worker's [`Settings`], the payload of an overdue frame the tasks that run, 8 bytes each.
+//!
 //! There is no frame for the end: the executor closes its sending side instead, which a worker notices while frames are
 //! still queued before it (see [`lifeline`](super::lifeline)).
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -28,16 +31,48 @@ pub(super) const MAX_PAYLOAD: usize = 4 << 30;
 /// Longest outcome, in bytes. Outcomes are small by nature; the executor holds those of all workers in memory.
 pub(super) const MAX_OUTCOME: usize = 256 << 20;
 
+/// Most threads for shared tasks in one worker: one that has more is better split.
+pub(super) const MAX_THREADS: u32 = 1024;
+
 /// Length of the header, in bytes.
 pub(super) const HEADER: usize = 24;
 const EXCLUSIVE: u8 = 1;
 const FAILED: u8 = 2;
 
+/// How a worker runs its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Shared tasks that run at a time, 1 to [`MAX_THREADS`].
+    pub(super) threads: u32,
+    /// Most time for a shared task.
+    pub(super) task_timeout: Option<Duration>,
+}
+
+/// Length of settings as they travel: the threads, then the time limit in nanoseconds, 0 for none.
+const SETTINGS: usize = 12;
+
+impl Settings {
+    fn encode(self) -> Bytes {
+        // A limit of 500 years is none.
+        let limit = self.task_timeout.and_then(|limit| u64::try_from(limit.as_nanos().max(1)).ok()).unwrap_or(0);
+        [&self.threads.to_le_bytes()[..], &limit.to_le_bytes()].concat().into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (threads, limit) = bytes.split_first_chunk()?;
+        let threads = u32::from_le_bytes(*threads);
+        let limit = u64::from_le_bytes(limit.try_into().ok()?);
+        (1..=MAX_THREADS)
+            .contains(&threads)
+            .then(|| Self { threads, task_timeout: (limit > 0).then(|| Duration::from_nanos(limit)) })
+    }
+}
+
 /// One message, in either direction.
 #[derive(Debug)]
 pub(super) enum Frame {
     /// To the worker, first: who it is and what its work is made from.
-    Setup { worker: WorkerId, setup: Bytes },
+    Setup { worker: WorkerId, settings: Settings, setup: Bytes },
     /// To the worker.
     Task(Task),
     /// To the worker, about the exclusive task it runs.
@@ -46,6 +81,9 @@ pub(super) enum Frame {
     Ready(Result<(), String>),
     /// From the worker.
     Outcome { task: TaskId, result: Result<Bytes, String> },
+    /// From the worker: `task` outlasted its time limit, the tasks `begun` are those that may be running, and no other
+    /// will begin.
+    Overdue { task: TaskId, begun: Vec<TaskId> },
     /// From the worker, last: what the work had to tell at its end.
     Finish(Bytes),
 }
@@ -71,7 +109,7 @@ impl From<Frame> for Packet {
     fn from(frame: Frame) -> Self {
         let empty = Bytes::new();
         let (kind, flags, id, head, payload) = match frame {
-            Frame::Setup { worker, setup } => (Kind::Setup, 0, u64::from(worker.0), empty, setup),
+            Frame::Setup { worker, settings, setup } => (Kind::Setup, 0, u64::from(worker.0), settings.encode(), setup),
             Frame::Task(task) => {
                 let flags = if task.exclusive { EXCLUSIVE } else { 0 };
                 (Kind::Task, flags, task.id.0, task.head, task.payload)
@@ -83,6 +121,10 @@ impl From<Frame> for Packet {
                 Ok(bytes) => (Kind::Outcome, 0, task.0, empty, bytes),
                 Err(text) => (Kind::Outcome, FAILED, task.0, empty, text.into()),
             },
+            Frame::Overdue { task, begun } => {
+                let begun: Vec<u8> = begun.iter().flat_map(|task| task.0.to_le_bytes()).collect();
+                (Kind::Overdue, 0, task.0, empty, begun.into())
+            }
             Frame::Finish(bytes) => (Kind::Finish, 0, 0, empty, bytes),
         };
         let mut header = [0; HEADER];
@@ -103,18 +145,22 @@ enum Kind {
     Cancel,
     Ready,
     Outcome,
+    Overdue,
     Finish,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Setup, Self::Task, Self::Cancel, Self::Ready, Self::Outcome, Self::Finish];
+    const ALL: [Self; 7] =
+        [Self::Setup, Self::Task, Self::Cancel, Self::Ready, Self::Outcome, Self::Overdue, Self::Finish];
 
     /// Longest head and longest payload.
     fn limits(self) -> (usize, usize) {
         match self {
-            Self::Setup | Self::Finish => (0, MAX_HEAD),
+            Self::Setup => (SETTINGS, MAX_HEAD),
+            Self::Finish => (0, MAX_HEAD),
             Self::Task => (MAX_HEAD, MAX_PAYLOAD),
             Self::Cancel => (0, 0),
+            Self::Overdue => (0, 8 * MAX_THREADS as usize),
             Self::Ready | Self::Outcome => (0, MAX_OUTCOME),
         }
     }
@@ -162,13 +208,18 @@ impl Header {
     }
 
     /// The frame that this header and what followed it make.
-    pub(super) fn frame(self, head: Bytes, payload: Bytes) -> Frame {
+    ///
+    /// # Errors
+    ///
+    /// A head that is none of the kind's.
+    pub(super) fn frame(self, head: Bytes, payload: Bytes) -> io::Result<Frame> {
         let failure = || String::from_utf8_lossy(&payload).into_owned();
         let failed = self.flags & FAILED != 0;
-        match self.kind {
+        Ok(match self.kind {
             Kind::Setup => Frame::Setup {
                 // A worker's number is written from a `u32`.
                 worker: WorkerId(self.id as u32),
+                settings: Settings::decode(&head).ok_or_else(|| invalid("a setup without settings".to_owned()))?,
                 setup: payload,
             },
             Kind::Task => {
@@ -179,8 +230,12 @@ impl Header {
             Kind::Outcome => {
                 Frame::Outcome { task: TaskId(self.id), result: if failed { Err(failure()) } else { Ok(payload) } }
             }
+            Kind::Overdue => Frame::Overdue {
+                task: TaskId(self.id),
+                begun: payload.as_chunks().0.iter().map(|id| TaskId(u64::from_le_bytes(*id))).collect(),
+            },
             Kind::Finish => Frame::Finish(payload),
-        }
+        })
     }
 }
 

@@ -3,14 +3,15 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::ProcessOptions;
-use super::child::Process;
+use super::affinity::CorePlan;
+use super::child::{End, Process};
 use super::fleet::Fleet;
-use super::frames::Frame;
+use super::frames::{Frame, Settings};
 use super::outbox::Outbox;
 use super::output::Output;
 use super::wire::FrameReader;
@@ -29,6 +30,8 @@ pub(super) struct Link {
     pub(super) outbox: Outbox,
     worker: WorkerId,
     socket: Arc<UnixStream>,
+    /// Why it is ended by force.
+    verdict: OnceLock<String>,
 }
 
 /// A worker process that has no number yet.
@@ -39,8 +42,19 @@ pub(super) struct Start {
 }
 
 impl Link {
-    pub(super) fn start(options: &ProcessOptions) -> Result<Start, ExecutorError> {
-        let (process, socket, output) = Process::spawn(options)?;
+    /// Starts a worker on the cores of a rank, if `cores` are shared out.
+    pub(super) fn start(
+        options: &ProcessOptions,
+        cores: Option<&CorePlan>,
+        rank: usize,
+    ) -> Result<Start, ExecutorError> {
+        let spawn = || Process::spawn(options);
+        let (process, socket, output) = match cores {
+            None => spawn()?,
+            Some(cores) => cores
+                .on_cores(rank, spawn)
+                .map_err(|source| ExecutorError::Start { what: "a worker on cores of its own".to_owned(), source })??,
+        };
         Ok(Start { process, socket, output })
     }
 
@@ -49,6 +63,12 @@ impl Link {
         self.outbox.close();
         // Fails for a worker that has ended.
         let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the worker by force. The first reason is the one that is told.
+    pub(super) fn condemn(&self, reason: String) {
+        let _ = self.verdict.set(reason);
+        self.process.kill();
     }
 }
 
@@ -69,19 +89,26 @@ impl Start {
             outbox: Outbox::new(Arc::clone(&socket)),
             worker,
             socket,
+            verdict: OnceLock::new(),
         });
         let attendant = thread::Builder::new()
             .name(format!("psbench-{}", worker.0))
             .spawn({
                 let (link, fleet) = (Arc::clone(&link), Arc::clone(fleet));
                 move || {
-                    let misconduct = link.serve(&fleet).err();
-                    if misconduct.is_some() {
-                        link.process.kill();
+                    if let Err(misconduct) = link.serve(&fleet) {
+                        link.condemn(misconduct);
                     }
-                    let end = link.process.reap(LINGER);
-                    log.finish();
-                    fleet.lost(worker, &misconduct.unwrap_or(end));
+                    let mut end = link.process.reap(LINGER);
+                    let said_so = log.finish();
+                    if let Some(verdict) = link.verdict.get() {
+                        end = End::by_force(verdict.clone());
+                    } else if let Some(signal) = end.signal
+                        && let Some(remark) = link.process.evidence(said_so).remark(signal)
+                    {
+                        end.text = format!("{}; {remark}", end.text);
+                    }
+                    fleet.ended(worker, &end);
                 }
             })
             .map_err(cannot_start)?;
@@ -110,7 +137,9 @@ impl Link {
     }
 
     fn converse(&self, fleet: &Arc<Fleet>) -> Result<(), String> {
-        let setup = Frame::Setup { worker: self.worker, setup: fleet.options.setup.clone() };
+        let options = &fleet.options;
+        let settings = Settings { threads: options.threads_per_worker, task_timeout: options.task_timeout };
+        let setup = Frame::Setup { worker: self.worker, settings, setup: options.setup.clone() };
         if self.outbox.push(setup) {
             self.outbox.flush();
         }
@@ -127,6 +156,12 @@ impl Link {
                     worker: Some(self.worker),
                     result: result.map_err(TaskError::Failed),
                 }),
+                Some(Frame::Overdue { task, begun }) => {
+                    if !outcomes.is_empty() {
+                        fleet.complete(self.worker, &mut outcomes)?;
+                    }
+                    return Err(fleet.overdue(self.worker, task, &begun));
+                }
                 Some(Frame::Finish(report)) => fleet.finished(self.worker, report),
                 Some(_) => return Err(OUT_OF_PLACE.to_owned()),
                 None => return Ok(()),

@@ -1,19 +1,41 @@
 //! Tasks run in child processes.
 //!
+//! How tasks and outcomes travel:
+//!
 //! ```text
 //!  submit ──▶ schedule ──▶ outbox ══ socket pair ══▶ worker::serve ──▶ Work::run
 //!                                                          │
 //!  sink ◀──── fleet (one reader thread a worker) ◀═════════╯
 //! ```
+//!
+//! Beside it, one thread watches over the workers: it starts those that are missing, lets idle ones go and ends those
+//! that don't answer.
+//!
+//! | what goes wrong | who notices | its tasks |
+//! |---|---|---|
+//! | a task fails or panics | the worker | [`Failed`](crate::TaskError::Failed); the worker goes on |
+//! | a worker dies, hangs up or breaks the protocol | its reader | [`WorkerLost`](crate::TaskError::WorkerLost) |
+//! | a task outlasts its limit | the worker; failing that, the watch | that one [`TimedOut`](crate::TaskError::TimedOut), those beside it `WorkerLost`, those that had not begun go to others |
+//! | a worker stays stopped | the watch | `WorkerLost` |
+//! | a worker outgrows its memory | itself, by its limit | `WorkerLost` |
+//! | workers die idle, again and again | the watch, with growing pauses | once none is left, [`NotRun`](crate::TaskError::NotRun) |
 
+mod affinity;
 mod child;
+mod crew;
+mod deadline;
+mod ending;
 mod fleet;
 mod frames;
 mod lifeline;
 mod link;
+mod memory;
 mod outbox;
 mod output;
+mod roster;
 mod schedule;
+mod setbacks;
+mod watch;
 mod wire;
 pub mod worker;
 
@@ -24,30 +46,112 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use affinity::{AffinityError, CpuAffinity};
+
 use crate::{Executor, ExecutorError, OutcomeSink, Task, TaskId, WorkerInfo, WorkerReport};
 use fleet::Fleet;
 
 /// What worker processes are and how many there are.
+///
+/// [`new`](Self::new) makes one with what suits most; change the fields that are to differ.
 #[derive(Clone, Debug)]
 pub struct ProcessOptions {
     /// The program, which has to call [`worker::serve`].
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// How many to keep running, at least 1.
+    /// How many processes to keep running, at least 1.
     pub workers: u32,
-    /// Most workers that hold shared tasks at a time, at least 1; the others are for exclusive ones.
+    /// Shared tasks that a worker runs at a time, 1 to 1024. With 1 they run on its main thread and a task goes to the
+    /// worker with the least to do. With more, each runs on a thread of its own, and a task goes to the busiest worker
+    /// that has a thread free: as few processes as can be are filled.
+    pub threads_per_worker: u32,
+    /// Task slots that compute: most shared tasks that run at a time, over all workers, at least 1; never more than all
+    /// threads of `workers`, even while one is replaced. Threads beyond are for exclusive tasks, which don't count. A
+    /// worker of whose threads only some may be used gets no tasks in advance.
     pub sharing: u32,
     /// What each makes its [`Work`](crate::Work) from; at most 16 MiB.
     pub setup: Bytes,
-    /// Most shared tasks that a worker holds at a time, the running one included, at least 1. More than 1 hides the
-    /// way between the processes; less than all leaves the choice of a worker to the moment when one has room.
-    /// Further tasks wait in the executor.
+    /// Most shared tasks that a worker holds for each of its threads, the running one included, at least 1. More than 1
+    /// hides the way between the processes; less than all leaves the choice of a worker to the moment when one has
+    /// room. Further tasks wait in the executor.
     pub capacity: u32,
     /// Most time from the start of a worker until its work is made.
     pub ready_timeout: Duration,
     /// What happens to what workers print.
     pub stderr: WorkerStderr,
+    /// Shared tasks, at least 1, after which a worker is replaced, which bounds what leaks. It ends in order, with its
+    /// report, once it has run those that it holds; its replacement starts meanwhile.
+    pub max_tasks_per_worker: Option<u64>,
+    /// Time without a task after which a worker ends in order. Others are started when there are tasks for them.
+    pub idle_timeout: Option<Duration>,
+    /// Which cores each worker may use.
+    pub cpu_affinity: Option<CpuAffinity>,
+    /// Most time for a shared task, counted by its worker from when it begins; the executor itself allows 10 s more,
+    /// from when the task is the first that its worker holds. One that takes longer ends as
+    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut) and its worker by force; tasks that this worker ran beside it
+    /// are lost, those that it had not begun go to others. To that end, payloads stay in memory until their outcome.
+    pub task_timeout: Option<Duration>,
+    /// Time for which a worker may be stopped, as by SIGSTOP, before it is ended by force. A worker that does run but
+    /// doesn't get on is bounded by `task_timeout`.
+    pub stopped_limit: Duration,
+    /// Most address space for a worker, in bytes, which is more than the memory it uses (`RLIMIT_AS`): one that leaks
+    /// ends itself rather than others.
+    pub memory_limit: Option<u64>,
+}
+
+impl ProcessOptions {
+    /// One worker with one task at a time, nothing of it limited.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            workers: 1,
+            threads_per_worker: 1,
+            sharing: u32::MAX,
+            setup: Bytes::new(),
+            capacity: 1,
+            ready_timeout: Duration::from_secs(30),
+            stderr: WorkerStderr::Log,
+            max_tasks_per_worker: None,
+            idle_timeout: None,
+            cpu_affinity: None,
+            task_timeout: None,
+            stopped_limit: Duration::from_secs(10),
+            memory_limit: None,
+        }
+    }
+
+    fn check(&self) -> Result<(), ExecutorError> {
+        let too_few = |what: &str, value: u64| match value {
+            0 => Err(ExecutorError::Invalid(format!("the process executor needs {what} of at least 1"))),
+            _ => Ok(()),
+        };
+        too_few("a number of workers", self.workers.into())?;
+        too_few("a capacity", self.capacity.into())?;
+        too_few("a sharing", self.sharing.into())?;
+        too_few("a number of threads per worker", self.threads_per_worker.into())?;
+        too_few("a number of tasks per worker", self.max_tasks_per_worker.unwrap_or(1))?;
+        too_few("a memory limit", self.memory_limit.unwrap_or(1))?;
+        if self.threads_per_worker > frames::MAX_THREADS {
+            return Err(ExecutorError::Invalid(format!(
+                "{} threads per worker are more than {}: use more workers",
+                self.threads_per_worker,
+                frames::MAX_THREADS
+            )));
+        }
+        if self.setup.len() > frames::MAX_HEAD {
+            return Err(ExecutorError::Invalid(format!(
+                "a setup of {} bytes is more than the {} that a worker takes",
+                self.setup.len(),
+                frames::MAX_HEAD
+            )));
+        }
+        if self.task_timeout.is_some_and(|limit| limit.is_zero()) {
+            return Err(ExecutorError::Invalid("a task timeout of 0 lets no task run".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// What happens to the standard error of workers, and to their standard output, which is treated alike.
@@ -64,9 +168,13 @@ pub enum WorkerStderr {
 
 /// Runs tasks in child processes, each in a process group of its own and connected by a socket pair.
 ///
-/// A worker that dies, hangs up or breaks the protocol is replaced; the tasks it held end as
-/// [`TaskError::WorkerLost`](crate::TaskError::WorkerLost). After three replacements in a row that did not become
-/// ready there are no more; once no worker is left, all tasks end as [`TaskError::NotRun`](crate::TaskError::NotRun).
+/// A worker that dies, hangs up, breaks the protocol or stays stopped is replaced; the tasks it held end as
+/// [`TaskError::WorkerLost`](crate::TaskError::WorkerLost). After three in a row that did not become ready, or eight in
+/// a row that ended while they had no task, there are no more, with pauses of 0.1 s to 5 s before that; once no worker
+/// is left, all tasks end as [`TaskError::NotRun`](crate::TaskError::NotRun).
+///
+/// A worker that has run an exclusive task stays until the shutdown, whatever `max_tasks_per_worker` and `idle_timeout`
+/// say: what such a task leaves in its memory may still be fetched by others.
 ///
 /// If this process ends without a [`shutdown`](Executor::shutdown), even by SIGKILL, the workers end too.
 pub struct ProcessExecutor {
@@ -81,24 +189,14 @@ impl ProcessExecutor {
     /// [`ExecutorError::Invalid`] for options that can't work, [`ExecutorError::Start`] if the program can't be
     /// started, and [`ExecutorError::NotReady`] if a worker ends or fails before it is ready.
     pub fn start(options: ProcessOptions, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
-        if options.workers == 0 || options.capacity == 0 || options.sharing == 0 {
-            return Err(ExecutorError::Invalid(
-                "the process executor needs at least 1 worker and a capacity of at least 1".to_owned(),
-            ));
-        }
-        if options.setup.len() > frames::MAX_HEAD {
-            return Err(ExecutorError::Invalid(format!(
-                "a setup of {} bytes is more than the {} that a worker takes",
-                options.setup.len(),
-                frames::MAX_HEAD
-            )));
-        }
+        options.check()?;
         let workers = options.workers;
         let executor = Self { fleet: Arc::new(Fleet::new(options, sink)?) };
         for _ in 0..workers {
             executor.fleet.enlist()?;
         }
         executor.fleet.wait_ready()?;
+        executor.fleet.watch()?;
         Ok(executor)
     }
 }

@@ -1,67 +1,165 @@
 //! Which task goes to which worker.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use crate::{Task, TaskId, WorkerId};
 
+/// What bounds the choice of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Shared tasks that a worker runs at a time.
+    pub(super) threads: usize,
+    /// Most shared tasks that a worker holds, those that run included.
+    pub(super) held: usize,
+    /// Most shared tasks that run at a time, over all workers.
+    pub(super) sharing: usize,
+    /// Shared tasks after which a worker gets no more.
+    pub(super) per_worker: Option<u64>,
+    /// Whether tasks are kept until their outcome, so that those that a worker never began can go to another.
+    pub(super) recall: bool,
+}
+
 /// The tasks that wait, and who holds the others. Knows nothing of processes.
 pub(super) struct Schedule {
-    capacity: usize,
-    /// Most workers that hold shared tasks at a time.
-    sharing: usize,
-    /// One for each worker there ever was, by number.
+    limits: Limits,
+    /// One for each worker there is, by ascending number. All are looked at for each task, which a map slows down.
     seats: Vec<Seat>,
+    /// Workers that can be had when there is something to do.
+    absent: usize,
+    /// Workers that were called and are not added yet.
+    called: usize,
     exclusive: VecDeque<Task>,
     shared: VecDeque<Task>,
 }
 
-#[derive(Default)]
 struct Seat {
-    open: bool,
-    /// Tasks in the order in which the worker gets them, and so, but for one exclusive, in which it ends them.
-    held: VecDeque<TaskId>,
+    worker: WorkerId,
+    stage: Stage,
+    /// Tasks in the order in which the worker gets them, and so begins them.
+    held: VecDeque<Held>,
+    /// An exclusive task is all that it holds.
     exclusive: bool,
+    /// It had an exclusive task once. What that left in its memory may still be needed, so it stays.
+    bound: bool,
+    /// Shared tasks that it got.
+    given: u64,
+    /// Tasks that it ended.
+    ended: u64,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stage {
+    Arriving,
+    Open,
+    /// Gets no more tasks.
+    Leaving,
+}
+
+struct Held {
+    id: TaskId,
+    /// Where it may be recalled. Boxed, since mostly there is nothing and all that is held gets moved about.
+    kept: Option<Box<Task>>,
 }
 
 impl Seat {
+    fn new(worker: WorkerId) -> Self {
+        Self {
+            worker,
+            stage: Stage::Arriving,
+            held: VecDeque::new(),
+            exclusive: false,
+            bound: false,
+            given: 0,
+            ended: 0,
+        }
+    }
+
     /// Whether it can have tasks beside those that it holds.
     fn is_free(&self) -> bool {
-        self.open && !self.exclusive
+        self.stage == Stage::Open && !self.exclusive
     }
 
-    /// Whether it holds shared tasks.
-    fn shares(&self) -> bool {
-        !self.exclusive && !self.held.is_empty()
+    /// Shared tasks that run, or will as soon as they arrive.
+    fn running(&self, threads: usize) -> usize {
+        if self.exclusive { 0 } else { self.held.len().min(threads) }
     }
-}
-
-/// The worker with the least to do, of equals `preferred`.
-fn least_loaded<'a>(
-    workers: impl Iterator<Item = (WorkerId, &'a Seat)>,
-    preferred: Option<WorkerId>,
-) -> Option<WorkerId> {
-    workers.min_by_key(|(worker, seat)| (seat.held.len(), Some(*worker) != preferred)).map(|(worker, _)| worker)
 }
 
 impl Schedule {
-    /// No worker gets more than `capacity` tasks at a time, and no more than `sharing` workers have shared ones.
-    pub(super) fn new(capacity: usize, sharing: usize) -> Self {
-        Self { capacity, sharing, seats: Vec::new(), exclusive: VecDeque::new(), shared: VecDeque::new() }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, seats: Vec::new(), absent: 0, called: 0, exclusive: VecDeque::new(), shared: VecDeque::new() }
     }
 
-    /// Adds a worker that gets no tasks yet; its number is the next.
-    pub(super) fn add(&mut self) {
-        self.seats.push(Seat::default());
+    /// Adds a worker that gets no tasks yet; its number is higher than any before.
+    pub(super) fn add(&mut self, worker: WorkerId) {
+        // It may replace another instead. Then one more is called than need be, which goes when it is idle.
+        self.called = self.called.saturating_sub(1);
+        self.seats.push(Seat::new(worker));
     }
 
     /// Lets a worker have tasks.
     pub(super) fn open(&mut self, worker: WorkerId) {
-        self.seat(worker).open = true;
+        if let Some(seat) = self.seat_mut(worker) {
+            seat.stage = Stage::Open;
+        }
     }
 
-    /// Takes all from a worker that gets no more tasks.
+    /// Takes all from a worker that has ended.
     pub(super) fn close(&mut self, worker: WorkerId) -> VecDeque<TaskId> {
-        std::mem::take(self.seat(worker)).held
+        match self.place(worker) {
+            Some(place) => self.seats.remove(place).held.into_iter().map(|held| held.id).collect(),
+            None => VecDeque::new(),
+        }
+    }
+
+    /// Gives no more tasks to a worker that holds none and is not bound to stay; `false` if it stays.
+    #[must_use]
+    pub(super) fn dismiss(&mut self, worker: WorkerId) -> bool {
+        let Some(seat) = self.seat_mut(worker) else {
+            return false;
+        };
+        let idle = seat.is_free() && !seat.bound && seat.held.is_empty();
+        if idle {
+            seat.stage = Stage::Leaving;
+            self.absent += 1;
+        }
+        idle
+    }
+
+    /// How many of the absent workers have something to do: they are absent no longer.
+    #[must_use]
+    pub(super) fn call(&mut self) -> usize {
+        if self.absent == 0 {
+            return 0;
+        }
+        let runnable = self.shared.len().min(self.may_begin());
+        let wanted = self.exclusive.len() + runnable.div_ceil(self.limits.threads);
+        let called = wanted.saturating_sub(self.arriving()).min(self.absent);
+        self.absent -= called;
+        self.called += called;
+        called
+    }
+
+    /// Workers that can be had when there is something to do.
+    pub(super) fn absent(&self) -> usize {
+        self.absent
+    }
+
+    /// Whether a worker got its last task.
+    pub(super) fn is_spent(&self, worker: WorkerId) -> bool {
+        self.seat(worker).is_some_and(|seat| seat.stage == Stage::Leaving)
+    }
+
+    /// Whether a worker holds nothing.
+    pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
+        self.seat(worker).is_none_or(|seat| seat.held.is_empty())
+    }
+
+    /// How many tasks a worker ended, and the shared one that it has had for longest.
+    pub(super) fn progress(&self, worker: WorkerId) -> (u64, Option<TaskId>) {
+        self.seat(worker)
+            .map_or((0, None), |seat| (seat.ended, seat.held.front().filter(|_| !seat.exclusive).map(|held| held.id)))
     }
 
     pub(super) fn enqueue(&mut self, tasks: Vec<Task>) {
@@ -77,47 +175,92 @@ impl Schedule {
     /// The next task that some worker can have now, with that worker.
     ///
     /// An exclusive task gets a worker that holds nothing. While one waits, the worker nearest to that state gets no
-    /// shared tasks, or a steady stream of them would keep the exclusive task waiting for ever. A shared task goes to
-    /// the worker with the least to do, of equals to `preferred`.
+    /// shared tasks, or a steady stream of them would keep the exclusive task waiting for ever.
+    ///
+    /// A shared task goes to a free thread of the busiest worker that has one, so that few processes are filled. If no
+    /// thread is free, or no more tasks may run, it waits behind others in the worker that holds least, unless a
+    /// worker is on its way that can run it. Of equal workers `preferred` is chosen.
     pub(super) fn next(&mut self, preferred: Option<WorkerId>) -> Option<(WorkerId, Task)> {
         if !self.exclusive.is_empty()
             && let Some(idle) = self.least_loaded(preferred)
-            && self.seat(idle).held.is_empty()
+            && self.is_idle(idle)
         {
             let task = self.exclusive.pop_front()?;
-            self.seat(idle).exclusive = true;
-            return Some(self.give(idle, task));
+            return self.give(idle, task);
         }
         if self.shared.is_empty() {
             return None;
         }
-        let reserved = if self.exclusive.is_empty() { None } else { self.least_loaded(None) };
-        let sharing = self.workers().filter(|(_, seat)| seat.shares()).count();
-        let candidates = self.workers().filter(|(worker, seat)| seat.is_free() && Some(*worker) != reserved);
-        let worker = least_loaded(candidates.filter(|(_, seat)| seat.shares() || sharing < self.sharing), preferred)
-            .filter(|worker| self.seats[worker.0 as usize].held.len() < self.capacity)?;
+        let worker = self.thread_for_shared(preferred)?;
         let task = self.shared.pop_front()?;
-        Some(self.give(worker, task))
+        self.give(worker, task)
+    }
+
+    fn thread_for_shared(&self, preferred: Option<WorkerId>) -> Option<WorkerId> {
+        let threads = self.limits.threads;
+        let reserved = if self.exclusive.is_empty() { None } else { self.least_loaded(None) };
+        let candidates = || {
+            self.seats
+                .iter()
+                .filter(|seat| seat.is_free() && Some(seat.worker) != reserved)
+                .map(|seat| (seat.worker, seat.held.len()))
+        };
+        let may_begin = self.may_begin();
+        if may_begin > 0 {
+            let free = candidates().filter(|(_, held)| *held < threads);
+            let busiest = free.min_by_key(|(worker, held)| (Reverse(*held), Some(*worker) != preferred));
+            if let Some((worker, _)) = busiest {
+                return Some(worker);
+            }
+            let expected = (self.arriving() + self.absent).saturating_mul(threads).min(may_begin);
+            if self.shared.len() <= expected {
+                return None;
+            }
+        }
+        candidates()
+            .filter(|(_, held)| (threads..self.limits.held).contains(held))
+            .min_by_key(|(worker, held)| (*held, Some(*worker) != preferred))
+            .map(|(worker, _)| worker)
     }
 
     /// Notes that a worker ended a task; `false` if it did not hold it.
     #[must_use]
     pub(super) fn complete(&mut self, worker: WorkerId, task: TaskId) -> bool {
-        let seat = self.seat(worker);
-        let Some(index) = seat.held.iter().position(|held| *held == task) else {
+        let Some(seat) = self.seat_mut(worker) else {
+            return false;
+        };
+        let Some(index) = seat.held.iter().position(|held| held.id == task) else {
             return false;
         };
         seat.held.remove(index);
+        seat.ended += 1;
         // An exclusive task is the only one of its worker.
         seat.exclusive = false;
         true
     }
 
+    /// Gives a worker no more tasks, and lets others have those that it holds and has not `begun`.
+    pub(super) fn recall(&mut self, worker: WorkerId, begun: &[TaskId]) {
+        let Some(seat) = self.seat_mut(worker) else {
+            return;
+        };
+        seat.stage = Stage::Leaving;
+        let (held, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut seat.held)
+            .into_iter()
+            .partition(|held| held.kept.is_none() || begun.contains(&held.id));
+        seat.held = held;
+        // They have waited for longer than the others.
+        for task in waiting.into_iter().rev().filter_map(|held| held.kept) {
+            self.shared.push_front(*task);
+        }
+    }
+
     /// The worker that has an exclusive task.
     pub(super) fn holder(&self, exclusive: TaskId) -> Option<WorkerId> {
-        self.workers()
-            .find(|(_, seat)| seat.exclusive && seat.held.front() == Some(&exclusive))
-            .map(|(worker, _)| worker)
+        self.seats
+            .iter()
+            .find(|seat| seat.exclusive && seat.held.front().is_some_and(|held| held.id == exclusive))
+            .map(|seat| seat.worker)
     }
 
     /// Takes back an exclusive task that waits; `false` if there is none.
@@ -134,108 +277,54 @@ impl Schedule {
         exclusive.into_iter().chain(shared).map(|task| task.id).collect()
     }
 
-    fn give(&mut self, worker: WorkerId, task: Task) -> (WorkerId, Task) {
-        self.seat(worker).held.push_back(task.id);
-        (worker, task)
+    fn give(&mut self, worker: WorkerId, task: Task) -> Option<(WorkerId, Task)> {
+        let limits = self.limits;
+        let seat = self.seat_mut(worker)?;
+        let kept = (limits.recall && !task.exclusive).then(|| Box::new(task.clone()));
+        seat.held.push_back(Held { id: task.id, kept });
+        if task.exclusive {
+            seat.exclusive = true;
+            seat.bound = true;
+        } else {
+            seat.given += 1;
+            if !seat.bound && limits.per_worker.is_some_and(|most| seat.given >= most) {
+                seat.stage = Stage::Leaving;
+            }
+        }
+        Some((worker, task))
     }
 
+    /// The worker with the least to do, of equals `preferred`.
     fn least_loaded(&self, preferred: Option<WorkerId>) -> Option<WorkerId> {
-        least_loaded(self.workers().filter(|(_, seat)| seat.is_free()), preferred)
+        self.seats
+            .iter()
+            .filter(|seat| seat.is_free())
+            .min_by_key(|seat| (seat.held.len(), Some(seat.worker) != preferred))
+            .map(|seat| seat.worker)
     }
 
-    fn workers(&self) -> impl Iterator<Item = (WorkerId, &Seat)> {
-        (0..).map(WorkerId).zip(&self.seats)
+    /// How many shared tasks may begin beside those that run, over all workers.
+    fn may_begin(&self) -> usize {
+        let running: usize = self.seats.iter().map(|seat| seat.running(self.limits.threads)).sum();
+        self.limits.sharing.saturating_sub(running)
     }
 
-    fn seat(&mut self, worker: WorkerId) -> &mut Seat {
-        &mut self.seats[worker.0 as usize]
+    fn place(&self, worker: WorkerId) -> Option<usize> {
+        self.seats.binary_search_by_key(&worker, |seat| seat.worker).ok()
+    }
+
+    fn seat(&self, worker: WorkerId) -> Option<&Seat> {
+        self.place(worker).map(|place| &self.seats[place])
+    }
+
+    fn seat_mut(&mut self, worker: WorkerId) -> Option<&mut Seat> {
+        self.place(worker).map(|place| &mut self.seats[place])
+    }
+
+    fn arriving(&self) -> usize {
+        self.called + self.seats.iter().filter(|seat| seat.stage == Stage::Arriving).count()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn tasks(ids: std::ops::Range<u64>, exclusive: bool) -> Vec<Task> {
-        ids.map(|id| Task { id: TaskId(id), head: Bytes::new(), payload: Bytes::new(), exclusive }).collect()
-    }
-
-    fn with_workers(workers: u32, capacity: usize) -> Schedule {
-        let mut schedule = Schedule::new(capacity, usize::MAX);
-        for worker in 0..workers {
-            schedule.add();
-            schedule.open(WorkerId(worker));
-        }
-        schedule
-    }
-
-    fn given(schedule: &mut Schedule, preferred: Option<u32>) -> Vec<(u32, u64)> {
-        std::iter::from_fn(|| schedule.next(preferred.map(WorkerId)))
-            .map(|(worker, task)| (worker.0, task.id.0))
-            .collect()
-    }
-
-    #[test]
-    fn shared_tasks_spread_up_to_the_capacity() {
-        let mut schedule = with_workers(2, 2);
-        schedule.enqueue(tasks(0..6, false));
-        assert_eq!(given(&mut schedule, None), [(0, 0), (1, 1), (0, 2), (1, 3)]);
-        assert!(schedule.complete(WorkerId(1), TaskId(1)));
-        assert_eq!(given(&mut schedule, None), [(1, 4)]);
-        assert_eq!(schedule.drain(), [TaskId(5)]);
-    }
-
-    #[test]
-    fn of_equals_the_preferred_worker_is_chosen() {
-        let mut schedule = with_workers(3, 9);
-        schedule.enqueue(tasks(0..4, false));
-        assert_eq!(given(&mut schedule, Some(2)), [(2, 0), (0, 1), (1, 2), (2, 3)]);
-    }
-
-    #[test]
-    fn no_more_workers_share_than_may() {
-        let mut schedule = Schedule::new(2, 1);
-        for worker in 0..2 {
-            schedule.add();
-            schedule.open(WorkerId(worker));
-        }
-        schedule.enqueue(tasks(0..3, false));
-        assert_eq!(given(&mut schedule, None), [(0, 0), (0, 1)]);
-        assert!(schedule.complete(WorkerId(0), TaskId(0)));
-        assert_eq!(given(&mut schedule, None), [(0, 2)]);
-        schedule.enqueue(tasks(10..11, true));
-        assert_eq!(given(&mut schedule, None), [(1, 10)]);
-    }
-
-    #[test]
-    fn an_exclusive_task_is_not_starved_and_not_joined() {
-        let mut schedule = with_workers(2, 2);
-        schedule.enqueue(tasks(0..4, false));
-        given(&mut schedule, None);
-        schedule.enqueue(tasks(10..11, true));
-        schedule.enqueue(tasks(4..9, false));
-        // Worker 0 is drained for it, worker 1 goes on.
-        assert!(schedule.complete(WorkerId(0), TaskId(0)));
-        assert_eq!(given(&mut schedule, None), []);
-        assert!(schedule.complete(WorkerId(1), TaskId(1)));
-        assert!(schedule.complete(WorkerId(0), TaskId(2)));
-        assert_eq!(given(&mut schedule, None), [(0, 10), (1, 4)]);
-        assert_eq!(schedule.holder(TaskId(10)), Some(WorkerId(0)));
-        assert!(schedule.complete(WorkerId(0), TaskId(10)));
-        assert_eq!(given(&mut schedule, None), [(0, 5), (0, 6)]);
-    }
-
-    #[test]
-    fn a_closed_worker_gives_back_what_it_held_and_gets_no_more() {
-        let mut schedule = with_workers(2, 1);
-        schedule.enqueue(tasks(0..3, false));
-        given(&mut schedule, None);
-        assert_eq!(schedule.close(WorkerId(0)), [TaskId(0)]);
-        assert!(!schedule.complete(WorkerId(0), TaskId(0)));
-        assert_eq!(given(&mut schedule, None), []);
-        assert!(schedule.complete(WorkerId(1), TaskId(1)));
-        assert_eq!(given(&mut schedule, None), [(1, 2)]);
-    }
-}
+mod tests;

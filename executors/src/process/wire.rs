@@ -148,7 +148,7 @@ impl<'a> FrameReader<'a> {
             self.start += HEADER;
             (self.read_alone(head)?, self.read_alone(payload)?)
         };
-        Ok(Some(header.frame(head, payload)))
+        header.frame(head, payload).map(Some)
     }
 
     /// Whether [`next`](Self::next) would return a frame without waiting.

@@ -13,7 +13,9 @@ use rustix::net::sockopt::socket_type;
 use rustix::net::{SendFlags, SocketType};
 use rustix::stdio::{dup2_stdin, stdin};
 
-use super::frames::{Frame, MAX_HEAD, MAX_OUTCOME};
+use super::crew::Crew;
+use super::deadline::Deadline;
+use super::frames::{Frame, MAX_HEAD, MAX_OUTCOME, Settings};
 use super::lifeline::Lifeline;
 use super::wire::{FrameReader, SendQueue};
 use crate::run::{finish, run};
@@ -55,7 +57,9 @@ fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 ///
 /// Takes the socket away from standard input, which is empty from then on. `make_work` gets
 /// [`ProcessOptions::setup`](super::ProcessOptions::setup); its error is told to the executor. Shared tasks run on
-/// the calling thread, one after the other, exclusive ones on a thread of their own.
+/// the calling thread, one after the other, or with more than one
+/// [`threads_per_worker`](super::ProcessOptions::threads_per_worker) each on one of so many threads; exclusive ones run
+/// on a thread of their own.
 ///
 /// If the executor vanishes, [`Work::abandoned`] is called and the process exits within about 2 s, whatever its tasks
 /// do.
@@ -69,8 +73,8 @@ pub fn serve(make_work: impl FnOnce(Bytes) -> Result<Arc<dyn Work>, String>) -> 
     let lifeline =
         Lifeline::watch(Arc::clone(&socket), Arc::clone(&outcomes)).map_err(cannot("start the lifeline thread"))?;
     let mut frames = FrameReader::new(&socket);
-    let (worker, setup) = match frames.next().map_err(cannot("read the setup"))? {
-        Some(Frame::Setup { worker, setup }) => (worker, setup),
+    let (worker, settings, setup) = match frames.next().map_err(cannot("read the setup"))? {
+        Some(Frame::Setup { worker, settings, setup }) => (worker, settings, setup),
         Some(_) => return Err(ServeError::Protocol("the first frame is no setup")),
         None => {
             lifeline.await_ending();
@@ -86,8 +90,9 @@ pub fn serve(make_work: impl FnOnce(Bytes) -> Result<Arc<dyn Work>, String>) -> 
         }
     };
     lifeline.protect(&work);
-    outcomes.push(Frame::Ready(Ok(())));
-    let mut worker = Worker { id: worker, work, outcomes, lifeline, exclusive: None };
+    let runner = Runner { worker, work, outcomes, lifeline, deadline: None };
+    let mut worker = Worker::start(runner, settings)?;
+    worker.runner.outcomes.push(Frame::Ready(Ok(())));
     worker.run_tasks(&mut frames)?;
     worker.finish();
     Ok(())
@@ -118,7 +123,7 @@ impl Outcomes {
     }
 
     /// Queues a frame; returns how many there are.
-    fn push(&self, frame: Frame) -> usize {
+    pub(super) fn push(&self, frame: Frame) -> usize {
         let mut queue = lock(&self.queue);
         queue.push(frame);
         queue.len()
@@ -131,11 +136,49 @@ impl Outcomes {
     }
 }
 
-struct Worker {
-    id: WorkerId,
+/// What runs shared tasks, on whichever thread.
+pub(super) struct Runner {
+    worker: WorkerId,
     work: Arc<dyn Work>,
     outcomes: Arc<Outcomes>,
     lifeline: Arc<Lifeline>,
+    deadline: Option<Arc<Deadline>>,
+}
+
+impl Runner {
+    /// Runs a task on the thread of this number. Its outcome leaves at once if the thread `rests` after it, else with
+    /// some of those that follow.
+    pub(super) fn run(&self, thread: usize, task: Task, rests: impl FnOnce() -> bool) {
+        let id = task.id;
+        if self.deadline.as_ref().is_some_and(|deadline| !deadline.begin(thread, id)) {
+            return;
+        }
+        let flush = || self.outcomes.flush();
+        let context = TaskContext::new(self.worker, &|| false, &flush);
+        let queued = self.outcomes.push(outcome(id, run(&*self.work, task, &context)));
+        if let Some(deadline) = &self.deadline {
+            deadline.end(thread);
+        }
+        if queued >= BATCH || rests() {
+            self.outcomes.flush();
+        }
+    }
+
+    /// Sends the outcomes that were held back to leave together.
+    pub(super) fn flush(&self) {
+        self.outcomes.flush();
+    }
+
+    /// Whether the executor wants no more tasks to begin.
+    pub(super) fn is_ending(&self) -> bool {
+        self.lifeline.is_ending()
+    }
+}
+
+struct Worker {
+    runner: Arc<Runner>,
+    /// `None` if shared tasks run on the main thread, which saves the way to another.
+    crew: Option<Crew>,
     /// The last exclusive task.
     exclusive: Option<Exclusive>,
 }
@@ -147,10 +190,24 @@ struct Exclusive {
 }
 
 impl Worker {
+    fn start(mut runner: Runner, settings: Settings) -> Result<Self, ServeError> {
+        let threads = settings.threads as usize;
+        if let Some(limit) = settings.task_timeout {
+            let deadline = Deadline::watch(limit, threads, Arc::clone(&runner.outcomes));
+            runner.deadline = Some(deadline.map_err(cannot("start the deadline thread"))?);
+        }
+        let runner = Arc::new(runner);
+        let crew = match threads {
+            1 => None,
+            _ => Some(Crew::start(threads, &runner).map_err(cannot("start the threads for shared tasks"))?),
+        };
+        Ok(Self { runner, crew, exclusive: None })
+    }
+
     /// Runs tasks until the executor wants the end.
     fn run_tasks(&mut self, frames: &mut FrameReader<'_>) -> Result<(), ServeError> {
-        self.outcomes.flush();
-        while !self.lifeline.is_ending() {
+        self.runner.outcomes.flush();
+        while !self.runner.is_ending() {
             let frame = match frames.next() {
                 Ok(Some(frame)) => frame,
                 // However the stream ends, the lifeline knows whether that is meant.
@@ -160,12 +217,10 @@ impl Worker {
             };
             match frame {
                 Frame::Task(task) if task.exclusive => self.start_exclusive(task)?,
-                Frame::Task(task) => {
-                    let outcome = self.run_shared(task);
-                    if self.outcomes.push(outcome) >= BATCH || !frames.has_frame() {
-                        self.outcomes.flush();
-                    }
-                }
+                Frame::Task(task) => match &self.crew {
+                    Some(crew) => crew.push(task),
+                    None => self.runner.run(0, task, || !frames.has_frame()),
+                },
                 Frame::Cancel(task) => {
                     if let Some(exclusive) = self.exclusive.as_ref().filter(|it| it.task == task) {
                         exclusive.cancelled.store(true, Ordering::Relaxed);
@@ -174,15 +229,8 @@ impl Worker {
                 _ => return Err(ServeError::Protocol("a frame that is not for workers")),
             }
         }
-        self.lifeline.await_ending();
+        self.runner.lifeline.await_ending();
         Ok(())
-    }
-
-    fn run_shared(&self, task: Task) -> Frame {
-        let id = task.id;
-        let flush = || self.outcomes.flush();
-        let context = TaskContext::new(self.id, &|| false, &flush);
-        outcome(id, run(&*self.work, task, &context))
     }
 
     /// A thread of its own lets the main thread read the order to cancel.
@@ -190,15 +238,13 @@ impl Worker {
         let id = task.id;
         let cancelled = Arc::new(AtomicBool::new(false));
         let run_exclusive = {
-            let (worker, cancelled) = (self.id, Arc::clone(&cancelled));
-            let (work, outcomes) = (Arc::clone(&self.work), Arc::clone(&self.outcomes));
-            let lifeline = Arc::clone(&self.lifeline);
+            let (runner, cancelled) = (Arc::clone(&self.runner), Arc::clone(&cancelled));
             move || {
-                let is_cancelled = || cancelled.load(Ordering::Relaxed) || lifeline.is_ending();
-                let flush = || outcomes.flush();
-                let context = TaskContext::new(worker, &is_cancelled, &flush);
-                outcomes.push(outcome(id, run(&*work, task, &context)));
-                outcomes.flush();
+                let is_cancelled = || cancelled.load(Ordering::Relaxed) || runner.is_ending();
+                let flush = || runner.outcomes.flush();
+                let context = TaskContext::new(runner.worker, &is_cancelled, &flush);
+                runner.outcomes.push(outcome(id, run(&*runner.work, task, &context)));
+                runner.outcomes.flush();
             }
         };
         let thread = thread::Builder::new()
@@ -210,20 +256,24 @@ impl Worker {
     }
 
     fn finish(mut self) {
+        if let Some(crew) = self.crew.take() {
+            crew.finish();
+        }
         if let Some(exclusive) = self.exclusive.take() {
             // Panics of the work are caught within.
             let _ = exclusive.thread.join();
         }
-        match finish(&*self.work) {
+        let outcomes = &self.runner.outcomes;
+        match finish(&*self.runner.work) {
             Some(report) if report.len() <= MAX_HEAD => {
-                self.outcomes.push(Frame::Finish(report));
+                outcomes.push(Frame::Finish(report));
             }
             Some(report) => {
                 tracing::error!(bytes = report.len(), limit = MAX_HEAD, "end report dropped");
             }
             None => {}
         }
-        self.outcomes.flush();
+        outcomes.flush();
     }
 }
 

@@ -1,26 +1,58 @@
 //! Tasks run on threads of this process.
 
+mod overdue;
+mod pool;
 mod seat;
 
-use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::courier::{Courier, deliver, not_run};
+use crate::run::finish;
+use crate::sync::lock;
+use crate::{Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskError, TaskId, Work, WorkerInfo, WorkerReport};
+use overdue::MAX_SUBSTITUTES;
+use pool::{Queue, Shared, label, worker};
 use seat::Seat;
 
-use crate::courier::{Courier, deliver, not_run};
-use crate::run::{finish, run};
-use crate::sync::lock;
-use crate::{
-    Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerId, WorkerInfo,
-    WorkerReport,
-};
-
 const SHUT_DOWN: &str = "the executor was shut down";
+
+/// How many threads there are and what they may do.
+#[derive(Clone, Debug)]
+pub struct ThreadOptions {
+    /// Threads, at least 1.
+    pub workers: u32,
+    /// Most shared tasks that run at a time, at least 1; threads beyond are for exclusive tasks.
+    pub sharing: u32,
+    /// Most time for a shared task, counted from when it begins. One that takes longer ends as
+    /// [`TaskError::TimedOut`]; its thread is left behind until the task returns, its result ignored, and another
+    /// thread takes its place: at most 64 do, over the executor's life. Once all threads are left behind, tasks end as
+    /// [`TaskError::NotRun`].
+    pub task_timeout: Option<Duration>,
+}
+
+impl ThreadOptions {
+    /// So many threads, all of which share, with no time limit.
+    pub fn new(workers: u32) -> Self {
+        Self { workers, sharing: u32::MAX, task_timeout: None }
+    }
+
+    fn check(&self) -> Result<(), ExecutorError> {
+        if self.workers == 0 || self.sharing == 0 {
+            return Err(ExecutorError::Invalid(
+                "the thread executor needs at least 1 worker, and 1 that shares".to_owned(),
+            ));
+        }
+        if self.task_timeout.is_some_and(|limit| limit.is_zero()) {
+            return Err(ExecutorError::Invalid("a task timeout of 0 lets no task run".to_owned()));
+        }
+        Ok(())
+    }
+}
 
 /// Runs tasks on a pool of rayon threads. Payloads are shared with the submitter, never copied.
 ///
@@ -28,136 +60,54 @@ const SHUT_DOWN: &str = "the executor was shut down";
 /// [`TaskError::WorkerLost`] and its thread left behind, its later result ignored.
 pub struct ThreadExecutor {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    work: Arc<dyn Work>,
-    sink: Arc<dyn OutcomeSink>,
-    courier: Courier,
-    queue: Mutex<Queue>,
-    /// One for each thread.
-    seats: Vec<Seat>,
-    /// Most shared tasks that run at a time.
-    sharing: usize,
-}
-
-/// Tasks wait here, not in rayon's jobs, so that a shutdown can take those back that no thread will come to.
-struct Queue {
-    tasks: VecDeque<Task>,
-    /// Shared tasks that run.
-    running: usize,
-    /// Rayon's jobs that came when a shared task was next and no more of them might run.
-    deferred: usize,
-    /// `None` once the executor is shut down.
-    pool: Option<Arc<ThreadPool>>,
+    /// Delivers overdue tasks.
+    deadline: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ThreadExecutor {
-    /// Starts `workers` threads, of which at most `sharing` run shared tasks at a time; the others are for exclusive ones.
+    /// Starts the threads.
     ///
     /// # Errors
     ///
-    /// [`ExecutorError::Invalid`] for no workers or no sharing, [`ExecutorError::Start`] if the system refuses the threads.
+    /// [`ExecutorError::Invalid`] for options that can't work, [`ExecutorError::Start`] if the system refuses the
+    /// threads.
     pub fn start(
-        workers: u32,
-        sharing: u32,
+        options: ThreadOptions,
         work: Arc<dyn Work>,
         sink: Arc<dyn OutcomeSink>,
     ) -> Result<Self, ExecutorError> {
-        if workers == 0 || sharing == 0 {
-            return Err(ExecutorError::Invalid(
-                "the thread executor needs at least 1 worker, and 1 that shares".to_owned(),
-            ));
-        }
+        options.check()?;
+        let workers = options.workers as usize;
         let pool = ThreadPoolBuilder::new()
-            .num_threads(workers as usize)
+            .num_threads(workers)
             .thread_name(|index| format!("psbench-worker-{index}"))
             .build()
             .map_err(|error| ExecutorError::Start {
                 what: format!("{workers} worker threads"),
                 source: io::Error::other(error),
             })?;
-        let shared = Shared {
+        let substitutes = if options.task_timeout.is_some() { MAX_SUBSTITUTES } else { 0 };
+        let shared = Arc::new(Shared {
+            options,
             work,
             courier: Courier::start(Arc::clone(&sink))?,
             sink,
-            queue: Mutex::new(Queue { tasks: VecDeque::new(), running: 0, deferred: 0, pool: Some(Arc::new(pool)) }),
-            seats: (0..workers).map(|_| Seat::default()).collect(),
-            sharing: sharing as usize,
-        };
-        Ok(Self { shared: Arc::new(shared) })
+            queue: Mutex::new(Queue::new(pool)),
+            seats: (0..workers + substitutes).map(|_| Seat::default()).collect(),
+            stirred: Condvar::new(),
+            ended: Condvar::new(),
+        });
+        let deadline = Mutex::new(shared.watch()?);
+        Ok(Self { shared, deadline })
     }
 }
 
 impl Shared {
-    /// One rayon job: runs the task that waits longest, if a shutdown has not taken it back, and then those that other jobs
-    /// had to leave.
-    fn run_next(&self) {
-        let thread = rayon::current_thread_index().unwrap_or_default();
-        let seat = &self.seats[thread];
-        let mut next = self.begin(seat);
-        while let Some((task, cancelled)) = next {
-            let shared = !task.exclusive;
-            self.run(task, cancelled.as_deref(), thread, seat);
-            if !self.takes_over(shared) {
-                return;
-            }
-            next = self.begin(seat);
-        }
-    }
-
-    /// Notes the end of a task; tells whether a job that was deferred is to be made up for.
-    fn takes_over(&self, shared: bool) -> bool {
-        let mut queue = lock(&self.queue);
-        queue.running -= usize::from(shared);
-        let owed = queue.deferred > 0;
-        queue.deferred -= usize::from(owed);
-        owed
-    }
-
-    fn run(&self, task: Task, cancelled: Option<&AtomicBool>, thread: usize, seat: &Seat) {
-        let id = task.id;
-        let worker = worker(thread);
-        let is_cancelled = || cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed));
-        let context = TaskContext::new(worker, &is_cancelled, &|| ());
-        let result = run(&*self.work, task, &context);
-        if seat.begin_delivery(id) {
-            self.sink.deliver(&mut vec![Outcome {
-                task: id,
-                worker: Some(worker),
-                result: result.map_err(TaskError::Failed),
-            }]);
-            seat.end_delivery(id);
-        }
-    }
-
-    fn begin(&self, seat: &Seat) -> Option<(Task, Option<Arc<AtomicBool>>)> {
-        let mut queue = lock(&self.queue);
-        if queue.running == self.sharing && queue.tasks.front().is_some_and(|task| !task.exclusive) {
-            queue.deferred += 1;
-            return None;
-        }
-        let task = queue.tasks.pop_front()?;
-        queue.running += usize::from(!task.exclusive);
-        let cancelled = task.exclusive.then(Arc::default);
-        // Still under the queue's lock, so that a task is always found in one of the two places.
-        seat.begin(task.id, cancelled.clone());
-        Some((task, cancelled))
-    }
-
-    fn cancel(&self, task: Option<TaskId>) {
-        for seat in &self.seats {
-            seat.cancel(task);
-        }
-    }
-
-    fn info(&self, thread: usize) -> WorkerInfo {
-        WorkerInfo {
-            id: worker(thread),
-            label: label(thread),
-            pid: None,
-            alive: lock(&self.queue).pool.is_some(),
-            end: None,
+    /// Gives rayon so many jobs, each of which runs a task.
+    fn spawn_jobs(self: &Arc<Self>, pool: &ThreadPool, count: usize) {
+        for _ in 0..count {
+            let shared = Arc::clone(self);
+            pool.spawn_fifo(move || shared.run_next());
         }
     }
 }
@@ -165,19 +115,23 @@ impl Shared {
 impl Executor for ThreadExecutor {
     fn submit(&self, tasks: Vec<Task>) {
         let count = tasks.len();
+        let shared = &self.shared;
         let pool = {
-            let mut queue = lock(&self.shared.queue);
+            let mut queue = lock(&shared.queue);
+            let refuse = |reason: &str| shared.courier.refuse(tasks.iter().map(|task| task.id), reason);
             let Some(pool) = queue.pool.clone() else {
-                let ids = tasks.iter().map(|task| task.id);
-                return self.shared.courier.refuse(ids, SHUT_DOWN);
+                return refuse(SHUT_DOWN);
             };
+            if let Some(reason) = shared.exhausted(&queue) {
+                return refuse(&reason);
+            }
+            if queue.substitutes > 0 {
+                shared.stirred.notify_all();
+            }
             queue.tasks.extend(tasks);
             pool
         };
-        for _ in 0..count {
-            let shared = Arc::clone(&self.shared);
-            pool.spawn_fifo(move || shared.run_next());
-        }
+        shared.spawn_jobs(&pool, count);
     }
 
     fn cancel(&self, task: TaskId) {
@@ -193,7 +147,8 @@ impl Executor for ThreadExecutor {
     }
 
     fn workers(&self) -> Vec<WorkerInfo> {
-        (0..self.shared.seats.len()).map(|thread| self.shared.info(thread)).collect()
+        let threads = self.shared.threads(&lock(&self.shared.queue));
+        (0..threads).map(|thread| self.shared.info(thread)).collect()
     }
 
     fn shutdown(&self, grace: Duration) -> Vec<WorkerReport> {
@@ -207,6 +162,13 @@ impl Executor for ThreadExecutor {
             }
             std::mem::take(&mut queue.tasks)
         };
+        shared.stirred.notify_all();
+        shared.ended.notify_all();
+        if let Some(deadline) = lock(&self.deadline).take()
+            && deadline.join().is_err()
+        {
+            tracing::error!("outcomes may be missing: the sink has panicked");
+        }
         shared.cancel(None);
         deliver(&*shared.sink, not_run(never_run.iter().map(|task| task.id), SHUT_DOWN));
 
@@ -235,13 +197,4 @@ fn left_behind(task: TaskId, thread: usize, grace: Duration) -> Outcome {
             reason: format!("left behind, still running {grace:?} after the shutdown"),
         }),
     }
-}
-
-fn label(thread: usize) -> String {
-    format!("{} (thread)", worker(thread))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "threads are counted by a u32 at the start")]
-fn worker(thread: usize) -> WorkerId {
-    WorkerId(thread as u32)
 }

@@ -1,4 +1,4 @@
-//! What runs on one thread of the pool.
+//! What runs on one thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -17,6 +17,8 @@ pub(super) struct Seat {
 #[derive(Default)]
 struct State {
     tasks: Vec<Running>,
+    /// Tasks that were given up for their time limit and have not returned.
+    overdue: Vec<TaskId>,
     /// A shutdown waits for this seat; else nobody need be told of changes.
     awaited: bool,
 }
@@ -25,15 +27,18 @@ struct Running {
     task: TaskId,
     /// Of exclusive tasks.
     cancelled: Option<Arc<AtomicBool>>,
+    /// Of shared tasks with a time limit.
+    begun: Option<Instant>,
     delivering: bool,
 }
 
 impl Seat {
-    pub(super) fn begin(&self, task: TaskId, cancelled: Option<Arc<AtomicBool>>) {
-        lock(&self.state).tasks.push(Running { task, cancelled, delivering: false });
+    /// Notes that a task begins, and when, if its time is limited.
+    pub(super) fn begin(&self, task: TaskId, cancelled: Option<Arc<AtomicBool>>, begun: Option<Instant>) {
+        lock(&self.state).tasks.push(Running { task, cancelled, begun, delivering: false });
     }
 
-    /// Whether the outcome of a task that has run is to be delivered. It is not if a shutdown gave the task up.
+    /// Whether the outcome of a task that has run is to be delivered. It is not if the task was given up.
     pub(super) fn begin_delivery(&self, task: TaskId) -> bool {
         lock(&self.state)
             .tasks
@@ -49,6 +54,33 @@ impl Seat {
         if state.awaited {
             self.changed.notify_all();
         }
+    }
+
+    /// Gives up, and returns, the tasks that have run for `limit`; they are not delivered when they end. Also returns how
+    /// long the others have left, at least.
+    pub(super) fn give_up_overdue(&self, limit: Duration) -> (Vec<TaskId>, Duration) {
+        let mut state = lock(&self.state);
+        let left = |running: &Running| match running.begun {
+            Some(begun) if !running.delivering => limit.saturating_sub(begun.elapsed()),
+            _ => limit,
+        };
+        let overdue: Vec<TaskId> =
+            state.tasks.extract_if(.., |running| left(running).is_zero()).map(|running| running.task).collect();
+        state.overdue.extend(&overdue);
+        (overdue, state.tasks.iter().map(left).min().unwrap_or(limit))
+    }
+
+    /// Notes that a task has returned that was given up; `false` if that was not for its time limit.
+    pub(super) fn end_overdue(&self, task: TaskId) -> bool {
+        let mut state = lock(&self.state);
+        let before = state.overdue.len();
+        state.overdue.retain(|overdue| *overdue != task);
+        state.overdue.len() < before
+    }
+
+    /// Whether a task runs that was given up for its time limit.
+    pub(super) fn is_left_behind(&self) -> bool {
+        !lock(&self.state).overdue.is_empty()
     }
 
     /// Cancels exclusive tasks, `None` for all.

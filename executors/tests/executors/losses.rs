@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 
 use psbench_executors::conformance::{Collector, Command};
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
-use psbench_executors::{Executor, ExecutorError, TaskError, WorkerInfo};
+use psbench_executors::{Executor, ExecutorError, TaskError, WorkerEnd, WorkerInfo};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{eventually, options, start};
+use crate::support::{HOUR, eventually, lost, options, signal, start};
 
 /// The argument that makes the test program an executor that gets killed.
 pub(crate) const PARENT: &str = "parent";
-const HOUR: Command = Command::Sleep(3_600_000);
 
 /// All tests of this file.
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -37,27 +36,14 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("dropping_the_executor_ends_everything", dropping_the_executor_ends_everything),
 ];
 
-fn pid(worker: &WorkerInfo) -> Pid {
-    Pid::from_raw(worker.pid.unwrap().cast_signed()).unwrap()
-}
-
 fn kill(worker: &WorkerInfo) {
-    kill_process(pid(worker), Signal::KILL).unwrap();
+    signal(worker, Signal::KILL);
 }
 
 /// Whether a process runs; one that nobody collects has ended all the same.
 fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
-}
-
-/// Checks that `result` is a loss for the reason `wanted`; returns the worker's label.
-#[track_caller]
-fn lost<T: std::fmt::Debug>(result: Result<T, TaskError>, wanted: &str) -> String {
-    match result {
-        Err(TaskError::WorkerLost { label, reason }) if reason == wanted => label,
-        other => panic!("{other:?} is no loss by {wanted}"),
-    }
 }
 
 #[track_caller]
@@ -85,7 +71,7 @@ fn a_killed_worker_is_named_and_replaced() {
     eventually("a replacement", || executor.workers().len() == 3);
     let workers = executor.workers();
     assert!(!workers[0].alive && workers[1].alive && workers[2].alive);
-    assert_eq!(workers[0].end.as_deref(), Some("signal 9 (SIGKILL)"));
+    assert_eq!(workers[0].end, Some(WorkerEnd::Lost("signal 9 (SIGKILL)".to_owned())));
     kill(&workers[1]);
     eventually("a second one", || executor.workers().len() == 4);
     executor.submit((3..103).map(|id| Command::Echo.task(id, "")).collect());
@@ -120,7 +106,7 @@ fn each_task_ends_once_whoever_is_killed() {
             let workers = executor.workers();
             let victim = workers.iter().find(|worker| worker.alive).unwrap();
             // It may have ended since.
-            let _ = kill_process(pid(victim), Signal::KILL);
+            let _ = kill_process(Pid::from_raw(victim.pid.unwrap().cast_signed()).unwrap(), Signal::KILL);
             sink.wait_for(id as usize - 200);
         }
     }
@@ -144,7 +130,7 @@ fn a_task_that_exits_is_lost_with_its_worker() {
 fn a_stopped_worker_does_not_block_submit_or_shutdown() {
     let sink = Arc::new(Collector::default());
     let executor = start(1, 4, sink.clone());
-    kill_process(pid(&executor.workers()[0]), Signal::STOP).unwrap();
+    signal(&executor.workers()[0], Signal::STOP);
     let payload = bytes::Bytes::from(vec![0; 16 << 20]);
     let began = Instant::now();
     for id in 0..8 {
@@ -188,9 +174,18 @@ fn a_missing_program_fails_the_start() {
 }
 
 fn options_that_cannot_work_are_refused() {
-    for options in
-        [options(0, 1), options(1, 0), ProcessOptions { setup: vec![0; (16 << 20) + 1].into(), ..options(1, 1) }]
-    {
+    for options in [
+        options(0, 1),
+        options(1, 0),
+        ProcessOptions { setup: vec![0; (16 << 20) + 1].into(), ..options(1, 1) },
+        ProcessOptions { sharing: 0, ..options(1, 1) },
+        ProcessOptions { threads_per_worker: 0, ..options(1, 1) },
+        ProcessOptions { threads_per_worker: 1025, ..options(1, 1) },
+        ProcessOptions { max_tasks_per_worker: Some(0), ..options(1, 1) },
+        ProcessOptions { task_timeout: Some(Duration::ZERO), ..options(1, 1) },
+        ProcessOptions { memory_limit: Some(0), ..options(1, 1) },
+        ProcessOptions { cpu_affinity: Some("list:0".parse().unwrap()), ..options(2, 1) },
+    ] {
         let result = ProcessExecutor::start(options, Arc::new(Collector::default())).map(drop);
         assert!(matches!(result, Err(ExecutorError::Invalid(_))), "{result:?}");
     }

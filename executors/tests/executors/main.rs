@@ -5,16 +5,21 @@
 
 #![allow(clippy::exit, clippy::unwrap_used, reason = "clippy knows tests by their attribute, which these do not have")]
 
+mod limits;
 mod losses;
+mod pool;
 mod support;
+mod threads;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 use psbench_executors::conformance::{self, TestWork};
 use psbench_executors::engine::{Engine, EngineExecutor, Job};
-use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::process::{ProcessExecutor, ProcessOptions};
+use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 
 fn main() -> ExitCode {
     let role = std::env::args().nth(1);
@@ -29,9 +34,12 @@ fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("thread_executor_conforms", thread_executor_conforms),
         trial("engine_executor_conforms", engine_executor_conforms),
+        trial("thread_executor_with_a_time_limit_conforms", thread_executor_with_a_time_limit_conforms),
         trial("process_executor_conforms", process_executor_conforms),
+        trial("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
     ];
-    trials.extend(losses::TESTS.iter().map(|(name, test)| trial(name, *test)));
+    let special = [losses::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
+    trials.extend(special.into_iter().flatten().map(|(name, test)| trial(name, *test)));
     trials
 }
 
@@ -44,7 +52,15 @@ fn trial(name: &str, test: fn()) -> Trial {
 
 fn thread_executor_conforms() {
     conformance::check(&|workers, sink| {
-        Arc::new(ThreadExecutor::start(workers, workers, Arc::new(TestWork::default()), sink).unwrap())
+        let options = ThreadOptions::new(workers);
+        Arc::new(ThreadExecutor::start(options, Arc::new(TestWork::default()), sink).unwrap())
+    });
+}
+
+fn thread_executor_with_a_time_limit_conforms() {
+    conformance::check(&|workers, sink| {
+        let options = ThreadOptions { task_timeout: Some(Duration::from_secs(3600)), ..ThreadOptions::new(workers) };
+        Arc::new(ThreadExecutor::start(options, Arc::new(TestWork::default()), sink).unwrap())
     });
 }
 
@@ -65,4 +81,14 @@ fn engine_executor_conforms() {
 
 fn process_executor_conforms() {
     conformance::check(&|workers, sink| Arc::new(support::start(workers, 1, sink)));
+}
+
+/// Workers with two threads, which are replaced all the time.
+fn process_executor_with_threads_conforms() {
+    let start: conformance::Start<'_> = &|workers, sink| {
+        let options =
+            ProcessOptions { threads_per_worker: 2, max_tasks_per_worker: Some(50), ..support::options(workers, 1) };
+        Arc::new(ProcessExecutor::start(options, sink).unwrap())
+    };
+    conformance::check_with_threads(start, 2);
 }

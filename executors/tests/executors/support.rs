@@ -5,16 +5,19 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_executors::conformance::TestWork;
-use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr, worker};
-use psbench_executors::{OutcomeSink, Task, TaskContext, Work};
+use psbench_executors::conformance::{Command, TestWork};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions, worker};
+use psbench_executors::{OutcomeSink, Task, TaskContext, TaskError, Work, WorkerInfo};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The argument that makes the test program a worker.
 pub(crate) const WORKER: &str = "worker";
+/// A task that nobody waits for.
+pub(crate) const HOUR: Command = Command::Sleep(3_600_000);
 
 /// The worker's main function. Its setup is a word and an argument:
 ///
@@ -23,6 +26,7 @@ pub(crate) const WORKER: &str = "worker";
 /// - `exit …`: the process ends in its setup, with that code;
 /// - `hang`: the setup takes for ever;
 /// - `exit-if …`: as `exit 7` once that file exists;
+/// - `die-if …`: as nothing, but the process ends as soon as that file exists, with the code 9;
 /// - `mark …`: as nothing, but that file is made if the worker is abandoned.
 pub(crate) fn serve() -> ExitCode {
     let served = worker::serve(|setup| {
@@ -33,6 +37,17 @@ pub(crate) fn serve() -> ExitCode {
             "exit" => std::process::exit(argument.parse().unwrap()),
             "exit-if" if fs::exists(argument).unwrap() => std::process::exit(7),
             "hang" => sleep(Duration::from_secs(3600)),
+            "die-if" => {
+                let path = argument.to_owned();
+                spawn(move || {
+                    // Long after it is ready, even if the file exists.
+                    sleep(Duration::from_millis(500));
+                    while !fs::exists(&path).unwrap() {
+                        sleep(Duration::from_millis(5));
+                    }
+                    std::process::exit(9);
+                });
+            }
             "mark" => {
                 return Ok(Arc::new(Marking { work: TestWork::default(), path: argument.into() }));
             }
@@ -68,14 +83,11 @@ impl Work for Marking {
 /// Options for workers that are this test program.
 pub(crate) fn options(workers: u32, capacity: u32) -> ProcessOptions {
     ProcessOptions {
-        sharing: workers,
-        program: current_exe().unwrap(),
         args: vec![WORKER.into()],
         workers,
-        setup: Bytes::new(),
         capacity,
         ready_timeout: Duration::from_secs(20),
-        stderr: WorkerStderr::Log,
+        ..ProcessOptions::new(current_exe().unwrap())
     }
 }
 
@@ -88,7 +100,21 @@ pub(crate) fn start(workers: u32, capacity: u32, sink: Arc<dyn OutcomeSink>) -> 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
         sleep(Duration::from_millis(5));
     }
+}
+
+/// Checks that `result` is a loss for the reason `wanted`; returns the worker's label.
+#[track_caller]
+pub(crate) fn lost<T: std::fmt::Debug>(result: Result<T, TaskError>, wanted: &str) -> String {
+    match result {
+        Err(TaskError::WorkerLost { label, reason }) if reason == wanted => label,
+        other => panic!("{other:?} is no loss by {wanted}"),
+    }
+}
+
+/// Sends a signal to a worker.
+pub(crate) fn signal(worker: &WorkerInfo, signal: Signal) {
+    kill_process(Pid::from_raw(worker.pid.unwrap().cast_signed()).unwrap(), signal).unwrap();
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psbench_connectors::Registry;
-use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr};
-use psbench_executors::thread::ThreadExecutor;
+use psbench_executors::process::{ProcessExecutor, ProcessOptions};
+use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, Work};
 
 use crate::item;
@@ -59,12 +59,15 @@ pub(super) fn start(
         cache_bytes: settings.cache_bytes,
     };
     Ok(match settings.executor {
-        ExecutorKind::Thread => Arc::new(ThreadExecutor::start(workers, sharing, worker::local(setup), sink)?),
         ExecutorKind::Own(name) => {
             let factory = OWN_EXECUTORS
                 .get(name)
                 .ok_or_else(|| ExecutorError::Invalid(format!("this program has no executor of the name {name}")))?;
             factory.start(ExecutorRequest { workers, sharing, work: worker::local(setup) }, sink)?
+        }
+        ExecutorKind::Thread => {
+            let options = ThreadOptions { sharing, ..ThreadOptions::new(workers) };
+            Arc::new(ThreadExecutor::start(options, worker::local(setup), sink)?)
         }
         ExecutorKind::Process => {
             let program = std::env::current_exe().map_err(|source| ExecutorError::Start {
@@ -72,14 +75,13 @@ pub(super) fn start(
                 source,
             })?;
             let options = ProcessOptions {
-                program,
                 args: vec!["worker".into()],
                 workers,
                 sharing,
                 setup: item::encode(&setup),
                 capacity: settings.prefetch.saturating_add(1),
                 ready_timeout: READY_TIME,
-                stderr: WorkerStderr::Log,
+                ..ProcessOptions::new(program)
             };
             Arc::new(ProcessExecutor::start(options, sink)?)
         }

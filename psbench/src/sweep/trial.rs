@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use psbench_connectors::{ConnectorError, Key, KeySource, StoreMetrics};
-use psbench_executors::{Executor, ExecutorError, WorkerReport};
+use psbench_executors::{Executor, ExecutorError, WorkerEnd, WorkerReport};
 use uuid::Uuid;
 
 use super::executor;
@@ -348,8 +348,9 @@ impl<'a> Run<'a> {
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
-        self.problems.extend(processes.iter().filter_map(|process| {
-            process.end.as_ref().map(|end| format!("{} was lost ({end}) and replaced", process.label))
+        self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {
+            Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end}) and replaced", report.worker.label)),
+            Some(WorkerEnd::Retired(_)) | None => None,
         }));
         self.problems.extend(item_problems(&items, recorder.failures()));
         self.problems.extend(method_problem(trial.method, recorder.finished(), recorder.resolved()));
@@ -412,7 +413,7 @@ impl<'a> Run<'a> {
                 tasks: recorder.tasks(report.worker.id),
                 cpu_seconds: finish.as_ref().map(|finish| finish.usage.cpu.as_secs_f64()),
                 peak_memory_bytes: finish.and_then(|finish| finish.usage.peak_memory),
-                end: report.worker.end.clone(),
+                end: report.worker.end.as_ref().map(ToString::to_string),
             }
         });
         std::iter::once(dispatcher).chain(workers).collect()

@@ -2,34 +2,45 @@
 //!
 //! An implementation's test calls [`check`] with a way to start it on [`TestWork`].
 
-use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
+mod collector;
+mod work;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::sync::{lock, wait_timeout};
-use crate::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerReport};
+pub use collector::Collector;
+pub use work::{Command, TestWork, begun};
+
+use crate::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId};
 
 /// Given to anything that is to happen soon, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 /// A task of this length is still running when the check looks.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Starts an executor with so many workers, which run [`TestWork`], for a sink. Workers must not be given a second
-/// shared task while they run one, so that the checks know which tasks run.
+/// Starts an executor with so many workers, which run [`TestWork`], for a sink. A worker must not be given a shared task
+/// while all its threads run one, so that the checks know which tasks run.
 pub type Start<'a> = &'a dyn Fn(u32, Arc<dyn OutcomeSink>) -> Arc<dyn Executor>;
 
-/// Checks an executor against the contract.
+/// Checks an executor whose workers run one shared task at a time against the contract.
 ///
 /// # Panics
 ///
 /// With a description of what it does wrong.
 pub fn check(start: Start<'_>) {
+    check_with_threads(start, 1);
+}
+
+/// Checks an executor whose workers run so many shared tasks at a time against the contract.
+///
+/// # Panics
+///
+/// With a description of what it does wrong.
+pub fn check_with_threads(start: Start<'_>, threads: u64) {
     payloads_arrive_intact(start);
     errors_and_panics_are_outcomes(start);
     sinks_may_submit(start);
@@ -38,180 +49,8 @@ pub fn check(start: Start<'_>) {
     waiting_exclusive_tasks_can_be_cancelled(start);
     workers_are_named(start);
     idle_workers_shut_down_with_a_report(start);
-    shutdown_ends_what_runs_and_what_waits(start);
-    shutdown_grants_its_grace(start);
-}
-
-/// What a task of [`TestWork`] does; written as the task's head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Returns the payload.
-    Echo,
-    /// Sleeps for so many milliseconds, then returns the payload.
-    Sleep(u64),
-    /// Fails with this text.
-    Fail(String),
-    /// Panics with this text.
-    Panic(String),
-    /// Ends the process with this exit code.
-    Exit(i32),
-    /// Waits to be cancelled.
-    Wait,
-    /// Prints so many lines to standard output and standard error.
-    Print(u32),
-}
-
-impl Command {
-    /// A task that does this.
-    pub fn task(&self, id: u64, payload: impl Into<Bytes>) -> Task {
-        Task { id: TaskId(id), head: self.to_string().into(), payload: payload.into(), exclusive: *self == Self::Wait }
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Echo => write!(f, "echo"),
-            Self::Sleep(milliseconds) => write!(f, "sleep {milliseconds}"),
-            Self::Fail(text) => write!(f, "fail {text}"),
-            Self::Panic(text) => write!(f, "panic {text}"),
-            Self::Exit(code) => write!(f, "exit {code}"),
-            Self::Wait => write!(f, "wait"),
-            Self::Print(lines) => write!(f, "print {lines}"),
-        }
-    }
-}
-
-impl FromStr for Command {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, argument) = text.split_once(' ').unwrap_or((text, ""));
-        let number = |error: std::num::ParseIntError| format!("{text:?}: {error}");
-        Ok(match name {
-            "echo" => Self::Echo,
-            "sleep" => Self::Sleep(argument.parse().map_err(number)?),
-            "fail" => Self::Fail(argument.to_owned()),
-            "panic" => Self::Panic(argument.to_owned()),
-            "exit" => Self::Exit(argument.parse().map_err(number)?),
-            "wait" => Self::Wait,
-            "print" => Self::Print(argument.parse().map_err(number)?),
-            _ => return Err(format!("{text:?} is no command")),
-        })
-    }
-}
-
-/// Does what the tasks' heads say, see [`Command`]. Its end report is the number of tasks it began, in 8
-/// little-endian bytes.
-#[derive(Debug, Default)]
-pub struct TestWork {
-    begun: AtomicU64,
-}
-
-impl Work for TestWork {
-    fn run(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        match String::from_utf8_lossy(&task.head).parse()? {
-            Command::Echo => {}
-            Command::Sleep(milliseconds) => {
-                context.about_to_wait();
-                sleep(Duration::from_millis(milliseconds));
-            }
-            Command::Fail(text) => return Err(text),
-            Command::Panic(text) => panic!("{text}"),
-            Command::Exit(code) => std::process::exit(code),
-            Command::Wait => {
-                while !context.is_cancelled() {
-                    sleep(Duration::from_millis(1));
-                }
-            }
-            Command::Print(lines) => {
-                for line in 0..lines {
-                    println!("line {line} of standard output");
-                    eprintln!("line {line} of standard error");
-                }
-            }
-        }
-        Ok(task.payload)
-    }
-
-    fn finish(&self) -> Bytes {
-        let begun = self.begun.load(Ordering::Relaxed);
-        Bytes::copy_from_slice(&begun.to_le_bytes())
-    }
-}
-
-/// The tasks that all workers of a [`TestWork`] began, by their reports.
-///
-/// # Panics
-///
-/// If an end report is none of [`TestWork`]'s.
-pub fn begun(reports: &[WorkerReport]) -> u64 {
-    let counts = reports.iter().filter_map(|report| report.finish.as_ref());
-    counts
-        .map(|report| match <[u8; 8]>::try_from(report.as_ref()) {
-            Ok(bytes) => u64::from_le_bytes(bytes),
-            Err(_) => panic!("an end report of {} bytes", report.len()),
-        })
-        .sum()
-}
-
-/// A sink that keeps outcomes, and insists that there is one for each task.
-#[derive(Debug, Default)]
-pub struct Collector {
-    outcomes: Mutex<HashMap<TaskId, Outcome>>,
-    changed: Condvar,
-}
-
-impl Collector {
-    /// Waits for the outcome of one task.
-    ///
-    /// # Panics
-    ///
-    /// If there is none within half a minute.
-    pub fn outcome(&self, id: u64) -> Result<Bytes, TaskError> {
-        self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
-            outcomes.get(&TaskId(id)).map(|outcome| outcome.result.clone())
-        })
-    }
-
-    /// Waits until there are `count` outcomes.
-    ///
-    /// # Panics
-    ///
-    /// If there are fewer after half a minute.
-    pub fn wait_for(&self, count: usize) {
-        self.wait_until(&format!("{count} outcomes"), |outcomes| (outcomes.len() >= count).then_some(()));
-    }
-
-    /// How many outcomes there are.
-    pub fn count(&self) -> usize {
-        lock(&self.outcomes).len()
-    }
-
-    fn wait_until<T>(&self, what: &str, ready: impl Fn(&HashMap<TaskId, Outcome>) -> Option<T>) -> T {
-        let begun = Instant::now();
-        let mut outcomes = lock(&self.outcomes);
-        loop {
-            if let Some(value) = ready(&outcomes) {
-                return value;
-            }
-            let left = SOON.saturating_sub(begun.elapsed());
-            assert!(!left.is_zero(), "no {what}, only {}", outcomes.len());
-            outcomes = wait_timeout(&self.changed, outcomes, left);
-        }
-    }
-}
-
-impl OutcomeSink for Collector {
-    fn deliver(&self, outcomes: &mut Vec<Outcome>) {
-        let mut kept = lock(&self.outcomes);
-        for outcome in outcomes.drain(..) {
-            let id = outcome.task;
-            assert!(kept.insert(id, outcome).is_none(), "a second outcome of {id:?}");
-        }
-        self.changed.notify_all();
-    }
+    shutdown_ends_what_runs_and_what_waits(start, threads);
+    shutdown_grants_its_grace(start, threads);
 }
 
 /// Bytes that differ from place to place.
@@ -355,35 +194,41 @@ fn idle_workers_shut_down_with_a_report(start: Start<'_>) {
     assert!(matches!(sink.outcome(0), Err(TaskError::NotRun(_))));
 }
 
-fn shutdown_ends_what_runs_and_what_waits(start: Start<'_>) {
+fn shutdown_ends_what_runs_and_what_waits(start: Start<'_>, threads: u64) {
     let sink = Arc::new(Collector::default());
     let executor = start(2, sink.clone());
     let long = u64::try_from(LONG.as_millis()).unwrap_or(u64::MAX);
+    let waiting = 1 + threads..50;
     executor.submit(vec![Command::Wait.task(0, "")]);
-    executor.submit(vec![Command::Sleep(long).task(1, "")]);
-    executor.submit((2..50).map(|id| Command::Echo.task(id, "")).collect());
-    // Until both run.
+    executor.submit((1..=threads).map(|id| Command::Sleep(long).task(id, "")).collect());
+    executor.submit(waiting.clone().map(|id| Command::Echo.task(id, "")).collect());
+    // Until those before them run.
     sleep(Duration::from_millis(300));
     let began = Instant::now();
     executor.shutdown(Duration::from_millis(200));
     assert!(began.elapsed() < SOON, "a task outlasted the grace");
     assert_eq!(sink.count(), 50);
     assert_eq!(sink.outcome(0), Ok(Bytes::new()));
-    assert!(matches!(sink.outcome(1), Err(TaskError::WorkerLost { .. })));
-    for id in 2..50 {
+    for id in 1..=threads {
+        assert!(matches!(sink.outcome(id), Err(TaskError::WorkerLost { .. })));
+    }
+    for id in waiting {
         assert!(matches!(sink.outcome(id), Err(TaskError::NotRun(_))));
     }
     sleep(Duration::from_millis(100));
     assert_eq!(sink.count(), 50, "outcomes were delivered after the shutdown");
 }
 
-fn shutdown_grants_its_grace(start: Start<'_>) {
+fn shutdown_grants_its_grace(start: Start<'_>, threads: u64) {
     let sink = Arc::new(Collector::default());
     let executor = start(1, sink.clone());
-    executor.submit(vec![Command::Sleep(1_000).task(0, "slept"), Command::Echo.task(1, "")]);
-    // Until the first runs.
+    executor.submit((0..threads).map(|id| Command::Sleep(1_000).task(id, "slept")).collect());
+    executor.submit(vec![Command::Echo.task(threads, "")]);
+    // Until the first run.
     sleep(Duration::from_millis(300));
-    assert_eq!(begun(&executor.shutdown(SOON)), 1);
-    assert_eq!(sink.outcome(0), Ok("slept".into()));
-    assert!(matches!(sink.outcome(1), Err(TaskError::NotRun(_))));
+    assert_eq!(begun(&executor.shutdown(SOON)), threads);
+    for id in 0..threads {
+        assert_eq!(sink.outcome(id), Ok("slept".into()));
+    }
+    assert!(matches!(sink.outcome(threads), Err(TaskError::NotRun(_))));
 }

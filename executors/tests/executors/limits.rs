@@ -1,0 +1,148 @@
+//! Tasks and workers that exceed what they may have: time, memory, patience.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use psbench_executors::conformance::{Collector, Command};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions};
+use psbench_executors::{Executor, TaskError, WorkerEnd};
+use rustix::process::Signal;
+
+use crate::support::{HOUR, eventually, lost, options, signal};
+
+/// All tests of this file.
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("an_overdue_task_ends_its_worker_and_no_other_task", an_overdue_task_ends_its_worker_and_no_other_task),
+    ("what_ran_beside_an_overdue_task_is_lost", what_ran_beside_an_overdue_task_is_lost),
+    ("tasks_in_time_are_left_alone", tasks_in_time_are_left_alone),
+    ("a_worker_that_cannot_tell_of_an_overdue_task_is_ended", a_worker_that_cannot_tell_of_an_overdue_task_is_ended),
+    ("a_worker_that_stays_stopped_is_replaced", a_worker_that_stays_stopped_is_replaced),
+    ("a_worker_that_is_stopped_for_a_moment_goes_on", a_worker_that_is_stopped_for_a_moment_goes_on),
+    ("a_worker_that_outgrows_its_memory_says_so", a_worker_that_outgrows_its_memory_says_so),
+    ("workers_that_die_idle_are_given_up", workers_that_die_idle_are_given_up),
+];
+
+#[track_caller]
+fn timed_out<T: std::fmt::Debug>(result: Result<T, TaskError>, wanted: Duration) -> String {
+    match result {
+        Err(TaskError::TimedOut { label, limit }) if limit == wanted => label,
+        other => panic!("{other:?} is no time-out"),
+    }
+}
+
+fn an_overdue_task_ends_its_worker_and_no_other_task() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    for threads in [1, 2] {
+        let sink = Arc::new(Collector::default());
+        let options = ProcessOptions { task_timeout: Some(LIMIT), threads_per_worker: threads, ..options(1, 20) };
+        let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+        // The others wait in the worker behind it, the last for its payload to arrive even.
+        let payload = bytes::Bytes::from(vec![3; 8 << 20]);
+        executor.submit((0..threads.into()).map(|id| HOUR.task(id, "")).collect());
+        executor.submit((10..20).map(|id| Command::Echo.task(id, payload.clone())).collect());
+        let worker = &executor.workers()[0];
+        assert_eq!(timed_out(sink.outcome(0), LIMIT), worker.label);
+        for id in 10..20 {
+            assert!(sink.outcome(id) == Ok(payload.clone()), "task {id} never began");
+        }
+        let end = WorkerEnd::Lost("a task ran for longer than 500ms".to_owned());
+        assert_eq!(executor.workers()[0].end, Some(end));
+        assert_eq!(executor.workers().len(), 2);
+    }
+}
+
+fn what_ran_beside_an_overdue_task_is_lost() {
+    let limit = Duration::from_secs(2);
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { task_timeout: Some(limit), threads_per_worker: 2, ..options(1, 1) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    executor.submit(vec![HOUR.task(0, "")]);
+    executor.submit(vec![HOUR.task(1, "")]);
+    timed_out(sink.outcome(0), limit);
+    lost(sink.outcome(1), "a task ran for longer than 2s");
+}
+
+fn tasks_in_time_are_left_alone() {
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { task_timeout: Some(Duration::from_secs(20)), ..options(2, 4) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    // Exclusive tasks have no limit.
+    executor.submit(vec![Command::Wait.task(1000, "")]);
+    executor.submit((0..300).map(|id| Command::Sleep(1).task(id, "")).collect());
+    for id in 0..300 {
+        assert!(sink.outcome(id).is_ok());
+    }
+    assert_eq!(executor.workers().len(), 2);
+}
+
+fn a_worker_that_cannot_tell_of_an_overdue_task_is_ended() {
+    let limit = Duration::from_millis(100);
+    let sink = Arc::new(Collector::default());
+    let options =
+        ProcessOptions { task_timeout: Some(limit), stopped_limit: Duration::from_secs(3600), ..options(1, 2) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    signal(&executor.workers()[0], Signal::STOP);
+    executor.submit(vec![Command::Echo.task(0, ""), Command::Echo.task(1, "")]);
+    timed_out(sink.outcome(0), limit);
+    // It may have begun, for all that is known.
+    lost(sink.outcome(1), "a task ran for longer than 100ms");
+    executor.submit(vec![Command::Echo.task(2, "")]);
+    assert!(sink.outcome(2).is_ok());
+}
+
+fn a_worker_that_stays_stopped_is_replaced() {
+    const REASON: &str = "stopped (SIGSTOP) for 400ms";
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { stopped_limit: Duration::from_millis(400), ..options(2, 2) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    executor.submit(vec![HOUR.task(0, "")]);
+    signal(&executor.workers()[0], Signal::STOP);
+    assert_eq!(lost(sink.outcome(0), REASON), executor.workers()[0].label);
+    // Without a task, too.
+    signal(&executor.workers()[1], Signal::STOP);
+    eventually("its end", || executor.workers()[1].end == Some(WorkerEnd::Lost(REASON.to_owned())));
+    executor.submit((1..9).map(|id| Command::Echo.task(id, "")).collect());
+    sink.wait_for(9);
+}
+
+fn a_worker_that_is_stopped_for_a_moment_goes_on() {
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { stopped_limit: Duration::from_secs(30), ..options(1, 2) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    signal(&executor.workers()[0], Signal::STOP);
+    executor.submit(vec![Command::Echo.task(0, "")]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(sink.count(), 0);
+    signal(&executor.workers()[0], Signal::CONT);
+    assert!(sink.outcome(0).is_ok());
+    assert_eq!(executor.workers().len(), 1);
+}
+
+fn a_worker_that_outgrows_its_memory_says_so() {
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { memory_limit: Some(1_500_000_000), ..options(1, 1) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    executor.submit(vec![Command::Allocate(4 << 30).task(0, ""), Command::Allocate(1 << 20).task(1, "")]);
+    lost(sink.outcome(0), "signal 6 (SIGABRT); out of memory: its limit is 1.5 GB");
+    assert!(sink.outcome(1).is_ok());
+}
+
+fn workers_that_die_idle_are_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("die");
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { setup: format!("die-if {}", path.display()).into(), ..options(1, 1) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    fs::write(&path, "").unwrap();
+    eventually("the last", || executor.workers().iter().filter(|worker| !worker.alive).count() == 8);
+    executor.submit(vec![Command::Echo.task(0, "")]);
+    match sink.outcome(0) {
+        Err(TaskError::NotRun(reason)) => {
+            let wanted = "no workers are left: 8 in a row ended while they had no task, the last: exit code 9";
+            assert_eq!(reason, wanted);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(executor.workers().len(), 8);
+}
