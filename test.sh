@@ -4,7 +4,8 @@
 #   ./test.sh             every test
 #   ./test.sh redis       the tests with "redis" in their names (any `cargo test` filter)
 #
-# Needed: `redis-server`; installed with apt-get where it is missing. The tests start private servers on free ports of the
+# Needed: `redis-server` and Python with `venv`; installed with apt-get where they are missing. The Python packages of
+# tests/python/requirements.txt go into a virtual environment, target/python. The tests start private servers on free ports of the
 # loopback interface, and stop them. On two cores compiling takes about three minutes the first time, the tests about one and a half, of
 # which a third is `failures`, whose trials have to run for some seconds before something is taken from them.
 set -euo pipefail
@@ -14,12 +15,15 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-if ! command -v redis-server >/dev/null; then
-    echo "test.sh: installing redis-server" >&2
+install_packages() {
+    echo "test.sh: installing $*" >&2
     as_root apt-get update -qq
     # A server of the system's own is not wanted: only the program.
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server redis-tools >/dev/null
-fi
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+command -v redis-server >/dev/null || install_packages redis-server redis-tools
+python3 -c 'import ensurepip' 2>/dev/null || install_packages python3 python3-venv
 
 step() {
     local started=$SECONDS
@@ -28,5 +32,15 @@ step() {
     echo "test.sh: $((SECONDS - started)) s: $*" >&2
 }
 
+# Its copy of the requirements is written last: an environment without it, or with another, is made again.
+python_environment() {
+    local wanted=tests/python/requirements.txt made=target/python
+    cmp -s "$wanted" "$made/requirements.txt" && return
+    python3 -m venv --clear "$made"
+    "$made/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+    cp "$wanted" "$made/requirements.txt"
+}
+
+step python_environment
 step cargo build --workspace --all-targets --locked
 step cargo test --workspace --locked -- "$@"

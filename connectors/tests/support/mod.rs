@@ -1,5 +1,8 @@
 //! A private Redis server for one test.
 
+#[allow(dead_code, reason = "not every test runs Python")]
+pub(crate) mod python;
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::thread;
