@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::endpoint::EndpointConnector;
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
@@ -16,6 +17,15 @@ use crate::{Connector, ConnectorError, KeySource};
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConnectorConfig {
+    /// Objects at an endpoint of ProxyStore.
+    Endpoint {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// The endpoint's own identifier.
+        id: Uuid,
+    },
     /// Objects in this process.
     Memory {
         /// Names one space of objects within the process.
@@ -61,6 +71,7 @@ impl fmt::Display for ConnectorConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
+            Self::Endpoint { host, port, id } => write!(f, "{name} {id} at {host}:{port}"),
             Self::Memory { space, .. } => write!(f, "{name} {space}"),
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
@@ -71,11 +82,12 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of all connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 4] = ["file", "memory", "peer", "redis"];
+    pub const NAMES: [&'static str; 5] = ["endpoint", "file", "memory", "peer", "redis"];
 
     /// The connector's name.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Endpoint { .. } => "endpoint",
             Self::Memory { .. } => "memory",
             Self::File { .. } => "file",
             Self::Redis { .. } => "redis",
@@ -86,6 +98,7 @@ impl ConnectorConfig {
     /// For whoever will store objects: makes the directory, starts the server, or connects.
     pub fn open(&self, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
+            Self::Endpoint { host, port, id } => Arc::new(EndpointConnector::open(host, *port, *id, keys)?),
             Self::Memory { space, limit } => Arc::new(MemoryConnector::open(*space, *limit, keys)),
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
@@ -98,13 +111,13 @@ impl ConnectorConfig {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
-            Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
         })
     }
 
     /// Whether the objects stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Redis { .. })
+        matches!(self, Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. })
     }
 
     /// Whether another process on this host can reach the objects.

@@ -5,6 +5,7 @@
 //!
 //! | connector | where the bytes are | who can reach them |
 //! |---|---|---|
+//! | [`endpoint`] | an endpoint of ProxyStore | whoever reaches the endpoint |
 //! | [`memory`] | this process | this process |
 //! | [`mod@file`] | a directory | whoever mounts it |
 //! | [`redis`] | a Redis server | whoever reaches the server |
@@ -17,6 +18,7 @@ mod config;
 pub mod conformance;
 mod connector;
 pub mod decorators;
+pub mod endpoint;
 pub mod file;
 mod io;
 mod key;

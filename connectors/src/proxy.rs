@@ -87,6 +87,11 @@ mod tests {
             ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| PeerAddress::Tcp { host, port }),
         ];
         prop_oneof![
+            ("[a-z.]{1,100}", any::<(u16, u128)>()).prop_map(|(host, (port, id))| ConnectorConfig::Endpoint {
+                host,
+                port,
+                id: Uuid::from_u128(id)
+            }),
             any::<(u128, u64)>()
                 .prop_map(|(space, limit)| ConnectorConfig::Memory { space: Uuid::from_u128(space), limit }),
             "/[a-z/]{0,99}".prop_map(|dir| ConnectorConfig::File { dir: dir.into() }),

@@ -12,6 +12,7 @@ use psbench_connectors::memory::MemoryConnector;
 use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
 use support::RedisServer;
+use support::endpoint::Endpoint;
 use uuid::Uuid;
 
 fn memory(keys: KeySource) -> Arc<dyn Connector> {
@@ -21,6 +22,12 @@ fn memory(keys: KeySource) -> Arc<dyn Connector> {
 fn peer(address: PeerAddress) -> impl Fn(KeySource) -> Arc<dyn Connector> {
     let config = ConnectorConfig::Peer { address, secret: Secret::default(), limit: 1 << 30 };
     move |keys| config.open(keys).unwrap()
+}
+
+#[test]
+fn endpoint_conforms() {
+    let endpoint = Endpoint::start();
+    check(&|keys| endpoint.config().open(keys).unwrap());
 }
 
 #[test]

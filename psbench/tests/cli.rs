@@ -90,10 +90,13 @@ fn what_makes_no_sweep_is_one_line() {
             "--stream-method adios --adios-file x.xml",
             "--stream-method adios: not in this version; there are: default, proxy",
         ),
-        ("--ps-connector globus", "--ps-connector globus: not in this version; there are: file, memory, peer, redis"),
+        (
+            "--ps-connector globus",
+            "--ps-connector globus: not in this version; there are: endpoint, file, memory, peer, redis",
+        ),
         (
             "--ps-connector margo",
-            "--ps-connector margo: not in this version; there are: file, memory, peer, redis (peer does the same job: workers fetch \
+            "--ps-connector margo: not in this version; there are: endpoint, file, memory, peer, redis (peer does the same job: workers fetch \
              from the generator's memory)",
         ),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
@@ -109,6 +112,8 @@ fn what_makes_no_sweep_is_one_line() {
         ("--task-count 0", "--task-count 0: write a number from 1 to 4294967295"),
         ("--repeat 0", "--repeat 0: write a number from 1 to 1000000"),
         ("--timeout 0", "--timeout 0: a trial needs time; write more than 0"),
+        ("--ps-connector endpoint", "--ps-connector endpoint needs --ps-endpoints"),
+        ("--ps-connector endpoint --ps-endpoints mine", "--ps-endpoints mine: not a UUID; `proxystore-endpoint list`"),
         ("--ps-connector file", "--ps-connector file needs --ps-file-dir"),
         (
             "--ps-connector memory",

@@ -23,6 +23,8 @@ pub(super) enum StreamName {
 /// A connector, without its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ConnectorName {
+    /// An endpoint of ProxyStore
+    Endpoint,
     /// Files in a directory
     File,
     /// The memory of psbench itself; for the thread executor
@@ -62,14 +64,8 @@ const PEER_INSTEAD: &str = " (peer does the same job: workers fetch from the gen
 
 impl Choice for ConnectorName {
     const OPTION: &'static str = "--ps-connector";
-    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[
-        ("daos", ""),
-        ("endpoint", ""),
-        ("globus", ""),
-        ("margo", PEER_INSTEAD),
-        ("ucx", PEER_INSTEAD),
-        ("zmq", PEER_INSTEAD),
-    ];
+    const ELSEWHERE: &'static [(&'static str, &'static str)] =
+        &[("daos", ""), ("globus", ""), ("margo", PEER_INSTEAD), ("ucx", PEER_INSTEAD), ("zmq", PEER_INSTEAD)];
 }
 
 /// The implementation called `name`, or the line that lists what there is.
@@ -132,8 +128,11 @@ mod tests {
     #[test]
     fn what_is_not_here_gets_one_line() {
         let line = |name| choose::<ConnectorName>(name).unwrap_err().to_string();
-        assert_eq!(line("daos"), "--ps-connector daos: not in this version; there are: file, memory, peer, redis");
+        assert_eq!(
+            line("daos"),
+            "--ps-connector daos: not in this version; there are: endpoint, file, memory, peer, redis"
+        );
         assert!(line("zmq").contains("peer does the same job"), "{}", line("zmq"));
-        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: file, memory, peer, redis");
+        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: endpoint, file, memory, peer, redis");
     }
 }

@@ -8,6 +8,7 @@ mod parts;
 mod planning;
 mod recipe;
 mod server;
+mod stores;
 
 use std::path::PathBuf;
 
@@ -143,6 +144,10 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "DIR")]
     pub ps_file_dir: Option<PathBuf>,
 
+    /// ProxyStore's endpoints, of which the endpoint connector uses the first that answers; required there
+    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set)]
+    pub ps_endpoints: Vec<String>,
+
     /// Server of the redis connector [default: localhost]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_host: Option<String>,
@@ -174,10 +179,6 @@ pub struct StreamScalingOptions {
     /// Protocol of ProxyStore's Margo connector
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
     pub ps_margo_protocol: Option<String>,
-
-    /// ProxyStore's endpoints
-    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set, hide = true)]
-    pub ps_endpoints: Vec<String>,
 
     /// Configuration of ProxyStore's Globus connector
     #[arg(long, help_heading = STORE, value_name = "FILE", hide = true)]

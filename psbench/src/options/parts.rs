@@ -98,6 +98,7 @@ impl StreamScalingOptions {
         notes: &mut Vec<String>,
     ) -> Result<ConnectorConfig, OptionError> {
         Ok(match choose(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
+            ConnectorName::Endpoint => self.endpoint()?,
             ConnectorName::File => {
                 let dir = self
                     .ps_file_dir

@@ -62,6 +62,7 @@ fn pacing(pacing: Pacing) -> String {
 fn place(connector: &ConnectorConfig) -> String {
     let name = connector.name();
     match connector {
+        ConnectorConfig::Endpoint { host, port, id } => format!("{name} {id} at {host}:{port}"),
         ConnectorConfig::Memory { .. } => name.to_owned(),
         ConnectorConfig::File { dir } => format!("{name} in {}", dir.display()),
         ConnectorConfig::Redis { host, port } => format!("{name} at {host}:{port}"),
