@@ -12,6 +12,7 @@ use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
+use crate::s3::{Place, S3Connector};
 use crate::{Connector, ConnectorError, KeySource};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
@@ -45,6 +46,17 @@ pub enum ConnectorConfig {
         /// TCP port.
         port: u16,
     },
+    /// Objects in a bucket of S3. Credentials come from each process's environment.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Stands ahead of the objects' names.
+        prefix: String,
+        /// The service's URL; absent for AWS.
+        endpoint: Option<String>,
+        /// The bucket's region.
+        region: String,
+    },
     /// Objects in the memory of the process that stored them, served over a socket.
     Peer {
         /// Before [`open`](Self::open): where to listen. In a connector's own [`config`](Connector::config): where it does.
@@ -74,6 +86,9 @@ impl fmt::Display for ConnectorConfig {
             Self::Endpoint { host, port, id } => write!(f, "{name} {id} at {host}:{port}"),
             Self::Memory { space, .. } => write!(f, "{name} {space}"),
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
+            Self::S3 { bucket, prefix, endpoint, .. } => {
+                write!(f, "{name} {bucket}/{prefix} at {}", endpoint.as_deref().unwrap_or("AWS"))
+            }
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
         }
@@ -82,7 +97,7 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of all connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 5] = ["endpoint", "file", "memory", "peer", "redis"];
+    pub const NAMES: [&'static str; 6] = ["endpoint", "file", "memory", "peer", "redis", "s3"];
 
     /// The connector's name.
     pub fn name(&self) -> &'static str {
@@ -91,6 +106,7 @@ impl ConnectorConfig {
             Self::Memory { .. } => "memory",
             Self::File { .. } => "file",
             Self::Redis { .. } => "redis",
+            Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
         }
     }
@@ -101,6 +117,10 @@ impl ConnectorConfig {
             Self::Endpoint { host, port, id } => Arc::new(EndpointConnector::open(host, *port, *id, keys)?),
             Self::Memory { space, limit } => Arc::new(MemoryConnector::open(*space, *limit, keys)),
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
+            Self::S3 { bucket, prefix, endpoint, region } => {
+                let place = Place { bucket, prefix, endpoint: endpoint.as_deref(), region };
+                Arc::new(S3Connector::open(place, keys)?)
+            }
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
         })
@@ -111,13 +131,15 @@ impl ConnectorConfig {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
-            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => {
+                self.open(KeySource::random())?
+            }
         })
     }
 
     /// Whether the objects stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
-        matches!(self, Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. })
+        matches!(self, Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. })
     }
 
     /// Whether another process on this host can reach the objects.

@@ -72,6 +72,16 @@ pub enum ConnectorError {
         /// The client's reason.
         source: ::redis::RedisError,
     },
+    /// The service refused, or can't be reached.
+    #[error("{connector}: {action}: {reason}")]
+    Refused {
+        /// The connector and its place.
+        connector: String,
+        /// What was tried.
+        action: String,
+        /// The service's own words, and what to do.
+        reason: String,
+    },
     /// The object is larger than this connector ever holds.
     #[error("{connector}: an object of {size} bytes exceeds the limit of {limit} bytes; {remedy}")]
     TooLarge {

@@ -9,6 +9,7 @@
 //! | [`memory`] | this process | this process |
 //! | [`mod@file`] | a directory | whoever mounts it |
 //! | [`redis`] | a Redis server | whoever reaches the server |
+//! | [`s3`] | a bucket of S3 | whoever has credentials for it |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
@@ -32,6 +33,7 @@ mod proxy;
 mod proxystore;
 pub mod redis;
 mod resolver;
+pub mod s3;
 mod store;
 
 pub use config::{ConnectorConfig, Secret};

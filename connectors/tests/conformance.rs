@@ -1,6 +1,9 @@
 //! Holds every connector, decorated or not, against the one suite.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "support/s3.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod s3_server;
 mod support;
 
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use psbench_connectors::decorators::{Faults, Faulty, Metered, Throttled};
 use psbench_connectors::memory::MemoryConnector;
 use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
+use s3_server::{S3Server, SECRET_KEY, with_credentials};
 use support::RedisServer;
 use support::endpoint::Endpoint;
 use uuid::Uuid;
@@ -48,6 +52,14 @@ fn redis_conforms() {
     let server = RedisServer::start(&[]);
     let config = ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port };
     check(&|keys| config.open(keys).unwrap());
+}
+
+#[test]
+fn s3_conforms() {
+    with_credentials("s3_conforms", SECRET_KEY, || {
+        let server = S3Server::start();
+        check(&|keys| server.config().open(keys).unwrap());
+    });
 }
 
 #[test]

@@ -92,11 +92,11 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         (
             "--ps-connector globus",
-            "--ps-connector globus: not in this version; there are: endpoint, file, memory, peer, redis",
+            "--ps-connector globus: not in this version; there are: endpoint, file, memory, peer, redis, s3",
         ),
         (
             "--ps-connector margo",
-            "--ps-connector margo: not in this version; there are: endpoint, file, memory, peer, redis (peer does the same job: workers fetch \
+            "--ps-connector margo: not in this version; there are: endpoint, file, memory, peer, redis, s3 (peer does the same job: workers fetch \
              from the generator's memory)",
         ),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
@@ -113,7 +113,23 @@ fn what_makes_no_sweep_is_one_line() {
         ("--repeat 0", "--repeat 0: write a number from 1 to 1000000"),
         ("--timeout 0", "--timeout 0: a trial needs time; write more than 0"),
         ("--ps-connector endpoint", "--ps-connector endpoint needs --ps-endpoints"),
-        ("--ps-connector endpoint --ps-endpoints mine", "--ps-endpoints mine: not a UUID; `proxystore-endpoint list`"),
+        (
+            "--ps-connector endpoint --ps-endpoints mine",
+            "--ps-endpoints mine: not a UUID; `proxystore-endpoint list` shows those of this host's endpoints",
+        ),
+        ("--ps-connector s3", "--ps-connector s3 needs --ps-s3-bucket"),
+        (
+            "--ps-connector s3 --ps-s3-bucket s3://x",
+            "--ps-s3-bucket s3://x: not a bucket's name; write it without s3://",
+        ),
+        (
+            "--ps-connector s3 --ps-s3-bucket x --ps-s3-endpoint localhost:9000",
+            "--ps-s3-endpoint localhost:9000: write http://HOST[:PORT] or https://HOST[:PORT]",
+        ),
+        (
+            "--ps-connector s3 --ps-s3-bucket x --ps-s3-endpoint http://me:secret@localhost",
+            "--ps-s3-endpoint …: credentials don't belong there; put them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
         ("--ps-connector file", "--ps-connector file needs --ps-file-dir"),
         (
             "--ps-connector memory",

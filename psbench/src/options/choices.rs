@@ -33,6 +33,8 @@ pub(super) enum ConnectorName {
     Peer,
     /// A Redis server
     Redis,
+    /// A bucket of S3 or of what speaks it
+    S3,
 }
 
 /// What one option chooses from.
@@ -130,9 +132,9 @@ mod tests {
         let line = |name| choose::<ConnectorName>(name).unwrap_err().to_string();
         assert_eq!(
             line("daos"),
-            "--ps-connector daos: not in this version; there are: endpoint, file, memory, peer, redis"
+            "--ps-connector daos: not in this version; there are: endpoint, file, memory, peer, redis, s3"
         );
         assert!(line("zmq").contains("peer does the same job"), "{}", line("zmq"));
-        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: endpoint, file, memory, peer, redis");
+        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: endpoint, file, memory, peer, redis, s3");
     }
 }

@@ -156,6 +156,23 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "PORT")]
     pub ps_port: Option<u16>,
 
+    /// Bucket of the s3 connector, which must exist; required there. Credentials are taken from AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment of psbench and its workers
+    #[arg(long, help_heading = STORE, value_name = "BUCKET")]
+    pub ps_s3_bucket: Option<String>,
+
+    /// First part of the names of objects in the bucket [default: psbench]
+    #[arg(long, help_heading = STORE, value_name = "PREFIX")]
+    pub ps_s3_prefix: Option<String>,
+
+    /// The service of the s3 connector, with http:// or https:// [default: AWS]
+    #[arg(long, help_heading = STORE, value_name = "URL")]
+    pub ps_s3_endpoint: Option<String>,
+
+    /// The bucket's region [default: us-east-1]
+    #[arg(long, help_heading = STORE, value_name = "NAME")]
+    pub ps_s3_region: Option<String>,
+
     /// The peer connector serves over TCP at this address of the generator's host [default: a Unix socket]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_address: Option<String>,

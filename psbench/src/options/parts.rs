@@ -119,6 +119,7 @@ impl StreamScalingOptions {
                 secret: Secret::default(),
                 limit: self.memory_limit(sizes)?,
             },
+            ConnectorName::S3 => self.s3()?,
             ConnectorName::Redis => ConnectorConfig::Redis {
                 host: self.ps_host.get_or_insert_with(|| REDIS_HOST.into()).clone(),
                 port: match *self.ps_port.get_or_insert(REDIS_PORT) {

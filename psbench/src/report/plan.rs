@@ -66,6 +66,9 @@ fn place(connector: &ConnectorConfig) -> String {
         ConnectorConfig::Memory { .. } => name.to_owned(),
         ConnectorConfig::File { dir } => format!("{name} in {}", dir.display()),
         ConnectorConfig::Redis { host, port } => format!("{name} at {host}:{port}"),
+        ConnectorConfig::S3 { bucket, prefix, endpoint, .. } => {
+            format!("{name} at {}, {bucket}/{prefix}", endpoint.as_deref().unwrap_or("AWS"))
+        }
         ConnectorConfig::Peer { address, .. } => format!("{name} at {address}"),
     }
 }
