@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::endpoint::EndpointConnector;
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
+use crate::multi::{MultiConnector, Part};
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
 use crate::s3::{Place, S3Connector};
@@ -38,6 +39,13 @@ pub enum ConnectorConfig {
     File {
         /// An absolute path, the same on every host.
         dir: PathBuf,
+    },
+    /// Objects in one of several connectors, by their sizes.
+    Multi {
+        /// The connectors and what each is for.
+        parts: Vec<Part>,
+        /// What objects ask for: parts without all of these are not used.
+        tags: Vec<String>,
     },
     /// Objects on a Redis server.
     Redis {
@@ -89,6 +97,10 @@ impl fmt::Display for ConnectorConfig {
             Self::S3 { bucket, prefix, endpoint, .. } => {
                 write!(f, "{name} {bucket}/{prefix} at {}", endpoint.as_deref().unwrap_or("AWS"))
             }
+            Self::Multi { parts, .. } => {
+                let parts: Vec<_> = parts.iter().map(|part| part.config.to_string()).collect();
+                write!(f, "{name} ({})", parts.join("; "))
+            }
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
         }
@@ -97,7 +109,7 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of all connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 6] = ["endpoint", "file", "memory", "peer", "redis", "s3"];
+    pub const NAMES: [&'static str; 7] = ["endpoint", "file", "memory", "multi", "peer", "redis", "s3"];
 
     /// The connector's name.
     pub fn name(&self) -> &'static str {
@@ -105,6 +117,7 @@ impl ConnectorConfig {
             Self::Endpoint { .. } => "endpoint",
             Self::Memory { .. } => "memory",
             Self::File { .. } => "file",
+            Self::Multi { .. } => "multi",
             Self::Redis { .. } => "redis",
             Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
@@ -121,6 +134,7 @@ impl ConnectorConfig {
                 let place = Place { bucket, prefix, endpoint: endpoint.as_deref(), region };
                 Arc::new(S3Connector::open(place, keys)?)
             }
+            Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
         })
@@ -130,6 +144,7 @@ impl ConnectorConfig {
     pub fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
+            Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => {
                 self.open(KeySource::random())?
@@ -137,13 +152,23 @@ impl ConnectorConfig {
         })
     }
 
-    /// Whether the objects stay where they are when the process that stored them ends.
+    /// Whether the objects, or some of them, stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
-        matches!(self, Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. })
+        match self {
+            Self::Memory { .. } | Self::Peer { .. } => false,
+            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
+        }
     }
 
-    /// Whether another process on this host can reach the objects.
+    /// Whether another process on this host can reach all the objects.
     pub fn reaches_other_processes(&self) -> bool {
-        !matches!(self, Self::Memory { .. })
+        match self {
+            Self::Memory { .. } => false,
+            Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_processes()),
+            Self::Endpoint { .. } | Self::File { .. } | Self::Peer { .. } | Self::Redis { .. } | Self::S3 { .. } => {
+                true
+            }
+        }
     }
 }

@@ -47,6 +47,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// How another process reaches the same objects: see [`ConnectorConfig::connect`].
     fn config(&self) -> &ConnectorConfig;
+
+    /// How another process reaches this object: what a proxy for it carries.
+    fn config_for(&self, _: &Key) -> &ConnectorConfig {
+        self.config()
+    }
 }
 
 /// Why a connector could not do what it was asked.

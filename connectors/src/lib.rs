@@ -11,6 +11,7 @@
 //! | [`redis`] | a Redis server | whoever reaches the server |
 //! | [`s3`] | a bucket of S3 | whoever has credentials for it |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
+//! | [`multi`] | several of these, by the objects' sizes | as the part in question |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
 //! [`conformance::check`].
@@ -26,6 +27,7 @@ mod key;
 mod lock;
 pub mod memory;
 mod meter;
+pub mod multi;
 mod object_map;
 pub mod peer;
 mod pool;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use psbench_connectors::conformance::check;
 use psbench_connectors::decorators::{Faults, Faulty, Metered, Throttled};
 use psbench_connectors::memory::MemoryConnector;
+use psbench_connectors::multi::{Part, Policy};
 use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
 use s3_server::{S3Server, SECRET_KEY, with_credentials};
@@ -60,6 +61,27 @@ fn s3_conforms() {
         let server = S3Server::start();
         check(&|keys| server.config().open(keys).unwrap());
     });
+}
+
+#[test]
+fn multi_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RedisServer::start(&[]);
+    let part = |config, min_size, max_size, priority| Part {
+        config,
+        policy: Policy { min_size, max_size, priority, ..Policy::default() },
+    };
+    let peer = ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: 1 << 30 };
+    let config = ConnectorConfig::Multi {
+        parts: vec![
+            part(ConnectorConfig::File { dir: dir.path().into() }, 100, None, 0),
+            part(ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port }, 0, Some(200_000), 1),
+            part(peer, 0, Some(4), 2),
+        ],
+        tags: Vec::new(),
+    };
+    check(&|keys| config.open(keys).unwrap());
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "everything was evicted");
 }
 
 #[test]
