@@ -29,6 +29,8 @@ use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
 const SIZE_LIMIT: u64 = 5 << 30;
 /// Requests of one batch under way at a time: the service has no batches of its own but for deleting.
 const CONCURRENT: usize = 16;
+/// Objects that S3 deletes with one request.
+const DELETED_TOGETHER: usize = 1000;
 /// How long a request may take, beside the time for its bytes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes a second that a request is given at least.
@@ -78,7 +80,7 @@ impl S3Connector {
         let connector = Self { config, prefix: Path::from(place.prefix), keys, failures, store, runtime };
         // A listing that finds nothing: what is asked of one object, a missing bucket may answer like a missing object.
         let nothing = connector.object_path(Uuid::nil());
-        connector.wait("open the bucket", 0, connector.store.list(Some(&nothing)).try_next())?;
+        connector.wait(connector.request("open the bucket", 0, connector.store.list(Some(&nothing)).try_next()))?;
         Ok(connector)
     }
 
@@ -86,20 +88,55 @@ impl S3Connector {
         self.prefix.clone().join(id.to_string())
     }
 
-    /// Waits for a request that moves `size` bytes.
-    fn wait<T>(
+    /// Waits on the caller's thread.
+    fn wait<T>(&self, requests: impl Future<Output = Result<T, ConnectorError>>) -> Result<T, ConnectorError> {
+        self.runtime.block_on(requests)
+    }
+
+    /// One request that moves `size` bytes, within its time.
+    async fn request<T>(
         &self,
         action: &str,
         size: u64,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, ConnectorError> {
         let limit = ANSWER_TIMEOUT + Duration::from_secs(size / LEAST_RATE);
-        // Within the runtime: a timer starts with its making.
-        let bounded = async { tokio::time::timeout(limit, request).await };
-        match self.runtime.block_on(bounded) {
+        match tokio::time::timeout(limit, request).await {
             Ok(answer) => answer.map_err(|error| self.failures.refused(action, &error)),
             Err(_) => Err(self.failures.late(action, limit)),
         }
+    }
+
+    /// Stores an object; `share` of them have the line together.
+    async fn store(&self, key: Key, object: Bytes, share: u64) -> Result<(), ConnectorError> {
+        let size = (object.len() as u64).saturating_mul(share);
+        let path = self.object_path(key.id);
+        self.request(&format!("put {key}"), size, self.store.put(&path, object.into())).await.map(drop)
+    }
+
+    async fn fetch(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        let action = format!("get {key}");
+        let path = self.object_path(key.id);
+        let found = self.request(&action, 0, async { absent_as_none(self.store.get(&path).await) }).await?;
+        let Some(found) = found else { return Ok(None) };
+        let size = found.meta.size;
+        let expected = key.size.unwrap_or(SIZE_LIMIT).min(SIZE_LIMIT);
+        if size > expected {
+            return Err(self.failures.protocol(&action, format!("{size} bytes came where {expected} were expected")));
+        }
+        self.request(&action, size, found.bytes()).await.map(Some)
+    }
+
+    /// The object's path, where there is an object.
+    async fn find(&self, key: &Key) -> Result<Option<Path>, ConnectorError> {
+        let path = self.object_path(key.id);
+        let head = async { absent_as_none(self.store.head(&path).await) };
+        let found = self.request(&format!("look for {key}"), 0, head).await?;
+        Ok(found.map(|_| path))
+    }
+
+    async fn delete(&self, key: &Key, path: &Path) -> Result<(), ConnectorError> {
+        self.request(&format!("evict {key}"), 0, self.store.delete(path)).await
     }
 
     fn check_size(&self, size: u64) -> Result<(), ConnectorError> {
@@ -113,14 +150,12 @@ impl S3Connector {
             remedy: "S3 takes no more in one request: use the `file` or `peer` connector".into(),
         })
     }
+}
 
-    /// Whether there is an object, as a request of its own.
-    async fn found(&self, path: &Path) -> object_store::Result<bool> {
-        match self.store.head(path).await {
-            Ok(_) => Ok(true),
-            Err(error) if error::is_absent(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
+fn absent_as_none<T>(answer: object_store::Result<T>) -> object_store::Result<Option<T>> {
+    match answer {
+        Err(error) if error::is_absent(&error) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 
@@ -129,83 +164,56 @@ impl Connector for S3Connector {
         let size = object.len() as u64;
         self.check_size(size)?;
         let key = self.keys.next(size);
-        let path = self.object_path(key.id);
-        self.wait(&format!("put {key}"), size, self.store.put(&path, object.into()))?;
+        self.wait(self.store(key, object, 1))?;
         Ok(key)
     }
 
     fn put_batch(&self, objects: Vec<Bytes>) -> Result<Vec<Key>, ConnectorError> {
         objects.iter().try_for_each(|object| self.check_size(object.len() as u64))?;
         let keys: Vec<Key> = objects.iter().map(|object| self.keys.next(object.len() as u64)).collect();
-        let Some(first) = keys.first() else { return Ok(keys) };
-        let requests = keys.iter().zip(objects).map(|(key, object)| {
-            let path = self.object_path(key.id);
-            async move { self.store.put(&path, object.into()).await }
-        });
-        let size = keys.iter().filter_map(|key| key.size).sum();
-        let all = stream::iter(requests).buffer_unordered(CONCURRENT).try_for_each(|_| async { Ok(()) });
-        self.wait(&format!("put {} objects from {first}", keys.len()), size, all)?;
+        let requests = keys.iter().zip(objects).map(|(key, object)| self.store(*key, object, CONCURRENT as u64));
+        self.wait(stream::iter(requests).buffer_unordered(CONCURRENT).try_collect::<()>())?;
         Ok(keys)
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        let action = format!("get {key}");
-        let path = self.object_path(key.id);
-        let answer = self.wait(&action, 0, async {
-            match self.store.get(&path).await {
-                Ok(answer) => Ok(Some(answer)),
-                Err(error) if error::is_absent(&error) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })?;
-        let Some(answer) = answer else { return Ok(None) };
-        let size = answer.meta.size;
-        let expected = key.size.unwrap_or(SIZE_LIMIT).min(SIZE_LIMIT);
-        if size > expected {
-            return Err(self.failures.protocol(&action, format!("{size} bytes came where {expected} were expected")));
-        }
-        self.wait(&action, size, answer.bytes()).map(Some)
+        self.wait(self.fetch(key))
     }
 
     fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
-        let path = self.object_path(key.id);
-        self.wait(&format!("look for {key}"), 0, self.found(&path))
+        Ok(self.wait(self.find(key))?.is_some())
     }
 
     fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
-        let path = self.object_path(key.id);
-        self.wait(&format!("evict {key}"), 0, async {
-            let found = self.found(&path).await?;
-            if found {
-                self.store.delete(&path).await?;
-            }
-            Ok(found)
+        self.wait(async {
+            let Some(path) = self.find(key).await? else { return Ok(false) };
+            self.delete(key, &path).await?;
+            Ok(true)
         })
     }
 
     fn evict_batch(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
         let mut evicted = 0;
-        // As many as S3 deletes with one request.
-        for chunk in keys.chunks(1000) {
-            let paths = chunk.iter().map(|key| self.object_path(key.id));
-            let requests = paths.map(|path| async move { self.found(&path).await.map(|found| found.then_some(path)) });
-            let there = stream::iter(requests).buffer_unordered(CONCURRENT).try_filter_map(|path| async { Ok(path) });
-            let action = format!("evict {} objects from {}", chunk.len(), chunk[0]);
-            let there: Vec<Path> = self.wait(&action, 0, there.try_collect())?;
-            evicted += there.len() as u64;
+        for chunk in keys.chunks(DELETED_TOGETHER) {
+            let found = stream::iter(chunk.iter().map(|key| self.find(key))).buffer_unordered(CONCURRENT);
+            let there: Vec<Path> = self.wait(found.try_filter_map(|path| async { Ok(path) }).try_collect())?;
+            let count = there.len() as u64;
             let deleted = self.store.delete_stream(stream::iter(there.into_iter().map(Ok)).boxed());
-            self.wait(&action, 0, deleted.try_for_each(|_| async { Ok(()) }))?;
+            let action = format!("evict {count} objects from {}", chunk[0]);
+            self.wait(self.request(&action, 0, deleted.try_for_each(|_| async { Ok(()) })))?;
+            evicted += count;
         }
         Ok(evicted)
     }
 
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        let object = self.get(key)?;
-        if object.is_some() {
-            let path = self.object_path(key.id);
-            self.wait(&format!("evict {key}"), 0, self.store.delete(&path))?;
-        }
-        Ok(object)
+        self.wait(async {
+            let object = self.fetch(key).await?;
+            if object.is_some() {
+                self.delete(key, &self.object_path(key.id)).await?;
+            }
+            Ok(object)
+        })
     }
 
     fn config(&self) -> &ConnectorConfig {
