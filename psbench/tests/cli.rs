@@ -92,13 +92,11 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         (
             "--ps-connector globus",
-            "--ps-connector globus: not in this version; there are: endpoint, file, memory, peer, redis, s3",
+            "--ps-connector globus: not in this version; there are: endpoint, file, memory, multi, peer, redis, s3 (globus needs \
+             credentials for Globus Transfer; file does the same job where all hosts mount the directory, s3 across sites)",
         ),
-        (
-            "--ps-connector margo",
-            "--ps-connector margo: not in this version; there are: endpoint, file, memory, peer, redis, s3 (peer does the same job: workers fetch \
-             from the generator's memory)",
-        ),
+        ("--ps-connector multi", "--ps-connector multi needs --ps-multi"),
+        ("--ps-connector multi --ps-multi file,min=2,max=1", "--ps-multi file,min=2,max=1: max is less than min"),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
         ("--max-workers 1", "--max-workers 1: at least 2 workers: one generates, the others compute"),
         (
@@ -176,6 +174,23 @@ fn malformed_values_say_what_to_write() {
     ] {
         let refused = refusal(&format!("stream-scaling --dry-run {options}"));
         assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn zmq_is_served_by_peer() {
+    for (options, place) in [
+        ("--ps-connector zmq", "connector peer at unix:(fresh)"),
+        ("--ps-connector zmq --ps-port 5555", "connector peer at 0.0.0.0:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer at 127.0.0.1:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer at 10.0.0.1:0"),
+    ] {
+        let output = psbench(&format!("stream-scaling --dry-run {options}")).assert().success().get_output().clone();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert!(notes.contains("--ps-connector zmq is served by peer"), "{notes}");
+        assert!(!notes.contains("no effect"), "{notes}");
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(plan.contains(place), "{plan}");
     }
 }
 

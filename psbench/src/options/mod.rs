@@ -4,6 +4,7 @@ mod checks;
 mod choices;
 mod effect;
 mod error;
+mod multi;
 mod parts;
 mod planning;
 mod recipe;
@@ -148,6 +149,15 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set)]
     pub ps_endpoints: Vec<String>,
 
+    /// Connectors of the multi connector, each with what it takes: NAME[,min=SIZE][,max=SIZE][,priority=N][,host=REGEX][,tag=NAME]…;
+    /// of those that take an object the highest priority gets it, then the first; required there
+    #[arg(long, help_heading = STORE, value_name = "PART", num_args = 1.., action = ArgAction::Set)]
+    pub ps_multi: Vec<String>,
+
+    /// Tags that a part must have for the objects of this run [default: none]
+    #[arg(long, help_heading = STORE, value_name = "NAME", num_args = 1.., action = ArgAction::Set)]
+    pub ps_tags: Vec<String>,
+
     /// Server of the redis connector [default: localhost]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_host: Option<String>,
@@ -177,6 +187,10 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_address: Option<String>,
 
+    /// In place of --ps-address: the address that this network interface has where psbench is started
+    #[arg(long, help_heading = STORE, value_name = "NAME")]
+    pub ps_interface: Option<String>,
+
     /// The most that the memory and peer connectors hold [default: 1GiB, or two of the largest items]
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
     pub ps_memory_limit: Option<Size>,
@@ -188,10 +202,6 @@ pub struct StreamScalingOptions {
     /// When objects are deleted [default: resolve]
     #[arg(long, help_heading = STORE)]
     pub evict: Option<EvictPolicy>,
-
-    /// Network interface of ProxyStore's Margo, UCX and ZMQ connectors
-    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
-    pub ps_interface: Option<String>,
 
     /// Protocol of ProxyStore's Margo connector
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]

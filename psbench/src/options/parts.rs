@@ -11,7 +11,7 @@ use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
 use super::checks::distinct;
-use super::choices::{ConnectorName, StreamName, choose};
+use super::choices::{ConnectorName, StreamName, ZMQ, choose};
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::BrokerChoice;
 use crate::plan::{EvictPolicy, ExecutorKind, Method, PayloadSource, Pregenerate};
@@ -97,7 +97,18 @@ impl StreamScalingOptions {
         sizes: &[Size],
         notes: &mut Vec<String>,
     ) -> Result<ConnectorConfig, OptionError> {
-        Ok(match choose(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
+        self.serve_zmq_by_peer(notes);
+        let name = choose(self.ps_connector.get_or_insert_with(|| "peer".into()))?;
+        self.connector_called(name, sizes, notes)
+    }
+
+    pub(super) fn connector_called(
+        &mut self,
+        name: ConnectorName,
+        sizes: &[Size],
+        notes: &mut Vec<String>,
+    ) -> Result<ConnectorConfig, OptionError> {
+        Ok(match name {
             ConnectorName::Endpoint => self.endpoint()?,
             ConnectorName::File => {
                 let dir = self
@@ -114,8 +125,9 @@ impl StreamScalingOptions {
             ConnectorName::Memory => {
                 ConnectorConfig::Memory { space: Uuid::new_v4(), limit: self.memory_limit(sizes)? }
             }
+            ConnectorName::Multi => self.multi(sizes, notes)?,
             ConnectorName::Peer => ConnectorConfig::Peer {
-                address: self.peer_address(notes),
+                address: self.peer_address(notes)?,
                 secret: Secret::default(),
                 limit: self.memory_limit(sizes)?,
             },
@@ -130,8 +142,26 @@ impl StreamScalingOptions {
         })
     }
 
-    fn peer_address(&self, notes: &mut Vec<String>) -> PeerAddress {
-        match &self.ps_address {
+    /// Where ProxyStore's users say `zmq`. Like there, a port alone asks for TCP.
+    fn serve_zmq_by_peer(&mut self, notes: &mut Vec<String>) {
+        if self.ps_connector.as_deref() != Some(ZMQ) {
+            return;
+        }
+        notes.push(
+            "--ps-connector zmq is served by peer: workers fetch from the generator's memory, without ZeroMQ and its copies"
+                .into(),
+        );
+        self.ps_connector = Some("peer".into());
+        if self.ps_port.is_some() && self.ps_interface.is_none() {
+            self.ps_address.get_or_insert_with(|| "0.0.0.0".into());
+        }
+    }
+
+    fn peer_address(&mut self, notes: &mut Vec<String>) -> Result<PeerAddress, OptionError> {
+        if let (None, Some(interface)) = (&self.ps_address, &self.ps_interface) {
+            self.ps_address = Some(server::of_interface("--ps-interface", interface)?);
+        }
+        Ok(match &self.ps_address {
             Some(host) => PeerAddress::Tcp { host: host.clone(), port: self.ps_port.unwrap_or(0) },
             None => {
                 if self.ps_port.is_some() {
@@ -139,7 +169,7 @@ impl StreamScalingOptions {
                 }
                 PeerAddress::private()
             }
-        }
+        })
     }
 
     fn memory_limit(&mut self, sizes: &[Size]) -> Result<u64, OptionError> {

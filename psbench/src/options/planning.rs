@@ -105,10 +105,15 @@ impl StreamScalingOptions {
         broker: &BrokerChoice,
     ) -> Vec<String> {
         let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
+        let connectors = match connector {
+            ConnectorConfig::Multi { parts, .. } => parts.iter().map(|part| part.config.name()).collect(),
+            _ => Vec::new(),
+        };
+        let connectors = [vec![connector.name()], connectors].concat();
         let chosen = [
             ("stream-method", &methods[..]),
             ("executor", &[executor.name()]),
-            ("ps-connector", &[connector.name()]),
+            ("ps-connector", &connectors),
             ("stream", &[broker.name()]),
         ];
         without_effect(&self.given(), &chosen)

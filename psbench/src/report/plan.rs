@@ -69,6 +69,10 @@ fn place(connector: &ConnectorConfig) -> String {
         ConnectorConfig::S3 { bucket, prefix, endpoint, .. } => {
             format!("{name} at {}, {bucket}/{prefix}", endpoint.as_deref().unwrap_or("AWS"))
         }
+        ConnectorConfig::Multi { parts, .. } => {
+            let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", place(&part.config), part.policy)).collect();
+            format!("{name} of {}", parts.join("; "))
+        }
         ConnectorConfig::Peer { address, .. } => format!("{name} at {address}"),
     }
 }
