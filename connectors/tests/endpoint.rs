@@ -80,6 +80,17 @@ fn an_object_of_another_size_is_refused() {
 }
 
 #[test]
+fn a_connection_that_died_is_replaced_unnoticed() {
+    let mut endpoint = Endpoint::start();
+    let connector = open(&endpoint);
+    let key = connector.put(Bytes::from_static(b"abc")).unwrap();
+    endpoint.stop();
+    endpoint.restart();
+    assert_eq!(connector.get(&key).unwrap(), None);
+    connector.put(Bytes::from_static(b"abc")).unwrap();
+}
+
+#[test]
 fn an_endpoint_that_restarts_is_found_again() {
     let mut endpoint = Endpoint::start();
     let connector = open(&endpoint);

@@ -1,5 +1,5 @@
 //! What can go wrong at S3, and what is said about it.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 #[path = "support/s3.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]

@@ -187,6 +187,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::decorators::Metered;
     use crate::{Proxy, Resolver, Store, StoreOptions};
 
     fn memory(policy: Policy) -> Part {
@@ -249,7 +250,8 @@ mod tests {
     #[test]
     fn a_proxy_carries_the_way_to_its_part() {
         let parts = [memory(sized(0, Some(10), 0)), memory(sized(11, None, 0))];
-        let store = Store::new(Arc::new(open(&parts)), StoreOptions::default());
+        // A decorator leaves the choice to what it wraps.
+        let store = Store::new(Arc::new(Metered::new(Arc::new(open(&parts)))), StoreOptions::default());
         let objects = [5, 20].map(|size| (Bytes::from(vec![7; size]), None)).to_vec();
         for (proxy, part) in store.proxy_batch(objects, true).unwrap().iter().zip(&parts) {
             let proxy = Proxy::decode(&proxy.encode().unwrap()).unwrap();

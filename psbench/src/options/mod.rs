@@ -149,8 +149,9 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set)]
     pub ps_endpoints: Vec<String>,
 
-    /// Connectors of the multi connector, each with what it takes: NAME[,min=SIZE][,max=SIZE][,priority=N][,host=REGEX][,tag=NAME]…;
-    /// of those that take an object the highest priority gets it, then the first; required there
+    /// Connectors of the multi connector, each a NAME and, after commas, what it takes: min=SIZE, max=SIZE, priority=N, host=REGEX (of
+    /// hosts that store), tag=NAME (any number). Of those that take an object the highest priority gets it, then the first; required
+    /// there
     #[arg(long, help_heading = STORE, value_name = "PART", num_args = 1.., action = ArgAction::Set)]
     pub ps_multi: Vec<String>,
 
