@@ -11,10 +11,11 @@ use crate::endpoint::EndpointConnector;
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
 use crate::multi::{MultiConnector, Part};
+use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
 use crate::s3::{Place, S3Connector};
-use crate::{Connector, ConnectorError, KeySource};
+use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,6 +75,13 @@ pub enum ConnectorConfig {
         /// The most bytes the server holds.
         limit: u64,
     },
+    /// Objects where a connector that this program brings with it keeps them.
+    Own {
+        /// The name it is [registered](crate::OWN_CONNECTORS) under.
+        name: String,
+        /// What it needs to find its objects, in a form of its own.
+        place: String,
+    },
 }
 
 /// A shared secret, which neither `Debug` nor logs show.
@@ -98,21 +106,22 @@ impl fmt::Display for ConnectorConfig {
                 write!(f, "{name} {bucket}/{prefix} at {}", endpoint.as_deref().unwrap_or("AWS"))
             }
             Self::Multi { parts, .. } => {
-                let parts: Vec<_> = parts.iter().map(|part| part.config.to_string()).collect();
+                let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", part.config, part.policy)).collect();
                 write!(f, "{name} ({})", parts.join("; "))
             }
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
+            Self::Own { place, .. } => write!(f, "{name} {place}"),
         }
     }
 }
 
 impl ConnectorConfig {
-    /// The names of all connectors, as `--ps-connector` takes them.
+    /// The names of this crate's connectors, as `--ps-connector` takes them.
     pub const NAMES: [&'static str; 7] = ["endpoint", "file", "memory", "multi", "peer", "redis", "s3"];
 
     /// The connector's name.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Endpoint { .. } => "endpoint",
             Self::Memory { .. } => "memory",
@@ -121,6 +130,7 @@ impl ConnectorConfig {
             Self::Redis { .. } => "redis",
             Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
+            Self::Own { name, .. } => name,
         }
     }
 
@@ -137,6 +147,7 @@ impl ConnectorConfig {
             Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Own { name, place } => own::factory(name)?.open(place, keys)?,
         })
     }
 
@@ -146,6 +157,7 @@ impl ConnectorConfig {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::Own { name, place } => own::factory(name)?.connect(place)?,
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => {
                 self.open(KeySource::random())?
             }
@@ -158,6 +170,7 @@ impl ConnectorConfig {
             Self::Memory { .. } | Self::Peer { .. } => false,
             Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
+            Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
         }
     }
 
@@ -169,6 +182,7 @@ impl ConnectorConfig {
             Self::Endpoint { .. } | Self::File { .. } | Self::Peer { .. } | Self::Redis { .. } | Self::S3 { .. } => {
                 true
             }
+            Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
         }
     }
 }

@@ -121,6 +121,9 @@ pub enum ConnectorError {
         /// Why, and which connector to use instead.
         reason: String,
     },
+    /// A connector that a program brings with it failed for a reason of its own.
+    #[error(transparent)]
+    Own(Box<dyn std::error::Error + Send + Sync>),
     /// The other side broke the protocol.
     #[error("{connector}: {action}: {reason}")]
     Protocol {
@@ -134,6 +137,11 @@ pub enum ConnectorError {
 }
 
 impl ConnectorError {
+    /// Of a connector that a program brings with it. The reason should name the connector, its place and the object.
+    pub fn own(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Own(reason.into())
+    }
+
     /// Whether the connection was gone, so that a new one may serve the same request.
     pub(crate) fn is_disconnect(&self) -> bool {
         use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};

@@ -185,10 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn another_serialisation_is_refused() {
+    fn another_serialisation_stays_as_it_is_and_what_is_none_is_refused() {
         let (dir, connector) = connector();
         let key = connector.put(Bytes::from_static(b"abc")).unwrap();
-        fs::write(dir.path().join(key.id.to_string()), b"PK\nabc").unwrap();
+        let file = dir.path().join(key.id.to_string());
+        fs::write(&file, b"PK\npickled").unwrap();
+        assert_eq!(connector.get(&key).unwrap().unwrap(), "pickled");
+        fs::write(&file, b"abcdef").unwrap();
         assert!(matches!(connector.get(&key).unwrap_err(), ConnectorError::Protocol { .. }));
     }
 }

@@ -14,7 +14,7 @@
 //! | [`multi`] | several of these, by the objects' sizes | as the part in question |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
-//! [`conformance::check`].
+//! [`conformance::check`]. A program can bring its own without changing this crate: [`ConnectorFactory`].
 
 mod config;
 pub mod conformance;
@@ -24,16 +24,20 @@ pub mod endpoint;
 pub mod file;
 mod io;
 mod key;
+mod lease;
+mod lifetime;
 mod lock;
 pub mod memory;
 mod meter;
 pub mod multi;
 mod object_map;
+mod own;
 pub mod peer;
 mod pool;
 mod proxy;
-mod proxystore;
+pub mod proxystore;
 pub mod redis;
+mod registry;
 mod resolver;
 pub mod s3;
 mod store;
@@ -41,7 +45,10 @@ mod store;
 pub use config::{ConnectorConfig, Secret};
 pub use connector::{Connector, ConnectorError};
 pub use key::{Key, KeySource};
+pub use lifetime::Lifetime;
 pub use meter::Reading;
+pub use own::{ConnectorFactory, OWN_CONNECTORS};
 pub use proxy::{BadProxy, Proxy, checksum};
+pub use registry::Registry;
 pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
 pub use store::{Store, StoreMetrics, StoreOptions};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConnectorConfig, Key};
+use crate::{ConnectorConfig, Key, Lifetime};
 
 /// Stands for one object: what a broker or workflow engine carries in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Proxy {
     pub key: Key,
     /// The object's [`checksum`], where whoever stored it made one.
     pub checksum: Option<u64>,
-    /// Whether resolving it deletes the object.
-    pub evict: bool,
+    /// How long the object stays.
+    pub lifetime: Lifetime,
 }
 
 /// The fields of a proxy as they go over the wire: by reference when written, owned when read.
@@ -25,7 +25,7 @@ struct Fields<C> {
     config: C,
     key: Key,
     checksum: Option<u64>,
-    evict: bool,
+    lifetime: Lifetime,
 }
 
 /// Why bytes are no proxy, or a proxy can't become bytes.
@@ -46,8 +46,8 @@ impl Proxy {
     ///
     /// [`BadProxy::Fields`] where a path of its connector is not UTF-8.
     pub fn encode(&self) -> Result<Vec<u8>, BadProxy> {
-        let Self { config, key, checksum, evict } = self;
-        Ok(postcard::to_stdvec(&Fields { config: &**config, key: *key, checksum: *checksum, evict: *evict })?)
+        let Self { config, key, checksum, lifetime } = self;
+        Ok(postcard::to_stdvec(&Fields { config: &**config, key: *key, checksum: *checksum, lifetime: *lifetime })?)
     }
 
     /// The proxy in `bytes`, which may be any; allocates no more than they have.
@@ -60,8 +60,8 @@ impl Proxy {
         if !rest.is_empty() {
             return Err(BadProxy::Trailing(rest.len()));
         }
-        let Fields { config, key, checksum, evict } = fields;
-        Ok(Self { config: Arc::new(config), key, checksum, evict })
+        let Fields { config, key, checksum, lifetime } = fields;
+        Ok(Self { config: Arc::new(config), key, checksum, lifetime })
     }
 }
 
@@ -73,6 +73,7 @@ pub fn checksum(object: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -107,13 +108,17 @@ mod tests {
         ]
     }
 
+    fn lifetimes() -> impl Strategy<Value = Lifetime> {
+        prop_oneof![Just(Lifetime::Owned), Just(Lifetime::Kept), any::<Duration>().prop_map(Lifetime::Leased)]
+    }
+
     proptest! {
         #[test]
         fn a_proxy_is_small_and_survives_the_wire(
-            config in configs(), id: u128, size: Option<u64>, checksum: Option<u64>, evict: bool, extra in 1_usize..9,
+            config in configs(), id: u128, size: Option<u64>, checksum: Option<u64>, lifetime in lifetimes(), extra in 1_usize..9,
         ) {
             let key = Key { id: Uuid::from_u128(id), size };
-            let proxy = Proxy { config: Arc::new(config), key, checksum, evict };
+            let proxy = Proxy { config: Arc::new(config), key, checksum, lifetime };
             let mut bytes = proxy.encode().unwrap();
             prop_assert!(bytes.len() < 200, "{} bytes", bytes.len());
             prop_assert_eq!(Proxy::decode(&bytes).unwrap(), proxy);
@@ -133,7 +138,8 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let dir = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
         let key = Key::named(Uuid::nil());
-        let proxy = Proxy { config: Arc::new(ConnectorConfig::File { dir }), key, checksum: None, evict: false };
+        let proxy =
+            Proxy { config: Arc::new(ConnectorConfig::File { dir }), key, checksum: None, lifetime: Lifetime::Kept };
         assert!(matches!(proxy.encode(), Err(BadProxy::Fields(_))));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::{ConnectorConfig, ConnectorError, Key, Proxy, Store, StoreMetrics, StoreOptions, checksum};
+use crate::{ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, Store, StoreMetrics, StoreOptions, checksum};
 
 /// Resolves proxies, over one connected store for each connector that they name.
 #[derive(Debug)]
@@ -14,6 +14,9 @@ pub struct Resolver {
     options: StoreOptions,
     stores: RwLock<HashMap<Arc<ConnectorConfig>, Arc<Store>>>,
 }
+
+/// Each has connections and threads of its own, and proxies of other programs name what they like.
+const MOST_STORES: usize = 256;
 
 /// What a proxy stood for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +46,8 @@ pub struct ResolveError {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveFailure {
     /// There is no such object.
-    #[error("no such object: it was evicted before (was its proxy resolved twice?), or whoever held it has ended")]
-    Gone,
+    #[error("no such object: {}, or whoever held it has ended", .0.end())]
+    Gone(Lifetime),
     /// The connector failed.
     #[error(transparent)]
     Connector(Box<ConnectorError>),
@@ -99,8 +102,9 @@ impl Resolver {
 
     fn try_resolve(&self, proxy: &Proxy, verify: bool) -> Result<Resolved, ResolveFailure> {
         let store = self.store(&proxy.config)?;
-        let bytes = if proxy.evict { store.take(&proxy.key)? } else { store.get(&proxy.key)? };
-        let bytes = bytes.ok_or(ResolveFailure::Gone)?;
+        let evicts = proxy.lifetime == Lifetime::Owned;
+        let bytes = if evicts { store.take(&proxy.key)? } else { store.get(&proxy.key)? };
+        let bytes = bytes.ok_or(ResolveFailure::Gone(proxy.lifetime))?;
         let got = bytes.len() as u64;
         if let Some(expected) = proxy.key.size.filter(|expected| *expected != got) {
             return Err(ResolveFailure::Length { expected, got });
@@ -111,7 +115,7 @@ impl Resolver {
                 return Err(ResolveFailure::Checksum { expected, got });
             }
         }
-        Ok(Resolved { bytes, evicted: proxy.evict })
+        Ok(Resolved { bytes, evicted: evicts })
     }
 
     fn store(&self, config: &Arc<ConnectorConfig>) -> Result<Arc<Store>, ConnectorError> {
@@ -124,6 +128,12 @@ impl Resolver {
         if let Some(store) = stores.get(config) {
             return Ok(Arc::clone(store));
         }
+        if stores.len() >= MOST_STORES {
+            return Err(ConnectorError::Unreachable {
+                connector: config.to_string(),
+                reason: format!("a worker resolves from {MOST_STORES} connectors at most; let items share one"),
+            });
+        }
         let store = Arc::new(Store::new(config.connect()?, self.options));
         stores.insert(Arc::clone(config), Arc::clone(&store));
         Ok(store)
@@ -132,6 +142,8 @@ impl Resolver {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use uuid::Uuid;
 
     use super::*;
@@ -147,19 +159,32 @@ mod tests {
     #[test]
     fn a_proxy_that_evicts_resolves_once() {
         let (store, resolver) = (store(), Resolver::new("w7", OPTIONS));
-        let proxy = store.proxy(Bytes::from_static(b"abc"), true).unwrap();
+        let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Owned).unwrap();
         let resolved = resolver.resolve(&proxy, true).unwrap();
         assert_eq!(resolved, Resolved { bytes: Bytes::from_static(b"abc"), evicted: true });
         let error = resolver.resolve(&proxy, true).unwrap_err();
-        assert!(matches!(error.reason, ResolveFailure::Gone));
+        assert!(matches!(error.reason, ResolveFailure::Gone(Lifetime::Owned)));
         let text = error.to_string();
         assert!(text.contains("w7") && text.contains(&proxy.key.to_string()) && text.contains("memory"), "{text}");
     }
 
     #[test]
+    fn a_lease_that_expired_is_named() {
+        let (store, resolver) = (store(), Resolver::new("w", OPTIONS));
+        let lease = |lease| store.proxy(Bytes::from_static(b"abc"), Lifetime::Leased(lease)).unwrap();
+        let (short, long) = (lease(Duration::from_millis(1)), lease(Duration::from_secs(3600)));
+        while store.metrics().expired == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let error = resolver.resolve(&short, true).unwrap_err().to_string();
+        assert!(error.contains("its lease of 1ms has expired"), "{error}");
+        assert_eq!(resolver.resolve(&long, true).unwrap().bytes, "abc");
+    }
+
+    #[test]
     fn one_that_does_not_is_cached() {
         let (store, resolver) = (store(), Resolver::new("w", OPTIONS));
-        let proxy = store.proxy(Bytes::from_static(b"abc"), false).unwrap();
+        let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap();
         for _ in 0..2 {
             assert!(!resolver.resolve(&proxy, true).unwrap().evicted);
         }
@@ -169,7 +194,7 @@ mod tests {
     #[test]
     fn another_length_and_another_content_are_told() {
         let (store, resolver) = (store(), Resolver::new("w", OPTIONS));
-        let mut proxy = store.proxy(Bytes::from_static(b"abc"), false).unwrap();
+        let mut proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap();
         proxy.checksum = Some(1);
         resolver.resolve(&proxy, false).unwrap();
         let error = resolver.resolve(&proxy, true).unwrap_err();
@@ -180,9 +205,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_can_not_name_connectors_without_end() {
+        let resolver = Resolver::new("w", OPTIONS);
+        let stores: Vec<Store> = (0..=MOST_STORES).map(|_| store()).collect();
+        let resolve = |store: &Store| {
+            let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap();
+            resolver.resolve(&proxy, true).map_err(|error| error.to_string())
+        };
+        stores[..MOST_STORES].iter().for_each(|store| assert!(resolve(store).is_ok()));
+        assert!(resolve(&stores[MOST_STORES]).unwrap_err().contains("256 connectors at most"));
+        resolve(&stores[0]).unwrap();
+    }
+
+    #[test]
     fn a_connector_that_is_gone_is_told() {
         let resolver = Resolver::new("w", OPTIONS);
-        let proxy = store().proxy(Bytes::from_static(b"abc"), false).unwrap();
+        let proxy = store().proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap();
         let error = resolver.resolve(&proxy, true).unwrap_err();
         let ResolveFailure::Connector(source) = error.reason else { panic!("{error}") };
         assert!(matches!(*source, ConnectorError::Unreachable { .. }));

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::AddAssign;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::lease::LeaseKeeper;
 use crate::meter::{Meter, fetched};
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, Proxy, checksum};
+use crate::{Connector, ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, checksum};
 
 /// How a [`Store`] works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct StoreMetrics {
     pub hits: u64,
     /// Objects deleted, by themselves or as they were got.
     pub evictions: u64,
+    /// Objects deleted because their lease had expired.
+    pub expired: u64,
     /// Bytes stored.
     pub bytes_put: u64,
     /// Bytes got from the connector.
@@ -53,6 +56,7 @@ impl AddAssign for StoreMetrics {
         self.gets += other.gets;
         self.hits += other.hits;
         self.evictions += other.evictions;
+        self.expired += other.expired;
         self.bytes_put += other.bytes_put;
         self.bytes_got += other.bytes_got;
         self.put_nanos += other.put_nanos;
@@ -72,6 +76,7 @@ pub struct Store {
     evicts: Meter,
     hits: AtomicU64,
     taken: AtomicU64,
+    leases: OnceLock<LeaseKeeper>,
 }
 
 impl Store {
@@ -93,20 +98,26 @@ impl Store {
             evicts: Meter::default(),
             hits: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            leases: OnceLock::new(),
         }
     }
 
-    /// Stores an object. `evict`: whether resolving the proxy deletes it.
-    pub fn proxy(&self, object: Bytes, evict: bool) -> Result<Proxy, ConnectorError> {
+    /// Stores an object.
+    pub fn proxy(&self, object: Bytes, lifetime: Lifetime) -> Result<Proxy, ConnectorError> {
         let checksum = self.checksum_of(&object, None);
         let size = object.len() as u64;
         let key = self.puts.measure(|| self.connector.put(object), |_| (1, size))?;
-        Ok(self.proxy_for(key, checksum, evict))
+        self.lease(&[key], lifetime)?;
+        Ok(self.proxy_for(key, checksum, lifetime))
     }
 
     /// Stores several objects, in order, each with its [`checksum`] where that is known: a payload that is stored again and again is
     /// hashed once.
-    pub fn proxy_batch(&self, objects: Vec<(Bytes, Option<u64>)>, evict: bool) -> Result<Vec<Proxy>, ConnectorError> {
+    pub fn proxy_batch(
+        &self,
+        objects: Vec<(Bytes, Option<u64>)>,
+        lifetime: Lifetime,
+    ) -> Result<Vec<Proxy>, ConnectorError> {
         let (objects, checksums): (Vec<Bytes>, Vec<Option<u64>>) = objects
             .into_iter()
             .map(|(object, known)| {
@@ -116,7 +127,8 @@ impl Store {
             .unzip();
         let size = objects.iter().map(|object| object.len() as u64).sum();
         let keys = self.puts.measure(|| self.connector.put_batch(objects), |keys| (keys.len() as u64, size))?;
-        Ok(keys.into_iter().zip(checksums).map(|(key, checksum)| self.proxy_for(key, checksum, evict)).collect())
+        self.lease(&keys, lifetime)?;
+        Ok(keys.into_iter().zip(checksums).map(|(key, checksum)| self.proxy_for(key, checksum, lifetime)).collect())
     }
 
     /// The object, or `None` where there is none (any more).
@@ -169,6 +181,7 @@ impl Store {
             gets: gets.count + hits,
             hits,
             evictions: evicts.count + self.taken.load(Relaxed),
+            expired: self.leases.get().map_or(0, LeaseKeeper::expired),
             bytes_put: puts.bytes,
             bytes_got: gets.bytes,
             put_nanos: puts.nanos,
@@ -181,12 +194,31 @@ impl Store {
         self.checksum.then(|| known.unwrap_or_else(|| checksum(object)))
     }
 
-    fn proxy_for(&self, key: Key, checksum: Option<u64>, evict: bool) -> Proxy {
+    /// Sees to the end of leased objects.
+    fn lease(&self, keys: &[Key], lifetime: Lifetime) -> Result<(), ConnectorError> {
+        let Lifetime::Leased(lease) = lifetime else { return Ok(()) };
+        let keeper = match self.leases.get() {
+            Some(keeper) => keeper,
+            None => {
+                let started = LeaseKeeper::start(Arc::clone(&self.connector)).map_err(|source| ConnectorError::Io {
+                    connector: self.config.to_string(),
+                    action: "start the thread that keeps leases".into(),
+                    source,
+                })?;
+                // Of two threads that come first, one's keeper ends unused.
+                self.leases.get_or_init(|| started)
+            }
+        };
+        keeper.lease(keys, lease);
+        Ok(())
+    }
+
+    fn proxy_for(&self, key: Key, checksum: Option<u64>, lifetime: Lifetime) -> Proxy {
         let config = match self.connector.config_for(&key) {
             shared if *shared == *self.config => Arc::clone(&self.config),
             parts_own => Arc::new(parts_own.clone()),
         };
-        Proxy { config, key, checksum, evict }
+        Proxy { config, key, checksum, lifetime }
     }
 
     fn forget(&self, key: &Key) {
@@ -215,16 +247,16 @@ mod tests {
     #[test]
     fn everything_is_counted() {
         let store = store(StoreOptions { cache_bytes: 100, checksum: false });
-        let proxy = store.proxy(Bytes::from_static(b"abc"), false).unwrap();
+        let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap();
         assert_eq!(store.get(&proxy.key).unwrap().unwrap(), "abc");
         assert_eq!(store.get(&proxy.key).unwrap().unwrap(), "abc");
         assert!(store.evict(&proxy.key).unwrap());
         assert_eq!(store.get(&proxy.key).unwrap(), None);
         let batch = vec![(Bytes::from_static(b"d"), None), (Bytes::from_static(b"ef"), None)];
-        let batch = store.proxy_batch(batch, true).unwrap();
+        let batch = store.proxy_batch(batch, Lifetime::Owned).unwrap();
         assert_eq!(store.take(&batch[0].key).unwrap().unwrap(), "d");
         assert_eq!(store.evict_batch(&[batch[0].key, batch[1].key]).unwrap(), 1);
-        store.proxy(Bytes::from(vec![0; 1001]), false).unwrap_err();
+        store.proxy(Bytes::from(vec![0; 1001]), Lifetime::Kept).unwrap_err();
         let metrics = store.metrics();
         assert_eq!((metrics.puts, metrics.gets, metrics.hits, metrics.evictions), (3, 4, 1, 3));
         assert_eq!((metrics.bytes_put, metrics.bytes_got, metrics.errors), (6, 4, 1));
@@ -235,7 +267,12 @@ mod tests {
         let batch = || vec![(Bytes::from_static(b"abc"), None), (Bytes::from_static(b"abc"), Some(7))];
         let checksums = |checksum| {
             let store = store(StoreOptions { cache_bytes: 0, checksum });
-            store.proxy_batch(batch(), false).unwrap().into_iter().map(|proxy| proxy.checksum).collect::<Vec<_>>()
+            store
+                .proxy_batch(batch(), Lifetime::Kept)
+                .unwrap()
+                .into_iter()
+                .map(|proxy| proxy.checksum)
+                .collect::<Vec<_>>()
         };
         assert_eq!(checksums(true), [Some(checksum(b"abc")), Some(7)]);
         assert_eq!(checksums(false), [None, None]);

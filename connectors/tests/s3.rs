@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_connectors::{ConnectorConfig, KeySource, Proxy, Store, StoreOptions};
+use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy, Store, StoreOptions};
 use s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY, with_credentials};
 
 /// Why the connector can't be opened.
@@ -41,7 +41,7 @@ fn credentials_are_in_no_proxy_and_no_text() {
         let connector = server.config().open(KeySource::random()).unwrap();
         let shown = format!("{connector:?} {} {:?}", connector.config(), connector.config());
         let store = Store::new(connector, StoreOptions::default());
-        let proxy = store.proxy(Bytes::from_static(b"abc"), true).unwrap().encode().unwrap();
+        let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Owned).unwrap().encode().unwrap();
         for secret in [ACCESS_KEY, SECRET_KEY] {
             assert!(!shown.contains(secret), "{shown}");
             assert!(!String::from_utf8_lossy(&proxy).contains(secret));

@@ -6,10 +6,12 @@
 //! | executor | workers are | bytes move |
 //! |---|---|---|
 //! | [`ThreadExecutor`](thread::ThreadExecutor) | threads of this process (rayon) | by reference count |
+//! | [`EngineExecutor`](engine::EngineExecutor) | whatever an engine of yours runs closures on | by reference count |
 //! | [`ProcessExecutor`](process::ProcessExecutor) | child processes | vectored over a Unix socket pair |
 
 pub mod conformance;
 mod courier;
+pub mod engine;
 pub mod process;
 mod run;
 mod sync;

@@ -36,16 +36,36 @@ impl Clock for SystemClock {
     }
 }
 
+/// Names [`SystemClock`]: its instants compare only with those of a clock of the same name. `None` where the system does not tell.
+pub fn identity() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned());
+    BOOT.get_or_init(read).as_deref()
+}
+
 /// CPU time that this process has used in user and system mode, all threads together.
 pub fn process_cpu_time() -> Duration {
     Duration::from_nanos(nanos(clock_gettime(ClockId::ProcessCPUTime)))
 }
 
+/// The same instant on the host's monotonic clock and, nanoseconds, since the Unix epoch.
+fn anchor() -> &'static (Nanos, i64) {
+    static ANCHOR: OnceLock<(Nanos, i64)> = OnceLock::new();
+    ANCHOR.get_or_init(|| {
+        let unix = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        (SystemClock.now(), unix)
+    })
+}
+
 /// Seconds since the Unix epoch at an instant of [`SystemClock`]; one anchor for the whole process, so that differences stay exact.
 pub fn unix_seconds(instant: Nanos) -> f64 {
-    static ANCHOR: OnceLock<(Nanos, f64)> = OnceLock::new();
-    let (monotonic, unix) = *ANCHOR.get_or_init(|| (SystemClock.now(), Timestamp::now().as_duration().as_secs_f64()));
-    unix + (instant as f64 - monotonic as f64) / 1e9
+    unix_nanos(instant) as f64 / 1e9
+}
+
+/// Nanoseconds since the Unix epoch at an instant of [`SystemClock`], by the same anchor.
+pub fn unix_nanos(instant: Nanos) -> i64 {
+    let (monotonic, unix) = *anchor();
+    i64::try_from(i128::from(unix) + i128::from(instant) - i128::from(monotonic)).unwrap_or(i64::MAX)
 }
 
 fn nanos(time: Timespec) -> Nanos {

@@ -23,14 +23,14 @@ pub enum Head {
 pub struct ItemHead {
     /// Counted from 0 in the order of generation.
     pub sequence: u64,
-    /// When the pacing plan wanted it.
-    pub scheduled: Nanos,
-    /// When the generator had its bytes.
-    pub created: Nanos,
+    /// When the pacing plan wanted it; absent when another program generates.
+    pub scheduled: Option<Nanos>,
+    /// When the generator had its bytes; absent when it did not tell.
+    pub created: Option<Nanos>,
     /// When its object was stored; absent when it travels in full.
     pub stored: Option<Nanos>,
-    /// When it was handed to the broker's client: what follows until `received` is the broker's time.
-    pub published: Nanos,
+    /// When it was handed to the broker's client: what follows until `received` is the broker's time. Absent when not told.
+    pub published: Option<Nanos>,
     /// What the message's payload is.
     pub body: Body,
 }
@@ -47,6 +47,8 @@ pub enum Body {
     },
     /// A proxy of the item.
     Proxy,
+    /// Why the item can't be had: text that follows its number.
+    Unusable,
 }
 
 /// What a worker says of one item.
@@ -107,10 +109,10 @@ mod tests {
     fn heads_survive_the_wire_and_are_small() {
         let head = Head::Item(ItemHead {
             sequence: u64::MAX,
-            scheduled: u64::MAX,
-            created: u64::MAX,
+            scheduled: Some(u64::MAX),
+            created: Some(u64::MAX),
             stored: Some(u64::MAX),
-            published: u64::MAX,
+            published: Some(u64::MAX),
             body: Body::Full { size: u64::MAX, checksum: Some(u64::MAX) },
         });
         let bytes = encode(&head);

@@ -1,7 +1,8 @@
 //! `psbench` measures what scales in stream processing: data through the broker, or proxies past it.
 //!
-//! The program is a thin layer over this library, which exists for its tests and benches; only the command line and the files that
-//! a run leaves behind are stable.
+//! The program is a thin layer over this library: a [`Program`] with connectors, brokers and executors of your own is a psbench of your
+//! own. Beside that the library exists for its tests and benches; what is stable are the command line, the files that a run leaves
+//! behind, and the contracts of the three.
 
 pub mod brokers;
 pub mod cli;
@@ -13,9 +14,13 @@ pub mod item;
 pub mod logging;
 pub mod options;
 pub mod plan;
+mod program;
 pub mod recorder;
 pub mod report;
 pub mod results;
 pub mod sweep;
+pub mod trace;
 pub mod units;
 pub mod worker;
+
+pub use program::Program;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::{ConnectorConfig, Lifetime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,22 +30,47 @@ impl Method {
     }
 }
 
-/// Where tasks run.
+/// Who generates the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+pub enum GeneratorKind {
+    /// A worker of psbench
+    Internal,
+    /// Another program
+    External,
+}
+
+impl GeneratorKind {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::External => "external",
+        }
+    }
+}
+
+/// Where tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorKind {
     /// Worker processes on this host.
     Process,
     /// Threads of psbench itself.
     Thread,
+    /// One that this program brings with it.
+    Own(&'static str),
 }
 
 impl ExecutorKind {
+    /// The names of psbench's executors, as `--executor` takes them.
+    pub const NAMES: [&'static str; 2] = ["process", "thread"];
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Process => "process",
             Self::Thread => "thread",
+            Self::Own(name) => name,
         }
     }
 }
@@ -95,14 +120,28 @@ pub enum PayloadSource {
     File(PathBuf),
 }
 
-/// When a stored object is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EvictPolicy {
-    /// With its resolve, as the Python tool does.
-    Resolve,
-    /// At the end of the trial.
-    End,
+/// How long stored objects stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObjectLifetime {
+    /// Until their resolve, as with the Python tool.
+    Owned,
+    /// Until this long after they were stored, or the end of the trial.
+    Leased(Duration),
+    /// Until the end of the trial.
+    Run,
+    /// For ever.
+    Static,
+}
+
+impl ObjectLifetime {
+    /// What each proxy says of its object.
+    pub fn of_proxies(self) -> Lifetime {
+        match self {
+            Self::Owned => Lifetime::Owned,
+            Self::Leased(lease) => Lifetime::Leased(lease),
+            Self::Run | Self::Static => Lifetime::Kept,
+        }
+    }
 }
 
 /// What all trials of a sweep have in common.
@@ -112,9 +151,11 @@ pub struct Settings {
     pub executor: ExecutorKind,
     /// Workers that the executor starts, where that is more than a trial's `workers`.
     pub pool_workers: Option<u32>,
+    /// Who generates.
+    pub generator: GeneratorKind,
     /// The broker.
     pub broker: BrokerChoice,
-    /// First part of every trial's topic.
+    /// First part of every trial's topic; of an external generator's, all of it.
     pub topic: String,
     /// Where bulk data lives under [`Method::Proxy`].
     pub connector: ConnectorConfig,
@@ -128,20 +169,29 @@ pub struct Settings {
     pub pacing: Option<Pacing>,
     /// Tasks waiting at each worker beyond the one it runs.
     pub prefetch: u32,
+    /// The most bytes of messages that the dispatcher holds; `None` for [`TrialPlan::inflight_bytes`]'s own.
+    pub max_inflight_bytes: Option<u64>,
     /// Payload bytes.
     pub payload: PayloadSource,
     /// Seed of random payloads; `None` for a random one.
     pub seed: Option<u64>,
     /// Whether workers check a checksum of every item.
     pub verify: bool,
-    /// When objects are deleted.
-    pub evict: EvictPolicy,
+    /// How long stored objects stay.
+    pub lifetime: ObjectLifetime,
     /// Items that finish later than this after they were scheduled are counted as late.
     pub deadline: Option<Duration>,
     /// Bound of a trial; `None` for [`TrialPlan::timeout`]'s own.
     pub timeout: Option<Duration>,
     /// Bytes of objects that each worker keeps after their resolve; 0 for none.
     pub cache_bytes: u64,
+}
+
+impl Settings {
+    /// Whether another program generates.
+    pub fn is_external(&self) -> bool {
+        self.generator == GeneratorKind::External
+    }
 }
 
 /// One run of one point of the matrix.
@@ -163,6 +213,19 @@ impl TrialPlan {
     /// Workers that compute.
     pub fn compute_workers(&self) -> u32 {
         self.workers - 1
+    }
+
+    /// Tasks at the executor at any time, at most: those that workers compute, and those that wait at each of them.
+    pub fn outstanding(&self, settings: &Settings) -> u64 {
+        u64::from(self.compute_workers()) * (1 + u64::from(settings.prefetch))
+    }
+
+    /// The most bytes of messages that the dispatcher holds: as asked, or twice what can be outstanding, so that as much can wait,
+    /// and at least 64 MiB.
+    pub fn inflight_bytes(&self, settings: &Settings) -> u64 {
+        const LEAST: u64 = 64 << 20;
+        let outstanding = self.outstanding(settings).saturating_mul(self.data_size);
+        settings.max_inflight_bytes.unwrap_or_else(|| outstanding.saturating_mul(2).max(LEAST))
     }
 
     /// When items are due.

@@ -9,16 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, Subscriber, conformance};
+use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, MessageFormat, Subscriber, conformance};
 
 use support::{Redis, free_port};
 
 fn pub_sub(port: u16) -> BrokerChoice {
-    BrokerChoice::Redis { server: ("127.0.0.1".into(), port) }
+    BrokerChoice::Redis { server: ("127.0.0.1".into(), port), format: MessageFormat::Psbench }
 }
 
 fn queue(port: u16) -> BrokerChoice {
-    BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), port) }
+    BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), port), format: MessageFormat::Psbench }
 }
 
 /// What makes the subscriber end, within ten seconds.

@@ -31,7 +31,7 @@ fn the_known_command_is_six_experiments() {
          --ps-host localhost --ps-port 6379 --stream redis --stream-servers localhost:6379 --dry-run",
     );
     for expected in [
-        "executor thread, broker redis at localhost:6379, connector redis at localhost:6379",
+        "executor thread, broker redis at localhost:6379, connector redis localhost:6379",
         "16 items in each trial, 1.00 s each",
         "every 333 ms (3.00/s)",
         "6 trials, at least",
@@ -97,6 +97,13 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         ("--ps-connector multi", "--ps-connector multi needs --ps-multi"),
         ("--ps-connector multi --ps-multi file,min=2,max=1", "--ps-multi file,min=2,max=1: max is less than min"),
+        ("--ps-lifetime leased", "--ps-lifetime leased needs --ps-lease"),
+        ("--ps-lifetime leased --ps-lease 0", "--ps-lease 0: a lease lasts; write more than 0"),
+        (
+            "--ps-lifetime static",
+            "--ps-lifetime static: objects of the peer connector end with their trial; use redis or file",
+        ),
+        ("--max-inflight-bytes 1MB", "--max-inflight-bytes 1MB: less than one item of 10MB; write at least that"),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
         ("--max-workers 1", "--max-workers 1: at least 2 workers: one generates, the others compute"),
         (
@@ -180,10 +187,10 @@ fn malformed_values_say_what_to_write() {
 #[test]
 fn zmq_is_served_by_peer() {
     for (options, place) in [
-        ("--ps-connector zmq", "connector peer at unix:(fresh)"),
-        ("--ps-connector zmq --ps-port 5555", "connector peer at 0.0.0.0:5555"),
-        ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer at 127.0.0.1:5555"),
-        ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer at 10.0.0.1:0"),
+        ("--ps-connector zmq", "connector peer unix:(fresh)"),
+        ("--ps-connector zmq --ps-port 5555", "connector peer 0.0.0.0:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer 127.0.0.1:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer 10.0.0.1:0"),
     ] {
         let output = psbench(&format!("stream-scaling --dry-run {options}")).assert().success().get_output().clone();
         let notes = String::from_utf8(output.stderr).unwrap();
@@ -211,7 +218,7 @@ fn options_without_effect_are_named() {
         "--stream-servers has no effect with --stream memory",
         "--thread-pool-max-workers has no effect with --executor process",
         "--ps-port has no effect with --ps-connector peer without --ps-address",
-        "--ps-cache has no effect with --evict resolve",
+        "--ps-cache has no effect with --ps-lifetime owned",
         "--stream-method proxy given twice runs once",
     ] {
         assert!(notes.contains(note), "{note}\n{notes}");

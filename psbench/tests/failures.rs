@@ -261,7 +261,7 @@ fn nothing_is_left_of_a_killed_run() {
     let server = Redis::start(&[]);
     let bench = Bench::new();
     let arguments = format!(
-        "--executor process {SLOW} --evict end --ps-connector redis --ps-host 127.0.0.1 --ps-port {port} --stream redis --stream-servers 127.0.0.1:{port}",
+        "--executor process {SLOW} --ps-lifetime run --ps-connector redis --ps-host 127.0.0.1 --ps-port {port} --stream redis --stream-servers 127.0.0.1:{port}",
         port = server.port
     );
     let (mut child, workers) = started(&bench, &arguments, 4);

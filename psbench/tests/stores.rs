@@ -30,7 +30,7 @@ fn a_bucket_moves_every_item_and_is_empty_afterwards() {
     let server = S3Server::start();
     let bench = Bench::new();
     let mut command = bench.command(&format!(
-        "{RUN} --ps-connector s3 --ps-s3-bucket {BUCKET} --ps-s3-endpoint {} --evict end",
+        "{RUN} --ps-connector s3 --ps-s3-bucket {BUCKET} --ps-s3-endpoint {} --ps-lifetime run",
         server.url()
     ));
     let output = command.envs(credentials(SECRET_KEY)).output().unwrap();
@@ -49,7 +49,7 @@ fn two_connectors_share_the_items_by_size() {
     let bench = Bench::new();
     let files = tempfile::tempdir().unwrap();
     let trials = bench.trials(&format!(
-        "{RUN} --evict end --ps-connector multi --ps-multi redis,max=1kB,tag=here file,min=1001,tag=here peer,priority=9 \
+        "{RUN} --ps-lifetime run --ps-connector multi --ps-multi redis,max=1kB,tag=here file,min=1001,tag=here peer,priority=9 \
          --ps-tags here --ps-host 127.0.0.1 --ps-port {} --ps-file-dir {}",
         server.port,
         files.path().display()

@@ -135,7 +135,7 @@ fn the_pace_is_kept() {
 fn objects_can_stay_to_the_end_and_late_items_are_counted() {
     let server = Redis::start(&[]);
     let arguments = format!(
-        "--executor process --max-workers 3 --stream-method proxy --data-size-bytes 10kB --task-count 20 --task-sleep 5ms --evict end \
+        "--executor process --max-workers 3 --stream-method proxy --data-size-bytes 10kB --task-count 20 --task-sleep 5ms --ps-lifetime run \
          --ps-connector redis --ps-host 127.0.0.1 --ps-port {} --deadline 1ms --verify",
         server.port
     );
@@ -203,4 +203,42 @@ fn many_workers_and_a_deep_prefetch_move_every_item() {
         Bench::new().trials(&arguments).iter().for_each(assert_complete);
         assert!(started.elapsed() < Duration::from_secs(100));
     }
+}
+
+/// The dispatcher's peak of memory in each trial, bytes.
+fn dispatcher_memory(trials: &[Value]) -> Vec<f64> {
+    let dispatcher = |trial: &Value| {
+        let processes = trial["processes"].as_array().unwrap();
+        number(&processes.iter().find(|process| process["role"] == "dispatcher").unwrap()["peak_memory_bytes"])
+    };
+    trials.iter().map(dispatcher).collect()
+}
+
+#[test]
+fn under_proxies_the_dispatchers_memory_is_flat() {
+    let trials = Bench::new()
+        .trials("--max-workers 3 --data-size-bytes 1kB 20MB --stream-method default proxy --task-count 40 --repeat 2");
+    trials.iter().for_each(assert_complete);
+    let memory = dispatcher_memory(&trials);
+    // Whatever the default trials in between have needed.
+    let proxies: Vec<f64> = memory.iter().skip(1).step_by(2).copied().collect();
+    let most = proxies.iter().copied().fold(0.0, f64::max);
+    assert!(proxies.iter().all(|memory| most - memory < 5e6), "{memory:?}");
+    assert!(memory[6] > most + 10e6, "the default method held items of 20 MB: {memory:?}");
+}
+
+#[test]
+fn in_flight_bytes_bound_the_dispatchers_memory() {
+    let trials = |limit: &str| {
+        let options = "--max-workers 5 --data-size-bytes 10MB --stream-method default --task-count 36 --prefetch 2";
+        Bench::new().trials(&format!("{options} --task-sleep 200ms --rate max {limit}"))
+    };
+    let bounded = trials("--max-inflight-bytes 20MB");
+    assert_complete(&bounded[0]);
+    // What it holds, what the broker inside it holds, a message at each hop, and itself.
+    let most = 20e6 + 16.0 * 1048576.0 + 3.0 * 10e6 + 25e6;
+    let memory = dispatcher_memory(&bounded)[0];
+    assert!(memory < most, "{memory} bytes, at most {most}");
+    let memory = dispatcher_memory(&trials(""))[0];
+    assert!(memory > 120e6, "12 items of 10 MB were to be outstanding: {memory} bytes");
 }

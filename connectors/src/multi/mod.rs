@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::decorators::Metered;
-    use crate::{Proxy, Resolver, Store, StoreOptions};
+    use crate::{Lifetime, Proxy, Resolver, Store, StoreOptions};
 
     fn memory(policy: Policy) -> Part {
         Part { config: ConnectorConfig::Memory { space: Uuid::new_v4(), limit: 1 << 20 }, policy }
@@ -253,7 +253,7 @@ mod tests {
         // A decorator leaves the choice to what it wraps.
         let store = Store::new(Arc::new(Metered::new(Arc::new(open(&parts)))), StoreOptions::default());
         let objects = [5, 20].map(|size| (Bytes::from(vec![7; size]), None)).to_vec();
-        for (proxy, part) in store.proxy_batch(objects, true).unwrap().iter().zip(&parts) {
+        for (proxy, part) in store.proxy_batch(objects, Lifetime::Owned).unwrap().iter().zip(&parts) {
             let proxy = Proxy::decode(&proxy.encode().unwrap()).unwrap();
             assert_eq!(*proxy.config, part.config);
             Resolver::new("w", StoreOptions::default()).resolve(&proxy, false).unwrap();

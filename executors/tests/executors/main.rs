@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use psbench_executors::conformance::{self, TestWork};
+use psbench_executors::engine::{Engine, EngineExecutor, Job};
 use psbench_executors::thread::ThreadExecutor;
 
 fn main() -> ExitCode {
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
 fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("thread_executor_conforms", thread_executor_conforms),
+        trial("engine_executor_conforms", engine_executor_conforms),
         trial("process_executor_conforms", process_executor_conforms),
     ];
     trials.extend(losses::TESTS.iter().map(|(name, test)| trial(name, *test)));
@@ -43,6 +45,21 @@ fn trial(name: &str, test: fn()) -> Trial {
 fn thread_executor_conforms() {
     conformance::check(&|workers, sink| {
         Arc::new(ThreadExecutor::start(workers, workers, Arc::new(TestWork::default()), sink).unwrap())
+    });
+}
+
+/// A thread for each job.
+struct Threads;
+
+impl Engine for Threads {
+    fn spawn(&self, job: Job) {
+        std::thread::spawn(job);
+    }
+}
+
+fn engine_executor_conforms() {
+    conformance::check(&|workers, sink| {
+        Arc::new(EngineExecutor::start(Threads, workers, workers, Arc::new(TestWork::default()), sink).unwrap())
     });
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::MessageFormat;
+
 /// A broker, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerChoice {
@@ -11,16 +13,27 @@ pub enum BrokerChoice {
     Redis {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
     },
     /// Redis lists.
     RedisQueue {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
+    },
+    /// One that this program brings with it.
+    Own {
+        /// Its name.
+        name: &'static str,
+        /// What the user wrote for its servers.
+        servers: Vec<String>,
     },
 }
 
 impl BrokerChoice {
-    /// The names of all brokers, as `--stream` takes them.
+    /// The names of psbench's brokers, as `--stream` takes them.
     pub const NAMES: [&'static str; 3] = ["memory", "redis", "redis-queue"];
 
     /// The broker's name.
@@ -29,6 +42,7 @@ impl BrokerChoice {
             Self::Memory => "memory",
             Self::Redis { .. } => "redis",
             Self::RedisQueue { .. } => "redis-queue",
+            Self::Own { name, .. } => name,
         }
     }
 }
@@ -37,7 +51,9 @@ impl fmt::Display for BrokerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
-            Self::Redis { server: (host, port) } | Self::RedisQueue { server: (host, port) } => {
+            Self::Own { name, servers } if servers.is_empty() => f.write_str(name),
+            Self::Own { name, servers } => write!(f, "{name} at {}", servers.join(" ")),
+            Self::Redis { server: (host, port), .. } | Self::RedisQueue { server: (host, port), .. } => {
                 write!(f, "{} at {host}:{port}", self.name())
             }
         }

@@ -1,15 +1,20 @@
 //! Brokers: what carries the stream from generator to dispatcher.
 //!
 //! A new broker is one module that implements [`Publisher`] and [`Subscriber`], one variant in the registry ([`BrokerChoice`] and
-//! [`BrokerConfig`]), and one test that calls [`conformance::check`].
+//! [`BrokerConfig`]), and one test that calls [`conformance::check`]. A program can bring its own without changing this crate:
+//! [`BrokerFactory`].
 
 mod choice;
 pub mod conformance;
+mod format;
 mod memory;
+mod own;
+pub mod proxystore;
 mod queue;
 mod redis;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +24,9 @@ use psbench_connectors::Secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
+pub use self::format::MessageFormat;
 pub use self::memory::{MemoryBroker, remove_sockets};
+pub use self::own::{BrokerFactory, OWN_BROKERS};
 use self::redis::{RedisBroker, RedisPublisher};
 use crate::environment::BrokerInfo;
 
@@ -68,8 +75,19 @@ pub trait Broker: Send + Sync {
     /// Deletes what the broker still holds of a topic.
     fn delete(&self, topic: &str) -> Result<(), BrokerError>;
 
-    /// Its version and settings, for the results.
-    fn info(&self) -> Result<BrokerInfo, BrokerError>;
+    /// How many subscribers a topic has; `None` where the broker keeps messages until one comes.
+    fn subscribers(&self, _topic: &str) -> Result<Option<u64>, BrokerError> {
+        Ok(None)
+    }
+
+    /// Its version and settings, for the results. Provided for brokers that have none to tell.
+    fn info(&self) -> Result<BrokerInfo, BrokerError> {
+        let (name, address) = match self.config() {
+            BrokerConfig::Own { name, place } => (name, Some(place)),
+            _ => ("unknown".into(), None),
+        };
+        Ok(BrokerInfo { name, version: "unknown".into(), address, configuration: BTreeMap::new() })
+    }
 }
 
 /// All that a generator needs to publish: see [`BrokerConfig::publisher`].
@@ -86,11 +104,22 @@ pub enum BrokerConfig {
     Redis {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
     },
     /// Redis lists.
     RedisQueue {
         /// `host`, `port`.
         server: (String, u16),
+        /// Of messages.
+        format: MessageFormat,
+    },
+    /// A broker that this program brings with it.
+    Own {
+        /// The name it is [registered](OWN_BROKERS) under.
+        name: String,
+        /// What a publisher needs, in a form of the broker's own.
+        place: String,
     },
 }
 
@@ -99,8 +128,9 @@ impl BrokerConfig {
     pub fn publisher(&self, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
         Ok(match self {
             Self::Memory { socket, secret } => memory::publisher(socket, *secret, topic)?,
-            Self::Redis { server } => Box::new(RedisPublisher::pub_sub(server, topic)?),
-            Self::RedisQueue { server } => Box::new(RedisPublisher::queue(server, topic)?),
+            Self::Redis { server, format } => Box::new(RedisPublisher::pub_sub(server, *format, topic)?),
+            Self::RedisQueue { server, format } => Box::new(RedisPublisher::queue(server, *format, topic)?),
+            Self::Own { name, place } => own::factory(name)?.publisher(place, topic)?,
         })
     }
 }
@@ -110,8 +140,9 @@ impl BrokerChoice {
     pub fn open(&self) -> Result<Box<dyn Broker>, BrokerError> {
         Ok(match self {
             Self::Memory => Box::new(MemoryBroker::start()?),
-            Self::Redis { server } => Box::new(RedisBroker::pub_sub(server)?),
-            Self::RedisQueue { server } => Box::new(RedisBroker::queue(server)?),
+            Self::Redis { server, format } => Box::new(RedisBroker::pub_sub(server, *format)?),
+            Self::RedisQueue { server, format } => Box::new(RedisBroker::queue(server, *format)?),
+            Self::Own { name, servers } => own::factory(name)?.open(servers)?,
         })
     }
 }
@@ -157,6 +188,9 @@ pub enum BrokerError {
         /// The topic.
         topic: String,
     },
+    /// A broker that a program brings with it failed for a reason of its own.
+    #[error(transparent)]
+    Own(Box<dyn std::error::Error + Send + Sync>),
     /// What arrived is no message of psbench.
     #[error("{broker}: {reason}")]
     Protocol {
@@ -165,6 +199,13 @@ pub enum BrokerError {
         /// What was wrong.
         reason: String,
     },
+}
+
+impl BrokerError {
+    /// Of a broker that a program brings with it. The reason should name the broker and its place.
+    pub fn own(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Own(reason.into())
+    }
 }
 
 impl fmt::Debug for dyn Broker {

@@ -30,7 +30,7 @@ struct State {
 
 /// Bounds of what waits for the subscriber: enough to hide a wake-up, small enough that memory stays warm.
 const MAX_MESSAGES: usize = 4096;
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The subscriber is gone: what is pushed would never be taken.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How a message looks where a broker carries one string of bytes: the head's length (`u32`, little-endian), the head, the payload.
+//! psbench's own form of a message where a broker carries one string of bytes: the head's length (`u32`, little-endian), the head, the payload.
 
 use std::io::{self, IoSlice, Write};
 
@@ -16,6 +16,11 @@ pub(super) const MAX_HEAD: usize = 64 << 10;
 pub(super) fn prefix(message: &Message) -> [u8; LENGTH] {
     // Heads are some dozen bytes; one past 4 GiB would be refused by the reader, not misread.
     u32::try_from(message.head.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// A message in parts, in order.
+pub(super) fn parts<'a>(prefix: &'a [u8; LENGTH], message: &'a Message) -> [&'a [u8]; 3] {
+    [prefix, &message.head, &message.payload]
 }
 
 /// The parts of a message, without copying.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod completions;
+mod generate;
 mod stream_scaling;
 mod worker;
 
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use self::completions::Completions;
+pub use self::generate::Generate;
 pub use self::stream_scaling::{CliError, StreamScaling};
 pub use self::worker::serve;
 
@@ -37,6 +39,14 @@ pub enum Command {
     /// Exit codes: 0 all items of all trials finished; 1 a trial failed or lost items; 2 nothing was run, for bad input or because
     /// what it names is not there; 130 interrupted.
     StreamScaling(Box<StreamScaling>),
+    /// Publish one stream for another program, and measure nothing
+    ///
+    /// Items go to exactly --stream-topic, as ProxyStore's StreamProducer would send them (--interop proxystore); a StreamConsumer, or
+    /// psbench stream-scaling --generator external, takes them. By proxy they stay in the file or redis connector until they are consumed;
+    /// with --ps-lifetime static nobody deletes them.
+    ///
+    /// Exit codes: 0 all items were published; 1 not all were; 2 none, for bad input or because what it names is not there; 130 interrupted.
+    Generate(Box<Generate>),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Serve as a worker process of the process executor

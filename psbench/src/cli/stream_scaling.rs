@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use indicatif::MultiProgress;
+use psbench_connectors::ConnectorError;
 use tracing::dispatcher::SetGlobalDefaultError;
 
 use super::{Ending, print};
+use crate::brokers::BrokerError;
 use crate::environment::Environment;
 use crate::logging;
 use crate::options::{OptionError, Planned, StreamScalingOptions};
@@ -33,7 +35,7 @@ pub struct StreamScaling {
     dry_run: bool,
 }
 
-/// Why a sweep did not run to its end.
+/// Why a sweep, or a generator alone, did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// Options that make no sweep.
@@ -42,6 +44,12 @@ pub enum CliError {
     /// The broker or the connector can't be used.
     #[error(transparent)]
     Sweep(#[from] SweepError),
+    /// The broker can't be used.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The connector can't be used.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
     /// The run's directory can't be made, or not be written.
     #[error("{0}; see --run-dir")]
     RunDirectory(ResultsError),
@@ -60,7 +68,12 @@ impl CliError {
     /// How psbench ends for it.
     pub fn ending(&self) -> Ending {
         match self {
-            Self::Options(_) | Self::Sweep(_) | Self::RunDirectory(_) | Self::Logging(_) => Ending::BadInput,
+            Self::Options(_)
+            | Self::Sweep(_)
+            | Self::Broker(_)
+            | Self::Connector(_)
+            | Self::RunDirectory(_)
+            | Self::Logging(_) => Ending::BadInput,
             Self::Results(_) | Self::Print(_) => Ending::TrialFailed,
         }
     }
@@ -92,12 +105,15 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     let terminal = MultiProgress::new();
     let progress = Progress::new(terminal.clone(), &plan);
     // Before the run's directory is made, since a server that is not there should leave none behind.
-    let sweep = Sweep::prepare(plan, interrupted)?;
+    let mut sweep = Sweep::prepare(plan, interrupted)?;
     let mut environment = Environment::of_this_host();
     environment.broker = Some(sweep.broker().info().map_err(SweepError::from)?);
 
     let writer = ResultsWriter::create(&outputs.run_dir, &outputs.csv_file).map_err(CliError::RunDirectory)?;
     let log = writer.create_file(&outputs.log_file).map_err(CliError::RunDirectory)?;
+    if outputs.trace {
+        sweep.trace_into(writer.dir());
+    }
     logging::start(terminal, outputs.log_level, log, outputs.log_file_level)?;
     for note in &notes {
         tracing::warn!("{note}");

@@ -14,8 +14,10 @@ use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId,
 use crate::brokers::Message;
 use crate::clock::{Clock, Nanos};
 use crate::item::{self, GeneratorReport, Head, ItemHead, ItemOutcome};
-use crate::recorder::{Dispatched, Recorder};
+use crate::plan::GeneratorKind;
+use crate::recorder::{Dispatched, Recorder, Unfinished};
 use crate::results::record::DispatcherBytes;
+use crate::trace::Trace;
 
 /// The generator's task; items have their sequence numbers.
 pub const GENERATOR: TaskId = TaskId(u64::MAX);
@@ -36,14 +38,21 @@ pub struct Dispatcher {
 pub struct Bounds {
     /// Tasks at the executor at any time, the generator's not counted.
     pub outstanding: usize,
-    /// Items of the trial: a message with a higher number is not of this trial.
+    /// Bytes of messages that are held at any time, waiting or at the executor: above it no more are taken from the broker, and none
+    /// goes to the executor. One message is always let through, however large.
+    pub inflight_bytes: u64,
+    /// Items of the trial.
     pub items: u64,
+    /// Who generates. Of psbench's own generator a message with a higher number is not of this trial; of an external one it is left
+    /// out, and the last of so many items ends the stream.
+    pub generator: GeneratorKind,
 }
 
 struct State {
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     outstanding: HashMap<TaskId, Outstanding>,
+    outstanding_bytes: u64,
     generator: Generator,
     /// How many items the end of the stream told of.
     end: Option<u64>,
@@ -64,6 +73,8 @@ pub enum Generator {
     Ended(GeneratorReport),
     /// It ended without telling.
     Lost(String),
+    /// It is another program, of which nothing is known.
+    External,
 }
 
 struct Waiting {
@@ -76,6 +87,8 @@ struct Outstanding {
     head: ItemHead,
     received: Nanos,
     submitted: Nanos,
+    /// Of its message.
+    bytes: u64,
 }
 
 /// A message is not of this trial.
@@ -93,7 +106,7 @@ pub struct Progress {
 }
 
 /// Messages that may wait for a worker: a little work ahead hides the broker's latency, and more would only hold memory.
-const MAX_WAITING: usize = 4096;
+const MAX_WAITING: u64 = 4096;
 const MAX_WAITING_BYTES: u64 = 64 << 20;
 
 impl Dispatcher {
@@ -103,7 +116,11 @@ impl Dispatcher {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             outstanding: HashMap::with_capacity(bounds.outstanding),
-            generator: Generator::Running,
+            outstanding_bytes: 0,
+            generator: match bounds.generator {
+                GeneratorKind::Internal => Generator::Running,
+                GeneratorKind::External => Generator::External,
+            },
             end: None,
             closed: None,
             watchers: 0,
@@ -118,10 +135,17 @@ impl Dispatcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts: tasks go to this executor, the generator's first.
-    pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Bytes) {
+    /// Notes each item in a trace, too.
+    pub fn trace_into(&self, trace: Trace) {
+        self.lock().recorder.trace_into(trace);
+    }
+
+    /// Starts: tasks go to this executor, the generator's first, where there is one.
+    pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Option<Bytes>) {
         self.executor.get_or_init(|| Arc::downgrade(executor));
-        executor.submit(vec![Task { id: GENERATOR, head: generator, payload: Bytes::new(), exclusive: true }]);
+        if let Some(head) = generator {
+            executor.submit(vec![Task { id: GENERATOR, head, payload: Bytes::new(), exclusive: true }]);
+        }
     }
 
     /// Takes messages from the broker, leaving `messages` empty.
@@ -143,11 +167,15 @@ impl Dispatcher {
         }
         let count = free.min(state.waiting.len());
         let mut tasks = Vec::with_capacity(count);
-        for Waiting { head, message, received } in state.waiting.drain(..count) {
-            state.waiting_bytes -= message.len();
-            state.bytes.sent += message.len();
+        for _ in 0..count {
+            let Some(Waiting { head, message, received }) = state.pop_fitting(self.bounds.inflight_bytes) else {
+                break;
+            };
+            let bytes = message.len();
+            state.bytes.sent += bytes;
             let id = TaskId(head.sequence);
-            state.outstanding.insert(id, Outstanding { head, received, submitted: now });
+            state.outstanding_bytes += bytes;
+            state.outstanding.insert(id, Outstanding { head, received, submitted: now, bytes });
             tasks.push(Task { id, head: message.head, payload: message.payload, exclusive: false });
         }
         tasks
@@ -165,8 +193,9 @@ impl Dispatcher {
     /// Waits, at most `wait`, until there is room for more messages; tells whether there is.
     pub fn has_room(&self, wait: Duration) -> bool {
         // Once it was full, room for one message is not worth a wake-up of the broker's reader: half must be gone.
-        let full = self.wait_while(Duration::ZERO, |state| state.is_filled(1)).1;
-        !(full && self.wait_while(wait, |state| state.is_filled(2)).1)
+        let limit = self.bounds.inflight_bytes;
+        let full = self.wait_while(Duration::ZERO, |state| state.is_filled(limit, 1)).1;
+        !(full && self.wait_while(wait, |state| state.is_filled(limit, 2)).1)
     }
 
     /// Waits, at most `wait`, until every item that has come is done with; tells whether they are.
@@ -211,8 +240,9 @@ impl Dispatcher {
             return false;
         }
         state.closed = Some(reason);
+        let now = self.clock.now();
         for waiting in std::mem::take(&mut state.waiting) {
-            state.not_run(&waiting.head, reason);
+            state.not_run(&waiting.head, waiting.received, now, reason);
         }
         state.waiting_bytes = 0;
         self.changed.notify_all();
@@ -224,10 +254,11 @@ impl Dispatcher {
         let mut state = self.lock();
         let told = match &state.generator {
             Generator::Ended(report) => report.generated,
-            Generator::Running | Generator::Lost(_) => 0,
+            Generator::Running | Generator::Lost(_) | Generator::External => 0,
         };
         Finished {
             generated: told.max(state.end.unwrap_or(0)).max(state.recorder.seen()),
+            ended: state.end.is_some(),
             bytes: state.bytes,
             recorder: std::mem::take(&mut state.recorder),
         }
@@ -239,6 +270,8 @@ impl Dispatcher {
 pub struct Finished {
     /// Items made, as far as anyone told.
     pub generated: u64,
+    /// Whether the stream's end came.
+    pub ended: bool,
     /// What went through.
     pub bytes: DispatcherBytes,
     /// The items' record.
@@ -248,6 +281,9 @@ pub struct Finished {
 impl State {
     fn take_messages(&mut self, messages: &mut Vec<Message>, received: Nanos, bounds: Bounds) -> Result<(), Foreign> {
         for message in messages.drain(..) {
+            if self.end.is_some() && bounds.generator == GeneratorKind::External {
+                continue;
+            }
             self.bytes.received += message.len();
             match item::decode(&message.head) {
                 Some(Head::Item(head)) if head.sequence < bounds.items => {
@@ -259,23 +295,43 @@ impl State {
                             self.waiting_bytes += message.len();
                             self.waiting.push_back(Waiting { head, message, received });
                         }
-                        Some(reason) => self.not_run(&head, reason),
+                        Some(reason) => self.not_run(&head, received, received, reason),
+                    }
+                    if bounds.generator == GeneratorKind::External && self.recorder.arrived() == bounds.items {
+                        self.end = Some(bounds.items);
                     }
                 }
                 Some(Head::End { generated }) if generated <= bounds.items => self.end = Some(generated),
+                // More than this trial takes.
+                Some(_) if bounds.generator == GeneratorKind::External => self.end = Some(bounds.items),
                 _ => return Err(Foreign),
             }
         }
         Ok(())
     }
 
-    fn not_run(&mut self, head: &ItemHead, reason: &str) {
-        self.recorder.fail(format!("item {}: not run: {reason}", head.sequence));
+    fn not_run(&mut self, head: &ItemHead, received: Nanos, recorded: Nanos, reason: &str) {
+        let known = Unfinished { received, submitted: None, worker: None, recorded };
+        self.recorder.lose(head, known, &format!("not run: {reason}"));
     }
 
-    /// Whether what waits has reached the bounds divided by `share`.
-    fn is_filled(&self, share: usize) -> bool {
-        self.waiting.len() >= MAX_WAITING / share || self.waiting_bytes >= MAX_WAITING_BYTES / share as u64
+    /// The message that waits longest, where it fits beside what the executor holds.
+    fn pop_fitting(&mut self, limit: u64) -> Option<Waiting> {
+        let next = self.waiting.front()?.message.len();
+        if self.outstanding_bytes > 0 && self.outstanding_bytes + next > limit {
+            return None;
+        }
+        self.waiting_bytes -= next;
+        self.waiting.pop_front()
+    }
+
+    /// Whether what waits has reached its bounds divided by `share`. Where nothing is held there is always room.
+    fn is_filled(&self, limit: u64, share: u64) -> bool {
+        if self.waiting.is_empty() && self.outstanding.is_empty() {
+            return false;
+        }
+        let room = MAX_WAITING_BYTES.min(limit.saturating_sub(self.outstanding_bytes));
+        self.waiting.len() as u64 >= MAX_WAITING / share || self.waiting_bytes >= room / share
     }
 
     fn take_outcome(&mut self, outcome: Outcome, recorded: Nanos) {
@@ -283,6 +339,7 @@ impl State {
         if task == GENERATOR {
             self.generator = generator_end(result);
         } else if let Some(outstanding) = self.outstanding.remove(&task) {
+            self.outstanding_bytes -= outstanding.bytes;
             self.record(worker, &outstanding, result, recorded);
         } else {
             tracing::error!(task = task.0, ?worker, "the executor told of a task that it was not given");
@@ -296,7 +353,7 @@ impl State {
         result: Result<Bytes, TaskError>,
         recorded: Nanos,
     ) {
-        let Outstanding { head, received, submitted } = *task;
+        let Outstanding { head, received, submitted, .. } = *task;
         let outcome = result.map_err(|error| error.to_string()).and_then(|bytes| {
             let outcome = item::decode::<ItemOutcome>(&bytes);
             outcome.zip(worker).ok_or_else(|| "its worker answered with something that is no outcome".into())
@@ -305,7 +362,10 @@ impl State {
             Ok((outcome, worker)) => {
                 self.recorder.record(worker, &head, Dispatched { received, submitted, recorded }, outcome);
             }
-            Err(reason) => self.recorder.fail(format!("item {}: {reason}", head.sequence)),
+            Err(reason) => {
+                let known = Unfinished { received, submitted: Some(submitted), worker, recorded };
+                self.recorder.lose(&head, known, &reason);
+            }
         }
     }
 }
@@ -365,17 +425,23 @@ mod tests {
     }
 
     fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
-        let bounds = Bounds { outstanding, items: 100 };
+        dispatcher_of(Bounds { outstanding, ..BOUNDS })
+    }
+
+    const BOUNDS: Bounds =
+        Bounds { outstanding: 8, inflight_bytes: u64::MAX, items: 100, generator: GeneratorKind::Internal };
+
+    fn dispatcher_of(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
         let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
         let executor = Arc::new(Remembering::default());
         let shared: Arc<dyn Executor> = Arc::clone(&executor) as _;
-        dispatcher.run_on(&shared, Bytes::new());
+        dispatcher.run_on(&shared, (bounds.generator == GeneratorKind::Internal).then(Bytes::new));
         (dispatcher, executor)
     }
 
     fn message(sequence: u64) -> Message {
         let body = Body::Full { size: 3, checksum: None };
-        let head = ItemHead { sequence, scheduled: 0, created: 0, stored: None, published: 0, body };
+        let head = ItemHead { sequence, scheduled: None, created: None, stored: None, published: None, body };
         Message { head: item::encode(&Head::Item(head)), payload: Bytes::from_static(b"abc") }
     }
 
@@ -401,6 +467,32 @@ mod tests {
     }
 
     #[test]
+    fn no_more_bytes_are_held_than_may_be() {
+        let size = message(0).len();
+        let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 2 * size, ..BOUNDS });
+        assert!(dispatcher.has_room(Duration::ZERO));
+        dispatcher.accept(&mut vec![message(0)]).unwrap();
+        assert!(dispatcher.has_room(Duration::ZERO), "another one fits");
+        dispatcher.accept(&mut vec![message(1), message(2)]).unwrap();
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+        assert!(!dispatcher.has_room(Duration::ZERO));
+        dispatcher.deliver(&mut vec![done(0)]);
+        assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(2)));
+        dispatcher.deliver(&mut vec![done(1)]);
+        assert!(dispatcher.has_room(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_message_beyond_the_bound_goes_alone() {
+        let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 1, ..BOUNDS });
+        assert!(dispatcher.has_room(Duration::ZERO));
+        dispatcher.accept(&mut vec![message(0), message(1)]).unwrap();
+        assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+        dispatcher.deliver(&mut vec![done(0)]);
+        assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(1)));
+    }
+
+    #[test]
     fn a_duplicate_is_counted_and_not_run() {
         let (dispatcher, executor) = dispatcher(8);
         dispatcher.accept(&mut vec![message(0), message(0)]).unwrap();
@@ -421,6 +513,33 @@ mod tests {
         let (dispatcher, executor) = dispatcher(8);
         assert_eq!(dispatcher.accept(&mut vec![message(0), message(100)]), Err(Foreign));
         assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    }
+
+    fn end(generated: u64) -> Message {
+        Message { head: item::encode(&Head::End { generated }), payload: Bytes::new() }
+    }
+
+    #[test]
+    fn an_external_stream_ends_with_its_end_or_with_as_many_items_as_are_taken() {
+        let bounds = Bounds { items: 3, generator: GeneratorKind::External, ..BOUNDS };
+        let (dispatcher, executor) = dispatcher_of(bounds);
+        dispatcher.accept(&mut vec![message(0), message(1), end(2), message(2)]).unwrap();
+        assert!(dispatcher.stream_has_ended());
+        assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1)]);
+        assert_eq!((dispatcher.generator(Duration::ZERO), dispatcher.finish().generated), (Generator::External, 2));
+
+        let (dispatcher, executor) = dispatcher_of(bounds);
+        dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
+        assert!(dispatcher.stream_has_ended());
+        assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1), TaskId(2)]);
+        assert_eq!(dispatcher.finish().generated, 3);
+
+        // One of the three was lost.
+        let (dispatcher, _) = dispatcher_of(bounds);
+        dispatcher.accept(&mut vec![message(0), message(2), message(3)]).unwrap();
+        assert!(dispatcher.stream_has_ended());
+        let finished = dispatcher.finish();
+        assert_eq!(finished.recorder.balance(3, finished.generated, 0).lost, 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use psbench_connectors::{BadProxy, Connector, ConnectorConfig, ConnectorError, KeySource, Store, StoreOptions};
+use psbench_connectors::{BadProxy, ConnectorConfig, ConnectorError, KeySource, Lifetime, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use self::payload::{Payload, PayloadError, Payloads};
 use crate::brokers::{BrokerConfig, BrokerError, Message, Publisher};
 use crate::clock::Clock;
 use crate::item::{self, Body, GeneratorReport, Head, ItemHead};
-use crate::plan::{Pacing, PayloadSource};
+use crate::plan::{Method, ObjectLifetime, Pacing, PayloadSource, Settings, TrialPlan};
 
 /// All that a generator needs to know, wherever it runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +41,29 @@ pub struct GeneratorPlan {
     pub verify: bool,
 }
 
+impl GeneratorPlan {
+    /// The generator's part of a trial. `keys`: where the names of the objects start.
+    pub fn new(settings: &Settings, trial: &TrialPlan, broker: BrokerConfig, topic: &str, keys: &KeySource) -> Self {
+        let store = (trial.method == Method::Proxy).then(|| StorePlan {
+            connector: settings.connector.clone(),
+            keys: keys.start(),
+            lifetime: settings.lifetime,
+        });
+        Self {
+            broker,
+            topic: topic.into(),
+            store,
+            count: settings.task_count,
+            size: trial.data_size,
+            pacing: trial.pacing(settings),
+            payload: settings.payload.clone(),
+            // Each repetition has payloads of its own; the methods have the same.
+            seed: settings.seed.unwrap_or_else(rand::random).wrapping_add(u64::from(trial.repeat)),
+            verify: settings.verify,
+        }
+    }
+}
+
 /// Where a generator stores items.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StorePlan {
@@ -48,8 +71,8 @@ pub struct StorePlan {
     pub connector: ConnectorConfig,
     /// Where the names of the objects start.
     pub keys: Uuid,
-    /// Whether workers delete an object with its resolve.
-    pub evict: bool,
+    /// How long the objects stay.
+    pub lifetime: ObjectLifetime,
 }
 
 /// Why a generator ended ahead of its plan.
@@ -71,12 +94,12 @@ enum GeneratorError {
 const BATCH_ITEMS: u64 = 64;
 const BATCH_BYTES: u64 = 1 << 20;
 
-/// The store of a generator, which has to outlive it: workers resolve from it.
-pub type OpenStore = Arc<dyn Connector>;
+/// The store of a generator, which has to outlive it: workers resolve from it, and it keeps leases.
+pub type OpenStore = Arc<Store>;
 
 /// Runs a plan to its end, or until `stop` says so; the stream has its end then, whatever happened, if the broker is still there.
 ///
-/// `opened` is given the store's connector as soon as there is one.
+/// `opened` is given the store as soon as there is one.
 pub fn generate(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
@@ -131,23 +154,23 @@ fn make_items(
         let mut heads = Vec::with_capacity(due.clone().count());
         let mut items = Vec::with_capacity(heads.capacity());
         for sequence in due.clone() {
-            let scheduled = schedule.scheduled(sequence);
             let payload = payloads.next()?;
             let body = Body::Full { size: plan.size, checksum: payload.checksum };
-            heads.push(ItemHead { sequence, scheduled, created: clock.now(), stored: None, published: 0, body });
+            let (scheduled, created) = (Some(schedule.scheduled(sequence)), Some(clock.now()));
+            heads.push(ItemHead { sequence, scheduled, created, stored: None, published: None, body });
             items.push(payload);
         }
         // Made, whatever becomes of it from here on.
         progress.generated = due.end;
         let bodies = match &store {
             None => items.into_iter().map(|payload| payload.bytes).collect(),
-            Some((store, evict)) => {
-                let proxies = stored(store, *evict, items, &mut heads, clock);
+            Some((store, lifetime)) => {
+                let proxies = stored(store, *lifetime, items, &mut heads, clock);
                 progress.store = store.metrics();
                 proxies?
             }
         };
-        let published = clock.now();
+        let published = Some(clock.now());
         let messages: Vec<Message> = heads
             .into_iter()
             .zip(bodies)
@@ -165,24 +188,24 @@ fn open(
     plan: &StorePlan,
     verify: bool,
     opened: &dyn Fn(OpenStore, KeySource),
-) -> Result<(Store, bool), GeneratorError> {
+) -> Result<(OpenStore, Lifetime), GeneratorError> {
     let keys = KeySource::starting_at(plan.keys);
-    let connector = plan.connector.open(keys.clone())?;
-    opened(Arc::clone(&connector), keys);
     let options = StoreOptions { checksum: verify, ..StoreOptions::default() };
-    Ok((Store::new(connector, options), plan.evict))
+    let store = Arc::new(Store::new(plan.connector.open(keys.clone())?, options));
+    opened(Arc::clone(&store), keys);
+    Ok((store, plan.lifetime.of_proxies()))
 }
 
 /// Stores items and returns their proxies, as they go on the wire.
 fn stored(
     store: &Store,
-    evict: bool,
+    lifetime: Lifetime,
     items: Vec<Payload>,
     heads: &mut [ItemHead],
     clock: &dyn Clock,
 ) -> Result<Vec<Bytes>, GeneratorError> {
     let objects = items.into_iter().map(|payload| (payload.bytes, payload.checksum)).collect();
-    let proxies = store.proxy_batch(objects, evict)?;
+    let proxies = store.proxy_batch(objects, lifetime)?;
     let stored = clock.now();
     for head in heads {
         head.stored = Some(stored);

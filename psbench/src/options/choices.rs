@@ -6,8 +6,23 @@ use std::marker::PhantomData;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, ValueEnum};
 
+use psbench_connectors::OWN_CONNECTORS;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::OptionError;
-use crate::plan::{ExecutorKind, Method};
+use crate::brokers::OWN_BROKERS;
+use crate::plan::Method;
+use crate::sweep::OWN_EXECUTORS;
+
+/// Where tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExecutorName {
+    /// Worker processes on this host
+    Process,
+    /// Threads of psbench itself
+    Thread,
+}
 
 /// A broker, without its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,10 +58,29 @@ pub(super) enum ConnectorName {
     S3,
 }
 
+/// How long stored objects stay, without the length of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LifetimeName {
+    /// Until a worker resolves it: each item has one use.
+    Owned,
+    /// Until its lease expires, see --ps-lease.
+    Leased,
+    /// Until the end of the trial.
+    Run,
+    /// For ever: psbench never deletes it.
+    Static,
+}
+
 /// What one option chooses from.
-pub(super) trait Choice: ValueEnum + 'static + 'static {
+pub(super) trait Choice: ValueEnum + 'static {
     /// The option.
     const OPTION: &'static str;
+
+    /// Names of what the program brings with it.
+    fn own() -> Vec<&'static str> {
+        Vec::new()
+    }
 
     /// Names that ProxyStore's psbench has and this one has not, with what comes nearest here, beginning with a separator,
     /// or nothing.
@@ -58,14 +92,22 @@ impl Choice for Method {
     const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("adios", "")];
 }
 
-impl Choice for ExecutorKind {
+impl Choice for ExecutorName {
     const OPTION: &'static str = "--executor";
     const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("dask", ""), ("globus", ""), ("parsl", "")];
+
+    fn own() -> Vec<&'static str> {
+        OWN_EXECUTORS.names()
+    }
 }
 
 impl Choice for StreamName {
     const OPTION: &'static str = "--stream";
     const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("kafka", "")];
+
+    fn own() -> Vec<&'static str> {
+        OWN_BROKERS.names()
+    }
 }
 
 impl Choice for ConnectorName {
@@ -87,9 +129,30 @@ impl Choice for ConnectorName {
             " (ucx needs the library UCX; peer does the same job over TCP: workers fetch from the generator's memory)",
         ),
     ];
+
+    fn own() -> Vec<&'static str> {
+        OWN_CONNECTORS.names()
+    }
 }
 
-/// The implementation called `name`, or the line that lists what there is.
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named<T> {
+    /// One of psbench's.
+    Ours(T),
+    /// One that the program brings with it.
+    Own(&'static str),
+}
+
+/// The implementation called `name`, the program's included, or the line that lists what there is.
+pub(super) fn choose_any<T: Choice>(name: &str) -> Result<Named<T>, OptionError> {
+    match T::own().into_iter().find(|own| *own == name) {
+        Some(own) => Ok(Named::Own(own)),
+        None => choose(name).map(Named::Ours),
+    }
+}
+
+/// The implementation of psbench called `name`, or the line that lists what there is.
 pub(super) fn choose<T: Choice>(name: &str) -> Result<T, OptionError> {
     choose_for(T::OPTION, name)
 }
@@ -97,12 +160,14 @@ pub(super) fn choose<T: Choice>(name: &str) -> Result<T, OptionError> {
 /// As [`choose`], where another option names it.
 pub(super) fn choose_for<T: Choice>(option: &'static str, name: &str) -> Result<T, OptionError> {
     T::from_str(name, false).map_err(|_| {
+        let available = possible_values::<T>().map(|value| value.get_name().to_owned());
+        let own = T::own().into_iter().map(ToOwned::to_owned);
         let elsewhere = T::ELSEWHERE.iter().find(|(known, _)| *known == name);
         OptionError::NoSuchName {
             option,
             name: name.to_owned(),
             reason: if elsewhere.is_some() { "not in this version" } else { "unknown" },
-            available: possible_values::<T>().map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", "),
+            available: available.chain(own).collect::<Vec<_>>().join(", "),
             instead: elsewhere.map_or("", |(_, instead)| instead).to_owned(),
         }
     })
@@ -130,7 +195,7 @@ impl<T: Choice> TypedValueParser for NameOf<T> {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(possible_values::<T>()))
+        Some(Box::new(possible_values::<T>().chain(T::own().into_iter().map(PossibleValue::new))))
     }
 }
 
@@ -140,6 +205,7 @@ mod tests {
 
     use super::*;
     use crate::brokers::BrokerChoice;
+    use crate::plan::ExecutorKind;
 
     fn names<T: ValueEnum + 'static>() -> Vec<String> {
         possible_values::<T>().map(|value| value.get_name().to_owned()).collect()
@@ -147,6 +213,7 @@ mod tests {
 
     #[test]
     fn names_agree_with_the_registries() {
+        assert_eq!(names::<ExecutorName>(), ExecutorKind::NAMES);
         assert_eq!(names::<StreamName>(), BrokerChoice::NAMES);
         assert_eq!(names::<ConnectorName>(), ConnectorConfig::NAMES);
     }

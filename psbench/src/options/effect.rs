@@ -3,14 +3,15 @@
 use figment::value::Dict;
 
 /// The names that a sweep uses of each option that chooses an implementation.
-pub(super) type Chosen<'a> = [(&'static str, &'a [&'static str]); 4];
+pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 5];
 
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 19] = [
+const NEEDS: [Needs; 20] = [
+    ("generator", &["internal"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
     ("stream-method", &["adios"], &["adios-file"]),
-    ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "evict"]),
+    ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
     ("executor", &["process"], &["process-pool-max-workers"]),
     ("executor", &["thread"], &["thread-pool-max-workers"]),
     ("executor", &["dask"], &["dask-scheduler", "dask-workers", "dask-use-threads"]),

@@ -38,6 +38,24 @@ pub enum OptionError {
         /// The option that needs it.
         needed_by: &'static str,
     },
+    /// An option of another command.
+    #[error("--{option} is no option of {command}; see {command} --help")]
+    Elsewhere {
+        /// The option, without its dashes.
+        option: String,
+        /// The command that was given.
+        command: &'static str,
+    },
+    /// Several trials where there is one stream.
+    #[error("{wanted_by} is one trial, not {more}; give one --data-size-bytes and one --stream-method{also}")]
+    OneTrial {
+        /// What makes it one.
+        wanted_by: &'static str,
+        /// What else makes trials.
+        also: &'static str,
+        /// The trials of the plan.
+        more: usize,
+    },
     /// A file that an option names.
     #[error("{option} {}: {source}", path.display())]
     File {
@@ -60,7 +78,7 @@ pub enum OptionError {
 
 impl OptionError {
     /// A value that can't be used.
-    pub(super) fn invalid(option: &'static str, value: &impl ToString, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(option: &'static str, value: &impl ToString, problem: impl Into<String>) -> Self {
         Self::Invalid { option, value: value.to_string(), problem: problem.into() }
     }
 }

@@ -4,6 +4,7 @@ mod checks;
 mod choices;
 mod effect;
 mod error;
+mod interop;
 mod multi;
 mod parts;
 mod planning;
@@ -14,14 +15,17 @@ mod stores;
 use std::path::PathBuf;
 
 use clap::ArgAction;
+use psbench_connectors::OWN_CONNECTORS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::choices::{ConnectorName, NameOf, StreamName};
+pub use self::choices::LifetimeName;
+use self::choices::{ConnectorName, ExecutorName, NameOf, StreamName};
 pub use self::error::OptionError;
+pub use self::interop::{Interop, OF_GENERATE};
 pub use self::planning::{Outputs, Planned};
 use crate::logging::LogLevel;
-use crate::plan::{EvictPolicy, ExecutorKind, Method, Pregenerate, TaskKind};
+use crate::plan::{GeneratorKind, Method, Pregenerate, TaskKind};
 use crate::units::{Rate, Seconds, Size};
 
 const BENCHMARK: &str = "Benchmark";
@@ -51,7 +55,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
     pub stream_method: Vec<String>,
 
-    /// Items of each trial [default: 500]
+    /// Items of each trial; of an external generator, at most [default: 500]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub task_count: Option<u64>,
 
@@ -70,6 +74,11 @@ pub struct StreamScalingOptions {
     /// Tasks waiting at each worker beyond the one it runs [default: 0]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub prefetch: Option<u32>,
+
+    /// The most bytes of items that the dispatcher holds, waiting or at workers [default: 64MiB, or twice what workers can
+    /// hold]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE")]
+    pub max_inflight_bytes: Option<Size>,
 
     /// Whether random items are made ahead of the run and used in turn [default: auto]
     #[arg(long, help_heading = BENCHMARK)]
@@ -101,7 +110,7 @@ pub struct StreamScalingOptions {
     pub adios_file: Option<PathBuf>,
 
     /// Where tasks run [default: process]
-    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", value_parser = NameOf::<ExecutorKind>::new())]
+    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", value_parser = NameOf::<ExecutorName>::new())]
     pub executor: Option<String>,
 
     /// Worker processes to start [default: as --max-workers]
@@ -200,9 +209,17 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
     pub ps_cache: Option<Size>,
 
-    /// When objects are deleted [default: resolve]
+    /// How long stored objects stay [default: owned]
     #[arg(long, help_heading = STORE)]
-    pub evict: Option<EvictPolicy>,
+    pub ps_lifetime: Option<LifetimeName>,
+
+    /// How long a leased object stays after it was stored; required with --ps-lifetime leased
+    #[arg(long, help_heading = STORE, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub ps_lease: Option<Seconds>,
+
+    /// Place of a connector that this program adds to psbench's, in its own form
+    #[arg(long, help_heading = STORE, value_name = "TEXT", hide = OWN_CONNECTORS.names().is_empty())]
+    pub ps_place: Option<String>,
 
     /// Protocol of ProxyStore's Margo connector
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
@@ -228,13 +245,24 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "NAME", value_parser = NameOf::<StreamName>::new())]
     pub stream: Option<String>,
 
-    /// First part of each trial's topic [default: stream-benchmark-data]
+    /// First part of each trial's topic; of psbench generate and an external generator, all of it [default: stream-benchmark-data]
     #[arg(long, help_heading = STREAM, value_name = "NAME")]
     pub stream_topic: Option<String>,
 
     /// The broker's server [default: localhost:6379]
     #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1.., action = ArgAction::Set)]
     pub stream_servers: Vec<String>,
+
+    /// Speak another program's streams instead of psbench's own; over a Redis broker, with the file or the redis connector
+    #[arg(long, help_heading = STREAM)]
+    pub interop: Option<Interop>,
+
+    /// Who generates [default: internal]
+    ///
+    /// An external one is another program (psbench generate, or a StreamProducer) that publishes to --stream-topic. There is one
+    /// trial then: --stream-method and --ps-connector say what is expected of it, and the size recorded is the mean of what came.
+    #[arg(long, help_heading = STREAM)]
+    pub generator: Option<GeneratorKind>,
 
     /// Name of the table of results in the run directory [default: results.csv]
     #[arg(long, help_heading = GENERAL, value_name = "FILE")]
@@ -243,6 +271,11 @@ pub struct StreamScalingOptions {
     /// Name of the log in the run directory [default: log.txt]
     #[arg(long, help_heading = GENERAL, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// Keep each item's stages as trace-NNNN.parquet in the run directory, a file for each trial [default: false]
+    #[arg(long, help_heading = GENERAL, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub trace: Option<bool>,
 
     /// What is logged at the terminal [default: BENCH]
     #[arg(long, help_heading = GENERAL, value_name = "LEVEL", ignore_case = true)]

@@ -11,10 +11,10 @@ use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
 use super::checks::distinct;
-use super::choices::{ConnectorName, StreamName, ZMQ, choose};
+use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, StreamName, ZMQ, choose, choose_any};
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::BrokerChoice;
-use crate::plan::{EvictPolicy, ExecutorKind, Method, PayloadSource, Pregenerate};
+use crate::plan::{ExecutorKind, Method, ObjectLifetime, PayloadSource, Pregenerate};
 use crate::units::{Seconds, Size};
 
 const DATA_SIZES: [Size; 3] = [Size::from_bytes(100_000), Size::from_bytes(1_000_000), Size::from_bytes(10_000_000)];
@@ -55,6 +55,7 @@ impl StreamScalingOptions {
         let (pool_option, pool) = match executor {
             ExecutorKind::Process => ("--process-pool-max-workers", self.process_pool_max_workers),
             ExecutorKind::Thread => ("--thread-pool-max-workers", self.thread_pool_max_workers),
+            ExecutorKind::Own(_) => ("--max-workers", None),
         };
         let mut option = "--max-workers";
         if self.max_workers.is_empty() {
@@ -75,11 +76,20 @@ impl StreamScalingOptions {
         Ok((self.max_workers.clone(), larger.then_some(pool)))
     }
 
+    pub(super) fn executor(&mut self) -> Result<ExecutorKind, OptionError> {
+        Ok(match choose_any(self.executor.get_or_insert_with(|| "process".into()))? {
+            Named::Ours(ExecutorName::Process) => ExecutorKind::Process,
+            Named::Ours(ExecutorName::Thread) => ExecutorKind::Thread,
+            Named::Own(name) => ExecutorKind::Own(name),
+        })
+    }
+
     pub(super) fn broker(&mut self) -> Result<BrokerChoice, OptionError> {
-        let with_server = match choose(self.stream.get_or_insert_with(|| "memory".into()))? {
-            StreamName::Memory => return Ok(BrokerChoice::Memory),
-            StreamName::Redis => |server| BrokerChoice::Redis { server },
-            StreamName::RedisQueue => |server| BrokerChoice::RedisQueue { server },
+        let with_server = match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
+            Named::Ours(StreamName::Memory) => return Ok(BrokerChoice::Memory),
+            Named::Ours(StreamName::Redis) => |server, format| BrokerChoice::Redis { server, format },
+            Named::Ours(StreamName::RedisQueue) => |server, format| BrokerChoice::RedisQueue { server, format },
+            Named::Own(name) => return Ok(BrokerChoice::Own { name, servers: self.stream_servers.clone() }),
         };
         if self.stream_servers.is_empty() {
             self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
@@ -89,7 +99,7 @@ impl StreamScalingOptions {
             let given = self.stream_servers.join(" ");
             return Err(OptionError::invalid("--stream-servers", &given, problem));
         };
-        Ok(with_server(server::parse("--stream-servers", server)?))
+        Ok(with_server(server::parse("--stream-servers", server)?, self.format()))
     }
 
     pub(super) fn connector(
@@ -98,7 +108,15 @@ impl StreamScalingOptions {
         notes: &mut Vec<String>,
     ) -> Result<ConnectorConfig, OptionError> {
         self.serve_zmq_by_peer(notes);
-        let name = choose(self.ps_connector.get_or_insert_with(|| "peer".into()))?;
+        let name = match choose_any(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
+            Named::Ours(name) => {
+                if self.ps_place.is_some() {
+                    notes.push("--ps-place has no effect with psbench's own connectors".into());
+                }
+                name
+            }
+            Named::Own(name) => return Ok(ConnectorConfig::own(name, self.ps_place.clone().unwrap_or_default())),
+        };
         self.connector_called(name, sizes, notes)
     }
 
@@ -142,6 +160,26 @@ impl StreamScalingOptions {
         })
     }
 
+    pub(super) fn lifetime(&mut self, notes: &mut Vec<String>) -> Result<ObjectLifetime, OptionError> {
+        let lease = self.ps_lease.map(Seconds::duration);
+        let name = *self.ps_lifetime.get_or_insert(LifetimeName::Owned);
+        if lease.is_some() && name != LifetimeName::Leased {
+            notes.push("--ps-lease has no effect without --ps-lifetime leased".into());
+        }
+        Ok(match name {
+            LifetimeName::Owned => ObjectLifetime::Owned,
+            LifetimeName::Run => ObjectLifetime::Run,
+            LifetimeName::Static => ObjectLifetime::Static,
+            LifetimeName::Leased => match lease {
+                None => return Err(OptionError::Missing { option: "--ps-lease", needed_by: "--ps-lifetime leased" }),
+                Some(Duration::ZERO) => {
+                    return Err(OptionError::invalid("--ps-lease", &0, "a lease lasts; write more than 0"));
+                }
+                Some(lease) => ObjectLifetime::Leased(lease),
+            },
+        })
+    }
+
     /// Where ProxyStore's users say `zmq`. Like there, a port alone asks for TCP.
     fn serve_zmq_by_peer(&mut self, notes: &mut Vec<String>) {
         if self.ps_connector.as_deref() != Some(ZMQ) {
@@ -181,14 +219,25 @@ impl StreamScalingOptions {
             return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
         }
         let all = largest.saturating_mul(self.task_count.unwrap_or_default());
-        if self.evict == Some(EvictPolicy::End) && limit.bytes() < all {
+        if self.ps_lifetime == Some(LifetimeName::Run) && limit.bytes() < all {
             let problem = format!(
-                "--evict end keeps all items of a trial, {} here; write that much, or use --evict resolve",
+                "--ps-lifetime run keeps all items of a trial, {} here; write that much, or use --ps-lifetime owned",
                 Size::from_bytes(all)
             );
             return Err(OptionError::invalid("--ps-memory-limit", &limit, problem));
         }
         Ok(limit.bytes())
+    }
+
+    pub(super) fn max_inflight(&self, sizes: &[Size]) -> Result<Option<u64>, OptionError> {
+        let Some(limit) = self.max_inflight_bytes else { return Ok(None) };
+        match sizes.iter().max() {
+            Some(largest) if largest.bytes() > limit.bytes() => {
+                let problem = format!("less than one item of {largest}; write at least that");
+                Err(OptionError::invalid("--max-inflight-bytes", &limit, problem))
+            }
+            _ => Ok(Some(limit.bytes())),
+        }
     }
 
     pub(super) fn payload(&mut self, notes: &mut Vec<String>) -> Result<PayloadSource, OptionError> {
@@ -224,8 +273,8 @@ impl StreamScalingOptions {
     /// Bytes of resolved objects that a worker keeps.
     pub(super) fn cache(&mut self, notes: &mut Vec<String>) -> u64 {
         let cache = self.ps_cache.get_or_insert(Size::from_bytes(0)).bytes();
-        if cache > 0 && self.evict != Some(EvictPolicy::End) {
-            notes.push("--ps-cache has no effect with --evict resolve: each object is resolved once".into());
+        if cache > 0 && matches!(self.ps_lifetime, None | Some(LifetimeName::Owned)) {
+            notes.push("--ps-cache has no effect with --ps-lifetime owned: each object is resolved once".into());
         }
         cache
     }

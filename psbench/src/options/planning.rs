@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use psbench_connectors::ConnectorConfig;
 
 use super::checks::within;
-use super::choices::choose;
 use super::effect::without_effect;
+use super::interop::{EXTERNAL, one_trial};
 use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
 use crate::logging::LogLevel;
-use crate::plan::{EvictPolicy, ExecutorKind, Method, Settings, SweepPlan, TaskKind, TrialPlan};
+use crate::plan::{ExecutorKind, GeneratorKind, Method, ObjectLifetime, Settings, SweepPlan, TaskKind, TrialPlan};
 use crate::results::RESULTS_JSON;
 use crate::units::{Seconds, Size};
 
@@ -36,6 +36,8 @@ pub struct Outputs {
     pub csv_file: PathBuf,
     /// The log: a name in the run's directory.
     pub log_file: PathBuf,
+    /// Whether to keep a trace of each trial.
+    pub trace: bool,
     /// What is logged at the terminal.
     pub log_level: LogLevel,
     /// What is logged in the log file.
@@ -57,23 +59,32 @@ impl StreamScalingOptions {
         let mut options = self.clone();
         let mut notes = Vec::new();
 
-        let executor = choose(options.executor.get_or_insert_with(|| "process".into()))?;
+        let generator = options.generator()?;
+        let executor = options.executor()?;
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
         let (workers, pool_workers) = options.workers(executor, &mut notes)?;
         let broker = options.broker()?;
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
+        let lifetime = options.lifetime(&mut notes)?;
         let connector = options.connector(&sizes, &mut notes)?;
         if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()
         {
             let problem = "worker processes can't reach it; use --ps-connector peer, or --executor thread";
             return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
         }
-        notes.extend(self.idle(&methods, executor, &connector, &broker));
+        if lifetime == ObjectLifetime::Static && methods.contains(&Method::Proxy) && !connector.outlives_process() {
+            let problem =
+                format!("objects of the {} connector end with their trial; use redis or file", connector.name());
+            return Err(OptionError::invalid("--ps-lifetime", &"static", problem));
+        }
+        options.check_interop(&broker, &connector, &methods)?;
+        notes.extend(self.idle(&methods, executor, &connector, &broker, generator));
 
         let settings = Settings {
             executor,
             pool_workers,
+            generator,
             broker,
             topic: options.stream_topic.get_or_insert_with(|| TOPIC.into()).clone(),
             connector,
@@ -82,16 +93,20 @@ impl StreamScalingOptions {
             task_sleep: options.task_sleep.get_or_insert(TASK_SLEEP).duration(),
             pacing: options.rate.map(Into::into),
             prefetch: within("--prefetch", *options.prefetch.get_or_insert(0), 0..=MOST)?,
+            max_inflight_bytes: options.max_inflight(&sizes)?,
             payload: options.payload(&mut notes)?,
             seed: options.seed,
             verify: *options.verify.get_or_insert(false),
-            evict: *options.evict.get_or_insert(EvictPolicy::Resolve),
+            lifetime,
             deadline: options.deadline.map(Seconds::duration),
             timeout: options.timeout()?,
             cache_bytes: options.cache(&mut notes),
         };
         let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
         let trials = trials(&workers, &sizes, repeat, &methods);
+        if generator == GeneratorKind::External {
+            one_trial(EXTERNAL, ", one --max-workers, and no --repeat", &trials)?;
+        }
         let outputs = options.outputs()?;
         Ok(Planned { plan: SweepPlan { settings, trials }, options, outputs, notes })
     }
@@ -103,6 +118,7 @@ impl StreamScalingOptions {
         executor: ExecutorKind,
         connector: &ConnectorConfig,
         broker: &BrokerChoice,
+        generator: GeneratorKind,
     ) -> Vec<String> {
         let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
         let connectors = match connector {
@@ -115,6 +131,7 @@ impl StreamScalingOptions {
             ("executor", &[executor.name()]),
             ("ps-connector", &connectors),
             ("stream", &[broker.name()]),
+            ("generator", &[generator.name()]),
         ];
         without_effect(&self.given(), &chosen)
     }
@@ -127,6 +144,7 @@ impl StreamScalingOptions {
         Ok(Outputs {
             csv_file: csv_file.clone(),
             log_file: log_file.clone(),
+            trace: *self.trace.get_or_insert(false),
             run_dir: self.run_dir.get_or_insert_with(|| "runs".into()).clone(),
             log_level: *self.log_level.get_or_insert(LogLevel::Bench),
             log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),

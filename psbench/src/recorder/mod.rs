@@ -15,6 +15,7 @@ use self::sequence::Sequence;
 use crate::clock::Nanos;
 use crate::item::{ItemHead, ItemOutcome};
 use crate::results::record::{Balance, Jitter, Latency, Rates};
+use crate::trace::{Trace, TracedItem};
 
 /// When one item passed the dispatcher's stages.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,19 @@ pub struct Dispatched {
     pub recorded: Nanos,
 }
 
+/// How far an item came that has no outcome of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Unfinished {
+    /// When its message came.
+    pub received: Nanos,
+    /// When its task was handed to the executor, where it was.
+    pub submitted: Option<Nanos>,
+    /// Which worker had it, where one did.
+    pub worker: Option<WorkerId>,
+    /// When that was known.
+    pub recorded: Nanos,
+}
+
 /// Takes note of every item of one trial.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -35,17 +49,20 @@ pub struct Recorder {
     failed: u64,
     corrupt: u64,
     late: u64,
+    resolved: u64,
     evicted: u64,
     failures: Vec<String>,
     deadline: Option<Duration>,
     times: [Times; Stage::ALL.len()],
     passages: Vec<Passage>,
     payload_bytes: u64,
+    first_received: Option<Nanos>,
     first_scheduled: Option<Nanos>,
     first_created: Option<Nanos>,
     last_arrived: Nanos,
     last_recorded: Option<Nanos>,
     tasks: BTreeMap<WorkerId, u64>,
+    trace: Option<Trace>,
 }
 
 /// The times that are taken of each item.
@@ -129,6 +146,16 @@ impl Recorder {
         self.finished + self.failed
     }
 
+    /// Items whose task ended well.
+    pub fn finished(&self) -> u64 {
+        self.finished
+    }
+
+    /// Objects that workers resolved.
+    pub fn resolved(&self) -> u64 {
+        self.resolved
+    }
+
     /// Objects that workers deleted.
     pub fn evicted(&self) -> u64 {
         self.evicted
@@ -149,9 +176,14 @@ impl Recorder {
         self.tasks.get(&worker).copied().unwrap_or(0)
     }
 
-    /// When the first item was due.
-    pub fn first_scheduled(&self) -> Option<Nanos> {
-        self.first_scheduled
+    /// When the first item was due; where no generator told, when the first one came.
+    pub fn first_due(&self) -> Option<Nanos> {
+        self.first_scheduled.or(self.first_received)
+    }
+
+    /// Mean size of the finished items, bytes; `None` when none finished.
+    pub fn mean_size(&self) -> Option<u64> {
+        self.payload_bytes.checked_div(self.finished)
     }
 
     /// When the last outcome was back.
@@ -159,8 +191,26 @@ impl Recorder {
         self.last_recorded
     }
 
+    /// Notes each item in a trace, too, from now on.
+    pub fn trace_into(&mut self, trace: Trace) {
+        self.trace = Some(trace);
+    }
+
+    /// Ends the trace, if there is one: all of it is on its way to its file.
+    pub fn end_trace(&mut self) {
+        self.trace = None;
+    }
+
     /// An item's task never ran to an outcome of its own.
-    pub fn fail(&mut self, reason: String) {
+    pub fn lose(&mut self, head: &ItemHead, known: Unfinished, reason: &str) {
+        let reason = format!("item {}: {reason}", head.sequence);
+        if let Some(trace) = &mut self.trace {
+            trace.push(TracedItem::unfinished(head, &known, &reason));
+        }
+        self.fail(reason);
+    }
+
+    fn fail(&mut self, reason: String) {
         self.failed += 1;
         if self.failures.len() < FAILURES_IN_WORDS && !self.failures.contains(&reason) {
             self.failures.push(reason);
@@ -170,46 +220,48 @@ impl Recorder {
     /// An item's task ended.
     pub fn record(&mut self, worker: WorkerId, head: &ItemHead, dispatched: Dispatched, outcome: ItemOutcome) {
         *self.tasks.entry(worker).or_default() += 1;
+        if let Some(trace) = &mut self.trace {
+            trace.push(TracedItem::ended(worker, head, &dispatched, &outcome));
+        }
         let arrived = outcome.resolved.unwrap_or(outcome.started);
         let Dispatched { received, submitted, recorded } = dispatched;
-        let stored = head.stored.unwrap_or(head.created);
         self.time(Stage::ScheduleLag, head.scheduled, head.created);
-        self.time(Stage::Publish, stored, head.published);
+        self.time(Stage::Store, head.created, head.stored);
+        self.time(Stage::Publish, head.stored.or(head.created), head.published);
         self.time(Stage::Broker, head.published, received);
         self.time(Stage::Queue, received, submitted);
         self.time(Stage::Dispatch, submitted, outcome.started);
         self.time(Stage::Report, outcome.finished, recorded);
-        if let Some(stored) = head.stored {
-            self.time(Stage::Store, head.created, stored);
-        }
+        self.time(Stage::Lifetime, head.stored, outcome.evicted);
+        self.evicted += u64::from(outcome.evicted.is_some());
         self.last_recorded = self.last_recorded.max(Some(recorded));
+        self.first_received = earliest(self.first_received, Some(received));
         self.first_scheduled = earliest(self.first_scheduled, head.scheduled);
         self.first_created = earliest(self.first_created, head.created);
-        if let (Some(stored), Some(evicted)) = (head.stored, outcome.evicted) {
-            self.evicted += 1;
-            self.time(Stage::Lifetime, stored, evicted);
-        }
         if let Some(failure) = outcome.failure {
             self.corrupt += u64::from(failure.corrupt);
             self.fail(failure.reason);
             return;
         }
         self.finished += 1;
+        self.resolved += u64::from(outcome.resolved.is_some());
         self.payload_bytes += outcome.bytes;
         self.last_arrived = self.last_arrived.max(arrived);
-        self.passages.push(Passage { created: head.created, arrived });
-        if let Some(resolved) = outcome.resolved {
-            self.time(Stage::Resolve, outcome.started, resolved);
-        }
+        self.passages.extend(head.created.map(|created| Passage { created, arrived }));
+        self.time(Stage::Resolve, outcome.started, outcome.resolved);
         self.time(Stage::Work, arrived, outcome.finished);
         self.time(Stage::Arrival, head.scheduled, arrived);
         self.time(Stage::EndToEnd, head.scheduled, outcome.finished);
-        let limit = self.deadline.map(|deadline| u128::from(head.scheduled) + deadline.as_nanos());
+        let due = head.scheduled.zip(self.deadline);
+        let limit = due.map(|(scheduled, deadline)| u128::from(scheduled) + deadline.as_nanos());
         self.late += u64::from(limit.is_some_and(|limit| u128::from(outcome.finished) > limit));
     }
 
-    fn time(&mut self, stage: Stage, from: Nanos, to: Nanos) {
-        self.times[stage as usize].record(from, to);
+    /// Records the time of a stage, where both its ends are known.
+    fn time(&mut self, stage: Stage, from: impl Into<Option<Nanos>>, to: impl Into<Option<Nanos>>) {
+        if let (Some(from), Some(to)) = (from.into(), to.into()) {
+            self.times[stage as usize].record(from, to);
+        }
     }
 
     /// Where the items went, of which `planned` were asked for and `generated` were made.
@@ -262,8 +314,8 @@ impl Recorder {
     }
 }
 
-fn earliest(known: Option<Nanos>, other: Nanos) -> Option<Nanos> {
-    Some(known.map_or(other, |known| known.min(other)))
+fn earliest(known: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+    known.into_iter().chain(other).min()
 }
 
 #[cfg(test)]
@@ -274,7 +326,14 @@ mod tests {
     const DISPATCHED: Dispatched = Dispatched { received: 40, submitted: 50, recorded: 100 };
 
     fn head(sequence: u64) -> ItemHead {
-        ItemHead { sequence, scheduled: 0, created: 10, stored: Some(20), published: 30, body: Body::Proxy }
+        ItemHead {
+            sequence,
+            scheduled: Some(0),
+            created: Some(10),
+            stored: Some(20),
+            published: Some(30),
+            body: Body::Proxy,
+        }
     }
 
     fn outcome() -> ItemOutcome {
@@ -313,6 +372,21 @@ mod tests {
         let latency = recorder.latency();
         assert!(["store", "resolve", "lifetime"].iter().all(|stage| !latency.contains_key(*stage)));
         assert_eq!(latency["arrival"].p50_ns, 60);
+    }
+
+    #[test]
+    fn what_a_foreign_generator_does_not_tell_is_absent() {
+        let mut recorder = Recorder::new(Some(Duration::ZERO));
+        for sequence in 0..2 {
+            let unknown = ItemHead { scheduled: None, created: None, stored: None, published: None, ..head(sequence) };
+            recorder.record(WorkerId(0), &unknown, DISPATCHED, outcome());
+        }
+        let latency = recorder.latency();
+        let stages: Vec<&str> = latency.keys().map(String::as_str).collect();
+        assert_eq!(stages, ["dispatch", "queue", "report", "resolve", "work"]);
+        assert_eq!((recorder.jitter(), recorder.rates(0, 100, None, None).unwrap().goodput_bytes_per_s), (None, None));
+        assert_eq!((recorder.first_due(), recorder.mean_size(), recorder.evicted()), (Some(40), Some(1000), 2));
+        assert_eq!(recorder.balance(2, 2, 0).late, 0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use psbench_connectors::ConnectorConfig;
 
 use super::grid::grid;
 use crate::options::Planned;
-use crate::plan::Pacing;
+use crate::plan::{GeneratorKind, Pacing};
 use crate::units::{Size, human};
 
 const TITLES: [&str; 9] = ["trial", "size", "method", "workers", "repeat", "items due", "data", "ideal", "timeout"];
@@ -26,7 +26,10 @@ pub fn plan(planned: &Planned) -> String {
             Cell::new(trial.method.name()),
             Cell::new(trial.workers),
             Cell::new(trial.repeat + 1),
-            Cell::new(pacing(trial.pacing(settings))),
+            Cell::new(match settings.generator {
+                GeneratorKind::Internal => pacing(trial.pacing(settings)),
+                GeneratorKind::External => "as they come".into(),
+            }),
             Cell::new(human::bytes(trial.data_size as f64 * settings.task_count as f64)),
             Cell::new(time(ideal)),
             Cell::new(time(trial.timeout(settings))),
@@ -60,20 +63,10 @@ fn pacing(pacing: Pacing) -> String {
 }
 
 fn place(connector: &ConnectorConfig) -> String {
-    let name = connector.name();
     match connector {
-        ConnectorConfig::Endpoint { host, port, id } => format!("{name} {id} at {host}:{port}"),
-        ConnectorConfig::Memory { .. } => name.to_owned(),
-        ConnectorConfig::File { dir } => format!("{name} in {}", dir.display()),
-        ConnectorConfig::Redis { host, port } => format!("{name} at {host}:{port}"),
-        ConnectorConfig::S3 { bucket, prefix, endpoint, .. } => {
-            format!("{name} at {}, {bucket}/{prefix}", endpoint.as_deref().unwrap_or("AWS"))
-        }
-        ConnectorConfig::Multi { parts, .. } => {
-            let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", place(&part.config), part.policy)).collect();
-            format!("{name} of {}", parts.join("; "))
-        }
-        ConnectorConfig::Peer { address, .. } => format!("{name} at {address}"),
+        // The name of its space tells nobody anything.
+        ConnectorConfig::Memory { .. } => connector.name().to_owned(),
+        _ => connector.to_string(),
     }
 }
 

@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::{Latency, Rates, Status, TrialRecord};
-use crate::plan::{ExecutorKind, Method};
+use crate::plan::Method;
 
 /// The columns: those of ProxyStore's psbench first, under their names and in their order. What was not measured is an empty cell.
 #[derive(Serialize)]
 struct Row<'a> {
-    executor: ExecutorKind,
+    executor: &'a str,
     connector: Option<&'a str>,
     stream: &'a str,
     data_size_bytes: u64,
@@ -59,7 +59,7 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
         let jitter = trial.jitter.as_ref();
         let dispatcher = trial.processes.iter().find(|process| process.role == "dispatcher");
         Self {
-            executor: trial.executor,
+            executor: &trial.executor,
             connector: trial.connector.as_deref(),
             stream: &trial.stream,
             data_size_bytes: trial.data_size_bytes,

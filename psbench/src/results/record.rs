@@ -8,7 +8,7 @@ use psbench_connectors::StoreMetrics;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ExecutorKind, Method};
+use crate::plan::Method;
 
 /// How a trial ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,20 +33,20 @@ pub struct TrialRecord {
     /// Which repetition of its point of the matrix, from 0.
     pub repeat: u32,
     /// The executor.
-    pub executor: ExecutorKind,
+    pub executor: String,
     /// The connector; absent under the default method, which uses none.
     pub connector: Option<String>,
     /// The broker.
     pub stream: String,
-    /// The trial's own topic.
+    /// The trial's own topic; of an external generator, that of the options.
     pub topic: String,
-    /// Item size, bytes.
+    /// Item size, bytes; of an external generator, the mean of the items that finished.
     pub data_size_bytes: u64,
-    /// Items planned.
+    /// Items planned; of an external generator, the most that are taken.
     pub task_count: u64,
     /// Time of a task, seconds.
     pub task_sleep: f64,
-    /// The stream method.
+    /// The stream method; of an external generator, what the options expect.
     pub method: Method,
     /// Workers, the generator included.
     pub workers: u32,
@@ -54,7 +54,7 @@ pub struct TrialRecord {
     pub status: Status,
     /// What went wrong, each with its remedy; the first is the cause.
     pub problems: Vec<String>,
-    /// Seconds since the Unix epoch when the first item was due; of the trial's start when none was recorded.
+    /// Seconds since the Unix epoch when the first item was due, or where its generator did not tell, when it came; of the trial's start when none was recorded.
     pub start_submit_tasks_timestamp: f64,
     /// Seconds since the Unix epoch when the last task had ended.
     pub end_tasks_done_timestamp: f64,
@@ -90,9 +90,9 @@ impl TrialRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Balance {
-    /// Items the generator was asked for.
+    /// Items the generator was asked for; of an external one, those it made until its end.
     pub planned: u64,
-    /// Items it made; of a generator that was lost, those that came.
+    /// Items it made; of a generator that was lost or is external, those that came and those missing between them.
     pub generated: u64,
     /// Items whose task ended well.
     pub finished: u64,
@@ -108,7 +108,8 @@ pub struct Balance {
     pub corrupt: u64,
     /// Items that finished past their deadline.
     pub late: u64,
-    /// Stored objects that no worker evicted; they were deleted after the trial.
+    /// Stored objects that no worker evicted, which were deleted after the trial; under other lifetimes than `owned`, those that no
+    /// worker resolved. Those of an external generator are its own, and not counted.
     pub orphaned: u64,
 }
 
@@ -199,8 +200,7 @@ pub struct ProcessUsage {
     pub tasks: u64,
     /// User and system time in the trial, seconds; absent when it ended without telling.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident memory in the trial, bytes; absent when it ended without telling. The dispatcher's includes what its allocator
-    /// kept of earlier trials.
+    /// Largest resident memory in the trial, bytes; absent when it ended without telling.
     pub peak_memory_bytes: Option<u64>,
     /// How it ended, when that was before the trial's end.
     pub end: Option<String>,

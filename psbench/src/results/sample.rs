@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::environment::BrokerInfo;
-use crate::plan::{ExecutorKind, Method};
+use crate::plan::Method;
 use psbench_connectors::StoreMetrics;
 
 /// A sweep of the default options without trials yet.
@@ -41,7 +41,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
     TrialRecord {
         index: 0,
         repeat: 0,
-        executor: ExecutorKind::Process,
+        executor: "process".into(),
         connector,
         stream: "memory".into(),
         topic: "stream-benchmark-data-1".into(),

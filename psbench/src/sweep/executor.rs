@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use psbench_connectors::Registry;
 use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr};
 use psbench_executors::thread::ThreadExecutor;
-use psbench_executors::{Executor, ExecutorError, OutcomeSink};
+use psbench_executors::{Executor, ExecutorError, OutcomeSink, Work};
 
 use crate::item;
 use crate::plan::{ExecutorKind, Settings, TrialPlan};
@@ -13,6 +14,34 @@ use crate::worker::{self, WorkerSetup};
 
 /// Time for worker processes to come up.
 const READY_TIME: Duration = Duration::from_secs(30);
+
+/// Makes executors of a kind that psbench does not have.
+pub trait ExecutorFactory: Send + Sync {
+    /// Starts the executor of one trial, which delivers every outcome to `sink`; its workers are ready on return.
+    fn start(&self, request: ExecutorRequest, sink: Arc<dyn OutcomeSink>) -> Result<Arc<dyn Executor>, ExecutorError>;
+}
+
+impl<F> ExecutorFactory for F
+where
+    F: Fn(ExecutorRequest, Arc<dyn OutcomeSink>) -> Result<Arc<dyn Executor>, ExecutorError> + Send + Sync,
+{
+    fn start(&self, request: ExecutorRequest, sink: Arc<dyn OutcomeSink>) -> Result<Arc<dyn Executor>, ExecutorError> {
+        self(request, sink)
+    }
+}
+
+/// What an executor is asked to be.
+pub struct ExecutorRequest {
+    /// Workers, at least 2: one gets the generator, an [exclusive](psbench_executors::Task::exclusive) task.
+    pub workers: u32,
+    /// Most shared tasks that may run at a time.
+    pub sharing: u32,
+    /// What the workers do with a task; for all workers in this process.
+    pub work: Arc<dyn Work>,
+}
+
+/// The executors that this program has added.
+pub static OWN_EXECUTORS: Registry<dyn ExecutorFactory> = Registry::new();
 
 /// Starts the executor of a trial; its workers are ready on return.
 pub(super) fn start(
@@ -31,6 +60,12 @@ pub(super) fn start(
     };
     Ok(match settings.executor {
         ExecutorKind::Thread => Arc::new(ThreadExecutor::start(workers, sharing, worker::local(setup), sink)?),
+        ExecutorKind::Own(name) => {
+            let factory = OWN_EXECUTORS
+                .get(name)
+                .ok_or_else(|| ExecutorError::Invalid(format!("this program has no executor of the name {name}")))?;
+            factory.start(ExecutorRequest { workers, sharing, work: worker::local(setup) }, sink)?
+        }
         ExecutorKind::Process => {
             let program = std::env::current_exe().map_err(|source| ExecutorError::Start {
                 what: "worker processes: psbench's own path".into(),

@@ -3,16 +3,18 @@
 mod executor;
 mod trial;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use psbench_connectors::{ConnectorError, KeySource};
 
+pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
-use crate::plan::{Method, SweepPlan, TrialPlan};
+use crate::plan::{Method, ObjectLifetime, Settings, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
 /// A sweep that is ready to run: what it needs is there.
@@ -20,6 +22,7 @@ pub struct Sweep {
     plan: SweepPlan,
     broker: Box<dyn Broker>,
     interrupted: Arc<AtomicBool>,
+    trace_dir: Option<PathBuf>,
 }
 
 /// Why a sweep can't start.
@@ -53,7 +56,12 @@ impl Sweep {
         if plan.trials.iter().any(|trial| trial.method == Method::Proxy) {
             plan.settings.connector.open(KeySource::random())?;
         }
-        Ok(Self { plan, broker, interrupted })
+        Ok(Self { plan, broker, interrupted, trace_dir: None })
+    }
+
+    /// Keeps a trace of each trial in this directory.
+    pub fn trace_into(&mut self, dir: &Path) {
+        self.trace_dir = Some(dir.into());
     }
 
     /// The broker.
@@ -69,7 +77,7 @@ impl Sweep {
                 return;
             }
             events.trial_starts(trial);
-            let record = self.bench().run(trial, &mut |items, bytes| events.progress(items, bytes));
+            let record = self.bench(&self.plan.settings).run(trial, &mut |items, bytes| events.progress(items, bytes));
             for problem in &record.problems {
                 tracing::warn!(trial = trial.index, "{problem}");
             }
@@ -84,20 +92,26 @@ impl Sweep {
     fn warm_up(&self) {
         const SHORT: Duration = Duration::from_secs(1);
         const SMALL: u64 = 256 << 20;
+        if self.plan.settings.is_external() {
+            return;
+        }
         let Some(first) = self.plan.trials.first() else { return };
         let bytes = first.data_size.saturating_mul(self.plan.settings.task_count);
         if first.ideal(&self.plan.settings) <= SHORT && bytes <= SMALL {
             tracing::info!("warming up with the first trial, which is not recorded");
-            self.bench().run(first, &mut |_, _| {});
+            // Nobody asked for its objects to stay.
+            let settings = Settings { lifetime: ObjectLifetime::Owned, ..self.plan.settings.clone() };
+            trial::Bench { trace_dir: None, ..self.bench(&settings) }.run(first, &mut |_, _| {});
         }
     }
 
-    fn bench(&self) -> trial::Bench<'_> {
+    fn bench<'a>(&'a self, settings: &'a Settings) -> trial::Bench<'a> {
         trial::Bench {
-            settings: &self.plan.settings,
+            settings,
             broker: &*self.broker,
             clock: Arc::new(SystemClock),
             interrupted: &self.interrupted,
+            trace_dir: self.trace_dir.as_deref(),
         }
     }
 

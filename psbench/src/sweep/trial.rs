@@ -1,5 +1,6 @@
 //! One trial: generator → broker → dispatcher → executor → workers → recorder, and the record of it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,12 +13,13 @@ use super::executor;
 use crate::brokers::{Broker, BrokerError, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
 use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
-use crate::generator::{GeneratorPlan, StorePlan};
+use crate::generator::GeneratorPlan;
 use crate::item::{self, GeneratorReport};
 use crate::logging;
-use crate::plan::{EvictPolicy, Method, Pacing, Settings, TrialPlan};
+use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
 use crate::recorder::Recorder;
 use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
+use crate::trace::{self, TraceError, TraceFile};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
 
 /// Told of a trial's progress: items done with, payload bytes that reached a worker.
@@ -29,6 +31,8 @@ pub(super) struct Bench<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) interrupted: &'a AtomicBool,
+    /// Where the trace of each trial goes, if it is wanted.
+    pub(super) trace_dir: Option<&'a Path>,
 }
 
 /// Why a trial could not start.
@@ -38,6 +42,8 @@ enum StartError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 /// One look at everything takes at most this long.
@@ -56,7 +62,10 @@ const FORCED: Duration = Duration::from_secs(2);
 impl Bench<'_> {
     /// Runs a trial to its end; whatever happens, there is a record.
     pub(super) fn run(&self, trial: &TrialPlan, events: &mut TrialEvents<'_>) -> TrialRecord {
-        let topic = format!("{}-{}", self.settings.topic, Uuid::new_v4().simple());
+        let mut topic = self.settings.topic.clone();
+        if !self.settings.is_external() {
+            topic = format!("{topic}-{}", Uuid::new_v4().simple());
+        }
         reset_peak_memory();
         let before = Usage::of_this_process();
         match Run::start(self, trial, &topic) {
@@ -81,7 +90,7 @@ impl Bench<'_> {
         TrialRecord {
             index: trial.index,
             repeat: trial.repeat,
-            executor: settings.executor,
+            executor: settings.executor.name().into(),
             connector: (trial.method == Method::Proxy).then(|| settings.connector.name().into()),
             stream: settings.broker.name().into(),
             topic,
@@ -115,6 +124,7 @@ struct Run<'a> {
     keys: KeySource,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<dyn Executor>,
+    trace: Option<TraceFile>,
     subscriber: Option<Box<dyn Subscriber>>,
     start: Nanos,
     deadline: Nanos,
@@ -129,16 +139,28 @@ impl<'a> Run<'a> {
         let settings = bench.settings;
         let subscriber = bench.broker.subscribe(topic)?;
         tracing::info!(topic, "subscribed");
-        let outstanding = trial.compute_workers() as usize * (1 + settings.prefetch as usize);
-        let bounds = Bounds { outstanding, items: settings.task_count };
+        let outstanding = usize::try_from(trial.outstanding(settings)).unwrap_or(usize::MAX);
+        let inflight_bytes = trial.inflight_bytes(settings);
+        let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count, generator: settings.generator };
         let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
-        tracing::info!(workers = executor.workers().len(), "workers are ready, the generator starts");
+        tracing::info!(workers = executor.workers().len(), "workers are ready");
+        let trace = bench.trace_dir.map(|dir| trace::start(dir, trial)).transpose()?.map(|(items, file)| {
+            dispatcher.trace_into(items);
+            file
+        });
         let keys = KeySource::random();
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
-        let plan = generator_plan(bench, trial, topic, &keys);
-        dispatcher.run_on(&executor, item::encode(&plan));
+        let plan = GeneratorPlan::new(settings, trial, bench.broker.config(), topic, &keys);
+        dispatcher.run_on(&executor, (!settings.is_external()).then(|| item::encode(&plan)));
+        if settings.is_external() {
+            let (broker, most, time) = (&settings.broker, settings.task_count, trial.timeout(settings));
+            tracing::info!(
+                target: logging::BENCH,
+                "waiting for a producer on topic {topic}, {broker}: at most {most} items within {time:.0?}"
+            );
+        }
         Ok(Self {
             bench,
             trial,
@@ -146,6 +168,7 @@ impl<'a> Run<'a> {
             keys,
             dispatcher,
             executor,
+            trace,
             subscriber: Some(subscriber),
             start,
             deadline: start.saturating_add(timeout),
@@ -189,6 +212,10 @@ impl<'a> Run<'a> {
             if now >= self.deadline {
                 return Err(timed_out(self.trial.timeout(self.bench.settings)));
             }
+            // Whoever generates goes on: nobody tells it to end its stream.
+            if self.bench.settings.is_external() && self.bench.interrupted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             if !self.dispatcher.has_room(POLL) {
                 last_came = now;
                 continue;
@@ -229,6 +256,7 @@ impl<'a> Run<'a> {
     fn note_generator(&mut self, generator: Generator) -> Option<GeneratorReport> {
         let place = usize::from(self.broker_failed);
         match generator {
+            Generator::External => None,
             Generator::Ended(report) => {
                 let failure = report.failure.as_ref().map(|failure| format!("the generator: {failure}"));
                 self.problems.splice(place..place, failure);
@@ -246,21 +274,30 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Deletes what is left at broker and connector; returns how many objects were orphaned.
+    /// Deletes what is left at broker and connector; returns how many objects were orphaned: left behind by their resolve, or, where
+    /// they were to stay, never resolved.
     fn clean_up(&mut self, finished: &Finished) -> u64 {
+        if self.bench.settings.is_external() {
+            // What is left is its own.
+            return 0;
+        }
         if let Err(error) = self.bench.broker.delete(&self.topic) {
             self.problems.push(error.to_string());
         }
         if self.trial.method == Method::Default {
             return 0;
         }
-        let expected = match self.bench.settings.evict {
-            EvictPolicy::Resolve => finished.recorder.evicted(),
-            EvictPolicy::End => 0,
-        };
+        let lifetime = self.bench.settings.lifetime;
+        let connector = &self.bench.settings.connector;
+        let unresolved = finished.generated.saturating_sub(finished.recorder.resolved());
+        if lifetime == ObjectLifetime::Static {
+            tracing::info!("objects stay for ever: {} at {connector}, from {}", finished.generated, self.keys.start());
+            return unresolved;
+        }
+        let expected = if lifetime == ObjectLifetime::Owned { finished.recorder.evicted() } else { 0 };
         let left = finished.generated.saturating_sub(expected);
         let known = self.problems.is_empty();
-        let deleted = if !self.bench.settings.connector.outlives_process() || (left == 0 && known) {
+        let deleted = if !connector.outlives_process() || (left == 0 && known) {
             left
         } else {
             self.delete_objects(if known { finished.generated } else { self.bench.settings.task_count }).unwrap_or_else(
@@ -270,11 +307,7 @@ impl<'a> Run<'a> {
                 },
             )
         };
-        match self.bench.settings.evict {
-            EvictPolicy::Resolve => deleted,
-            // Those that were resolved were to stay until now.
-            EvictPolicy::End => deleted.saturating_sub(finished.recorder.done()),
-        }
+        if lifetime == ObjectLifetime::Owned { deleted } else { unresolved }
     }
 
     fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
@@ -296,16 +329,22 @@ impl<'a> Run<'a> {
         reports: &[WorkerReport],
         before: Usage,
     ) -> TrialRecord {
-        let Finished { generated, bytes, mut recorder } = finished;
+        let Finished { generated, ended, bytes, mut recorder } = finished;
+        recorder.end_trace();
+        if let Some(Err(error)) = self.trace.take().map(TraceFile::finish) {
+            self.problems.push(error.to_string());
+        }
         let (settings, trial) = (self.bench.settings, self.trial);
-        let items = recorder.balance(settings.task_count, generated, orphaned);
+        let planned = if settings.is_external() && ended { generated } else { settings.task_count };
+        let items = recorder.balance(planned, generated, orphaned);
         // Not from the generator's start: making payloads beforehand is no part of the stream.
-        let start = recorder.first_scheduled().unwrap_or(self.start);
+        let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
         let scheduled = match trial.pacing(settings) {
-            Pacing::Interval(interval) => Some(1.0 / interval.as_secs_f64()),
-            Pacing::Max => None,
+            Pacing::Interval(interval) if !settings.is_external() => Some(1.0 / interval.as_secs_f64()),
+            _ => None,
         };
+        let size = recorder.mean_size().filter(|_| settings.is_external()).unwrap_or(trial.data_size);
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
@@ -313,10 +352,12 @@ impl<'a> Run<'a> {
             process.end.as_ref().map(|end| format!("{} was lost ({end}) and replaced", process.label))
         }));
         self.problems.extend(item_problems(&items, recorder.failures()));
+        self.problems.extend(method_problem(trial.method, recorder.finished(), recorder.resolved()));
         let cpu: Option<f64> = processes.iter().map(|process| process.cpu_seconds).sum();
         let gigabytes = recorder.payload_bytes() as f64 / 1e9;
         tracing::info!(target: logging::TEST, ?items, "balance of items");
         TrialRecord {
+            data_size_bytes: size,
             status: self.status(&items, recorder.arrived()),
             problems: self.problems,
             end_tasks_done_timestamp: unix_seconds(end),
@@ -409,32 +450,12 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn generator_plan(bench: &Bench<'_>, trial: &TrialPlan, topic: &str, keys: &KeySource) -> GeneratorPlan {
-    let settings = bench.settings;
-    let store = (trial.method == Method::Proxy).then(|| StorePlan {
-        connector: settings.connector.clone(),
-        keys: keys.start(),
-        evict: settings.evict == EvictPolicy::Resolve,
-    });
-    GeneratorPlan {
-        broker: bench.broker.config(),
-        topic: topic.into(),
-        store,
-        count: settings.task_count,
-        size: trial.data_size,
-        pacing: trial.pacing(settings),
-        payload: settings.payload.clone(),
-        // Each repetition has payloads of its own; the methods have the same.
-        seed: settings.seed.unwrap_or_else(rand::random).wrapping_add(u64::from(trial.repeat)),
-        verify: settings.verify,
-    }
-}
-
 /// What generator and workers told of their stores, added up.
 fn store_metrics(generator: Option<&GeneratorReport>, reports: &[WorkerReport]) -> StoreMetrics {
     let mut sum = generator.map(|report| report.store).unwrap_or_default();
     for finish in reports.iter().filter_map(finish) {
         sum += finish.metrics;
+        sum.expired += finish.expired;
     }
     sum
 }
@@ -446,6 +467,17 @@ fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
 
 fn timed_out(timeout: Duration) -> String {
     format!("given up after {timeout:.0?}; raise --timeout if it only needed longer")
+}
+
+/// Said of a stream that came by another method than its options tell: its figures stand under the wrong name.
+fn method_problem(told: Method, finished: u64, resolved: u64) -> Option<String> {
+    let otherwise = match told {
+        Method::Default => resolved,
+        Method::Proxy => finished.saturating_sub(resolved),
+    };
+    let told = told.name();
+    (otherwise > 0)
+        .then(|| format!("{otherwise} of {finished} items did not come by the method {told}; correct --stream-method"))
 }
 
 /// What is wrong with the items, in words.

@@ -17,7 +17,7 @@ pub use self::usage::{Usage, reset_peak_memory};
 use crate::clock::{Clock, SystemClock};
 use crate::generator::{self, GeneratorPlan, OpenStore};
 use crate::item::{self, Body, Head, ItemFailure, ItemHead, ItemOutcome};
-use crate::plan::TaskKind;
+use crate::plan::{ObjectLifetime, TaskKind};
 
 /// What every worker of a trial is told before its first task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct WorkerFinish {
     pub metrics: StoreMetrics,
     /// Whether the generator ran here.
     pub generated: bool,
+    /// Objects of the generator here that were deleted because their lease had expired.
+    pub expired: u64,
 }
 
 /// The work of psbench's workers.
@@ -53,7 +55,14 @@ pub struct StreamWork {
     /// Whether the generator is to stop because nobody is left to work for.
     abandoned: AtomicBool,
     /// The generator's store: its objects may live in this process.
-    generated: Mutex<Option<(OpenStore, KeySource)>>,
+    generated: Mutex<Option<Generated>>,
+}
+
+/// What a generator here has stored.
+struct Generated {
+    store: OpenStore,
+    keys: KeySource,
+    lifetime: ObjectLifetime,
 }
 
 impl StreamWork {
@@ -76,14 +85,15 @@ impl StreamWork {
         item::decode(setup).map(Self::new).ok_or_else(|| "the dispatcher is another version of psbench".into())
     }
 
-    fn generated(&self) -> MutexGuard<'_, Option<(OpenStore, KeySource)>> {
+    fn generated(&self) -> MutexGuard<'_, Option<Generated>> {
         self.generated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn generate(&self, task: &Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
         let plan: GeneratorPlan = item::decode(&task.head).ok_or("not a generator's plan")?;
         self.generator.store(true, Ordering::Relaxed);
-        let opened = |store, keys| *self.generated() = Some((store, keys));
+        let lifetime = plan.store.as_ref().map_or(ObjectLifetime::Owned, |store| store.lifetime);
+        let opened = |store, keys| *self.generated() = Some(Generated { store, keys, lifetime });
         let stop = || context.is_cancelled() || self.abandoned.load(Ordering::Relaxed);
         let report = generator::generate(&plan, &self.clock, &stop, &opened);
         Ok(item::encode(&report))
@@ -95,6 +105,7 @@ impl StreamWork {
         let arrived = match head.body {
             Body::Full { size, checksum } => self.check(&head, task.payload, size, checksum),
             Body::Proxy => self.resolve(&task.payload, context),
+            Body::Unusable => Err(unusable(&head, &task.payload)),
         };
         let mut outcome = ItemOutcome { started, resolved: None, finished: 0, evicted: None, bytes: 0, failure: None };
         match arrived {
@@ -154,6 +165,10 @@ impl StreamWork {
     }
 }
 
+fn unusable(head: &ItemHead, why: &[u8]) -> ItemFailure {
+    ItemFailure { corrupt: false, reason: format!("item {}: {}", head.sequence, String::from_utf8_lossy(why)) }
+}
+
 /// Objects from this size on take longer to come than outcomes of earlier tasks should wait, bytes.
 const LARGE: u64 = 64 << 10;
 
@@ -170,16 +185,22 @@ impl Work for StreamWork {
     }
 
     fn finish(&self) -> Bytes {
-        *self.generated() = None;
+        let expired = self.generated().take().map_or(0, |generated| generated.store.metrics().expired);
         let generated = self.generator.load(Ordering::Relaxed);
-        item::encode(&WorkerFinish { usage: Usage::of_this_process(), metrics: self.resolver.metrics(), generated })
+        item::encode(&WorkerFinish {
+            usage: Usage::of_this_process(),
+            metrics: self.resolver.metrics(),
+            generated,
+            expired,
+        })
     }
 
     fn abandoned(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
         // Nobody else knows any more what was stored.
-        if let Some((store, keys)) = self.generated().take()
-            && store.config().outlives_process()
+        if let Some(Generated { store, keys, lifetime }) = self.generated().take()
+            && store.connector().config().outlives_process()
+            && lifetime != ObjectLifetime::Static
         {
             let stored: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
             let _ = store.evict_batch(&stored);

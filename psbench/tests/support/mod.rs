@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub(crate) use server::endpoint::Endpoint;
+pub(crate) use server::python::python;
 pub(crate) use server::{RedisServer as Redis, free_port};
 
 impl Redis {
@@ -73,7 +74,12 @@ impl Bench {
 
     /// `psbench stream-scaling` with these arguments, split at white space.
     pub(crate) fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_psbench")), arguments)
+    }
+
+    /// The same of a program that adds to psbench.
+    pub(crate) fn command_of(&self, program: &Path, arguments: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .arg("stream-scaling")
             .args(arguments.split_whitespace())

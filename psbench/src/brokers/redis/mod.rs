@@ -13,7 +13,7 @@ use redis::{Client, Connection, RedisError};
 
 pub(super) use self::publisher::RedisPublisher;
 use self::resp::CONNECT_TIME;
-use super::{Broker, BrokerConfig, BrokerError, Subscriber};
+use super::{Broker, BrokerConfig, BrokerError, MessageFormat, Subscriber};
 use crate::environment::BrokerInfo;
 
 /// How a topic lives on the server.
@@ -32,36 +32,36 @@ struct Server {
 
 /// The dispatcher's side.
 #[derive(Debug)]
-pub(super) struct RedisBroker(Server);
+pub(super) struct RedisBroker(Server, MessageFormat);
 
 impl RedisBroker {
     /// Topics are channels.
-    pub(super) fn pub_sub(address: &(String, u16)) -> Result<Self, BrokerError> {
-        Self::connect(address, Kind::PubSub)
+    pub(super) fn pub_sub(address: &(String, u16), format: MessageFormat) -> Result<Self, BrokerError> {
+        Self::connect(address, Kind::PubSub, format)
     }
 
     /// Topics are lists.
-    pub(super) fn queue(address: &(String, u16)) -> Result<Self, BrokerError> {
-        Self::connect(address, Kind::Queue)
+    pub(super) fn queue(address: &(String, u16), format: MessageFormat) -> Result<Self, BrokerError> {
+        Self::connect(address, Kind::Queue, format)
     }
 
-    fn connect(address: &(String, u16), kind: Kind) -> Result<Self, BrokerError> {
+    fn connect(address: &(String, u16), kind: Kind, format: MessageFormat) -> Result<Self, BrokerError> {
         let server = Server { address: address.clone(), kind };
         server.control()?;
-        Ok(Self(server))
+        Ok(Self(server, format))
     }
 }
 
 impl Broker for RedisBroker {
     fn subscribe(&self, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
-        subscriber::subscribe(&self.0, topic)
+        subscriber::subscribe(&self.0, self.1, topic)
     }
 
     fn config(&self) -> BrokerConfig {
-        let server = self.0.address.clone();
+        let (server, format) = (self.0.address.clone(), self.1);
         match self.0.kind {
-            Kind::PubSub => BrokerConfig::Redis { server },
-            Kind::Queue => BrokerConfig::RedisQueue { server },
+            Kind::PubSub => BrokerConfig::Redis { server, format },
+            Kind::Queue => BrokerConfig::RedisQueue { server, format },
         }
     }
 
@@ -74,6 +74,19 @@ impl Broker for RedisBroker {
                 .map_err(|source| self.0.error("delete the queue", source))?;
         }
         Ok(())
+    }
+
+    fn subscribers(&self, topic: &str) -> Result<Option<u64>, BrokerError> {
+        if self.0.kind == Kind::Queue {
+            return Ok(None);
+        }
+        let mut connection = self.0.control()?;
+        let counts: BTreeMap<String, u64> = redis::cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(topic)
+            .query(&mut connection)
+            .map_err(|source| self.0.error("count the subscribers", source))?;
+        Ok(Some(counts.into_values().sum()))
     }
 
     fn info(&self) -> Result<BrokerInfo, BrokerError> {

@@ -2,38 +2,64 @@
 
 use redis::{RedisResult, Value};
 
-use super::super::{BrokerError, Message, Publisher};
+use super::super::{BrokerError, Message, MessageFormat, Publisher, proxystore, wire};
 use super::resp::{Resp, redis_error};
 use super::{Kind, Server};
 
 /// Publishes to one topic.
 pub(in super::super) struct RedisPublisher {
     server: Server,
+    format: MessageFormat,
     connection: Resp,
     topic: String,
 }
 
-/// Commands of one write: four parts each, below the kernel's 1024.
+/// Messages of one write: at most five parts each, below the kernel's 1024.
 const TOGETHER: usize = 200;
 
 impl RedisPublisher {
     /// To a channel.
-    pub(in super::super) fn pub_sub(address: &(String, u16), topic: &str) -> Result<Self, BrokerError> {
-        Self::connect(address, Kind::PubSub, topic)
+    pub(in super::super) fn pub_sub(
+        address: &(String, u16),
+        format: MessageFormat,
+        topic: &str,
+    ) -> Result<Self, BrokerError> {
+        Self::connect(Server { address: address.clone(), kind: Kind::PubSub }, format, topic)
     }
 
     /// To a list.
-    pub(in super::super) fn queue(address: &(String, u16), topic: &str) -> Result<Self, BrokerError> {
-        Self::connect(address, Kind::Queue, topic)
+    pub(in super::super) fn queue(
+        address: &(String, u16),
+        format: MessageFormat,
+        topic: &str,
+    ) -> Result<Self, BrokerError> {
+        Self::connect(Server { address: address.clone(), kind: Kind::Queue }, format, topic)
     }
 
-    fn connect(address: &(String, u16), kind: Kind, topic: &str) -> Result<Self, BrokerError> {
-        let server = Server { address: address.clone(), kind };
-        let connection = Resp::connect(address).map_err(|error| server.error("connect", redis_error(error)))?;
-        Ok(Self { server, connection, topic: topic.into() })
+    fn connect(server: Server, format: MessageFormat, topic: &str) -> Result<Self, BrokerError> {
+        let connected = Resp::connect(&server.address);
+        let connection = connected.map_err(|error| server.error("connect", redis_error(error)))?;
+        Ok(Self { server, format, connection, topic: topic.into() })
     }
 
-    fn exchange(&mut self, messages: &[Message]) -> RedisResult<Vec<Value>> {
+    /// Sends messages together, in this publisher's format; returns the answers.
+    fn send(&mut self, messages: &[Message]) -> Result<Vec<Value>, BrokerError> {
+        let answers = match self.format {
+            MessageFormat::Psbench => {
+                let prefixes: Vec<_> = messages.iter().map(wire::prefix).collect();
+                let parts = |(message, prefix)| wire::parts(prefix, message);
+                self.exchange(&messages.iter().zip(&prefixes).map(parts).collect::<Vec<_>>())
+            }
+            MessageFormat::ProxyStore => {
+                let batch = proxystore::batch(&self.topic, messages)
+                    .map_err(|reason| BrokerError::Protocol { broker: self.server.label(), reason })?;
+                self.exchange(&[batch.parts().collect::<Vec<_>>()])
+            }
+        };
+        answers.map_err(|source| self.server.error("publish", source))
+    }
+
+    fn exchange<'a, M: AsRef<[&'a [u8]]>>(&mut self, messages: &[M]) -> RedisResult<Vec<Value>> {
         let command = match self.server.kind {
             Kind::PubSub => "PUBLISH",
             Kind::Queue => "RPUSH",
@@ -46,7 +72,7 @@ impl RedisPublisher {
 impl Publisher for RedisPublisher {
     fn publish(&mut self, messages: &[Message]) -> Result<(), BrokerError> {
         for messages in messages.chunks(TOGETHER) {
-            let answers = self.exchange(messages).map_err(|source| self.server.error("publish", source))?;
+            let answers = self.send(messages)?;
             // PUBLISH answers with how many subscribers got it.
             if self.server.kind == Kind::PubSub && answers.contains(&Value::Int(0)) {
                 return Err(BrokerError::NoSubscriber { broker: self.server.label(), topic: self.topic.clone() });

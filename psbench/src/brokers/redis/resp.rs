@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use redis::{Parser, RedisError, RedisResult, Value};
 
-use super::super::Message;
 use super::super::wire;
 
 /// Time to connect.
@@ -54,15 +53,19 @@ impl Resp {
         self.reader.get_ref().try_clone().map(Waker)
     }
 
-    /// Sends `command topic message` for each message, together.
-    pub(super) fn send_messages(&mut self, command: &str, topic: &str, messages: &[Message]) -> io::Result<()> {
+    /// Sends `command topic message` for each message, together; the messages are in parts.
+    pub(super) fn send_messages<'a, M>(&mut self, command: &str, topic: &str, messages: &[M]) -> io::Result<()>
+    where
+        M: AsRef<[&'a [u8]]>,
+    {
         const END: &[u8] = b"\r\n";
-        let fronts: Vec<Vec<u8>> = messages.iter().map(|message| front(command, topic, message)).collect();
-        let mut parts: Vec<IoSlice<'_>> = messages
-            .iter()
-            .zip(&fronts)
-            .flat_map(|(message, front)| [front, &message.head[..], &message.payload, END].map(IoSlice::new))
-            .collect();
+        let fronts: Vec<String> = messages.iter().map(|message| front(command, topic, message.as_ref())).collect();
+        let mut parts = Vec::new();
+        for (message, front) in messages.iter().zip(&fronts) {
+            parts.push(IoSlice::new(front.as_bytes()));
+            parts.extend(message.as_ref().iter().map(|part| IoSlice::new(part)));
+            parts.push(IoSlice::new(END));
+        }
         wire::write_all_vectored(self.reader.get_mut(), &mut parts)
     }
 
@@ -77,16 +80,10 @@ impl Resp {
     }
 }
 
-/// All of a command that comes ahead of the message's head; the message's length prefix stands at its end.
-fn front(command: &str, topic: &str, message: &Message) -> Vec<u8> {
-    let prefix = wire::prefix(message);
-    let length = prefix.len() as u64 + message.len();
-    let mut front = Vec::with_capacity(64 + command.len() + topic.len());
-    front.extend_from_slice(
-        format!("*3\r\n${}\r\n{command}\r\n${}\r\n{topic}\r\n${length}\r\n", command.len(), topic.len()).as_bytes(),
-    );
-    front.extend_from_slice(&prefix);
-    front
+/// All of a command that comes ahead of the message.
+fn front(command: &str, topic: &str, message: &[&[u8]]) -> String {
+    let length: usize = message.iter().map(|part| part.len()).sum();
+    format!("*3\r\n${}\r\n{command}\r\n${}\r\n{topic}\r\n${length}\r\n", command.len(), topic.len())
 }
 
 /// Ends a connection from another thread.

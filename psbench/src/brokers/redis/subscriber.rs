@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{RedisResult, Value};
 
+use super::super::format::MessageReader;
 use super::super::queue::Queue;
-use super::super::{BrokerError, Message, Subscriber, wire};
+use super::super::{BrokerError, Message, MessageFormat, Subscriber};
 use super::resp::{CONNECT_TIME, Resp, Waker, redis_error};
 use super::{Kind, Server, server_info, setting};
 
@@ -21,7 +22,11 @@ struct RedisSubscriber {
     reading: Option<JoinHandle<()>>,
 }
 
-pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
+pub(super) fn subscribe(
+    server: &Server,
+    format: MessageFormat,
+    topic: &str,
+) -> Result<Box<dyn Subscriber>, BrokerError> {
     let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
     let mut connection = Resp::connect(&server.address).map_err(failed("connect"))?;
     let source: Box<dyn Source> = match server.kind {
@@ -45,7 +50,7 @@ pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscrib
     let (reader_queue, reader_server) = (Arc::clone(&queue), server.clone());
     let reading = thread::Builder::new()
         .name("redis-receive".into())
-        .spawn(move || read(connection, source, &reader_server, &reader_queue))
+        .spawn(move || read(connection, source, MessageReader::new(format), &reader_server, &reader_queue))
         .map_err(failed("start the receiving thread"))?;
     Ok(Box::new(RedisSubscriber { queue, waker, reading: Some(reading) }))
 }
@@ -72,7 +77,7 @@ trait Source: Send {
     fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()>;
 }
 
-fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queue: &Queue) {
+fn read(mut connection: Resp, mut source: Box<dyn Source>, mut format: MessageReader, server: &Server, queue: &Queue) {
     let mut payloads = Vec::new();
     let mut messages = VecDeque::new();
     let reason = loop {
@@ -82,9 +87,9 @@ fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queu
             }
             break explain(server, error);
         }
-        match payloads.drain(..).map(wire::split).collect::<Result<VecDeque<_>, _>>() {
-            Ok(split) => messages.extend(split),
-            Err(reason) => break BrokerError::Protocol { broker: server.label(), reason },
+        let read = payloads.drain(..).try_for_each(|payload| format.read(payload, &mut messages));
+        if let Err(reason) = read {
+            break BrokerError::Protocol { broker: server.label(), reason };
         }
         if queue.push(&mut messages, || true).is_err() {
             return;

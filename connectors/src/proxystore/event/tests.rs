@@ -1,0 +1,192 @@
+//! Events that the real ProxyStore wrote, and those that psbench writes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Batch, BatchWriter, Event, EventError, NotProxyStores, Object, is_proxystores};
+use crate::proxystore::pickle::{Value, Writer};
+use crate::{ConnectorConfig, Key, Lifetime, Proxy};
+
+const ID: &str = "2b41ae9d-8ff0-4f4f-92a5-84cc9b1ab5a7";
+
+fn redis() -> ConnectorConfig {
+    ConnectorConfig::Redis { host: "localhost".into(), port: 6379 }
+}
+
+fn proxy(config: ConnectorConfig, lifetime: Lifetime) -> Proxy {
+    Proxy { config: Arc::new(config), key: Key::named(Uuid::parse_str(ID).unwrap()), checksum: None, lifetime }
+}
+
+fn marked(pickle: &[u8]) -> Bytes {
+    [b"PK\n", pickle].concat().into()
+}
+
+/// The objects of a batch, and whether its end is the stream's.
+fn objects(message: &Bytes) -> (Vec<Result<Object, String>>, bool) {
+    let batch = Batch::read(message).unwrap();
+    let mut objects = Vec::new();
+    let mut ended = false;
+    for event in batch.events() {
+        match event.unwrap() {
+            Event::Object { object, .. } => objects.push(object),
+            Event::End => ended = true,
+        }
+    }
+    (objects, ended)
+}
+
+#[test]
+fn proxies_of_python_are_read() {
+    let (objects, ended) = self::objects(&marked(include_bytes!("../../../tests/events/redis_key")));
+    assert_eq!((objects, ended), (vec![Ok(Object::Proxy(proxy(redis(), Lifetime::Owned)))], false));
+    let (objects, _) = self::objects(&marked(include_bytes!("../../../tests/events/file_key")));
+    let file = ConnectorConfig::File { dir: PathBuf::from("/tmp/objects") };
+    assert_eq!(objects, [Ok(Object::Proxy(proxy(file, Lifetime::Kept)))]);
+}
+
+#[test]
+fn a_batch_of_python_is_read_with_its_metadata_and_its_end() {
+    let message = marked(include_bytes!("../../../tests/events/batch"));
+    let batch = Batch::read(&message).unwrap();
+    let numbers: Vec<_> = batch
+        .events()
+        .map(|event| match event.unwrap() {
+            Event::Object { metadata, .. } => metadata.unwrap().get("n").and_then(Value::as_int),
+            Event::End => None,
+        })
+        .collect();
+    assert_eq!(numbers, [Some(0), Some(1), Some(2), None]);
+    assert_eq!(self::objects(&marked(include_bytes!("../../../tests/events/end"))), (vec![], true));
+}
+
+#[test]
+fn objects_in_full_are_slices_and_others_fail_alone() {
+    let message = marked(include_bytes!("../../../tests/events/inline"));
+    let (objects, _) = self::objects(&message);
+    let [Ok(Object::Full(bytes)), Ok(Object::Full(text)), Err(dict)] = &objects[..] else { panic!("{objects:?}") };
+    assert_eq!((&bytes[..], &text[..]), (&b"abc"[..], &b"text"[..]));
+    assert!(message.as_ptr_range().contains(&bytes.as_ptr()));
+    assert!(dict.contains("a dict, not bytes"), "{dict}");
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let proxies =
+        [proxy(redis(), Lifetime::Owned), proxy(ConnectorConfig::File { dir: "/tmp/objects".into() }, Lifetime::Kept)];
+    let pickle = BatchWriter::write("topic", |events| {
+        events.object(Bytes::from_static(b"abc"), |_| {});
+        for proxy in &proxies {
+            events.proxy(proxy, |metadata| {
+                metadata.str("n");
+                metadata.int(1);
+            })?;
+        }
+        events.end();
+        Ok::<_, NotProxyStores>(())
+    })
+    .unwrap();
+    let (objects, ended) = self::objects(&pickle.parts().collect::<Vec<_>>().concat().into());
+    assert!(ended);
+    let expected = [
+        Ok(Object::Full(Bytes::from_static(b"abc"))),
+        Ok(Object::Proxy(proxies[0].clone())),
+        Ok(Object::Proxy(proxies[1].clone())),
+    ];
+    assert_eq!(objects, expected);
+}
+
+#[test]
+fn what_proxystore_can_not_reach_is_refused_with_what_it_can() {
+    let memory = ConnectorConfig::Memory { space: Uuid::nil(), limit: 1 };
+    let error = is_proxystores(&memory).unwrap_err();
+    assert!(error.to_string().contains("memory; there are: file, redis"), "{error}");
+    assert_eq!(
+        BatchWriter::write("t", |events| events.proxy(&proxy(memory, Lifetime::Owned), |_| {})).unwrap_err(),
+        error
+    );
+}
+
+/// An event as the real ones are, but for what `change` makes of its fields.
+fn event(fields: impl FnOnce(&mut Writer)) -> Result<Object, String> {
+    let mut writer = Writer::after(b"PK\n");
+    writer.dict(|writer| {
+        writer.str("event_type");
+        writer.str("EVENT_BATCH");
+        writer.str("events");
+        writer.list(|writer| {
+            writer.dict(|writer| {
+                writer.str("event_type");
+                writer.str("NEW_OBJECT_KEY");
+                fields(writer);
+            });
+        });
+    });
+    let message = writer.finish().parts().collect::<Vec<_>>().concat().into();
+    self::objects(&message).0.remove(0)
+}
+
+fn key_event(kind: &str, key_type: &str, key: &str) -> Result<Object, String> {
+    event(|writer| {
+        for (name, value) in [("key_type", key_type), ("topic", "t")] {
+            writer.str(name);
+            writer.str(value);
+        }
+        writer.str("raw_key");
+        writer.list(|writer| writer.str(key));
+        writer.str("evict");
+        writer.bool(true);
+        writer.str("store_config");
+        writer.dict(|writer| {
+            writer.str("connector");
+            writer.dict(|writer| {
+                writer.str("kind");
+                writer.str(kind);
+                writer.str("options");
+                writer.dict(|writer| {
+                    writer.str("hostname");
+                    writer.str("localhost");
+                    writer.str("port");
+                    writer.int(6379);
+                });
+            });
+        });
+    })
+}
+
+#[test]
+fn what_is_unknown_is_named() {
+    const KEY: &str = "proxystore.connectors.redis.RedisKey";
+    for kind in ["proxystore.connectors.redis.RedisConnector", "redis", "RedisConnector", "redisconnector"] {
+        assert_eq!(key_event(kind, KEY, ID), Ok(Object::Proxy(proxy(redis(), Lifetime::Owned))), "{kind}");
+    }
+    for (kind, key_type, key, expected) in [
+        ("proxystore.connectors.local.LocalConnector", KEY, ID, "local.LocalConnector"),
+        ("redis", "a.Key", ID, "a a.Key, not a"),
+        ("redis", KEY, "seven", "`seven` is no UUID"),
+        // Another name on the server.
+        ("redis", KEY, "2B41AE9D-8FF0-4F4F-92A5-84CC9B1AB5A7", "is no UUID"),
+        ("file", KEY, ID, "no usable `store_dir`"),
+    ] {
+        let error = key_event(kind, key_type, key).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(event(|_| {}).unwrap_err().contains("no store_config"));
+}
+
+#[test]
+fn a_long_name_in_a_small_message_does_not_multiply() {
+    let error = key_event(&"x".repeat(100_000), "", ID).unwrap_err();
+    assert!(error.len() < 400, "{}", error.len());
+}
+
+#[test]
+fn other_messages_are_no_batches() {
+    let read = |message: &'static [u8]| Batch::read(&Bytes::from_static(message)).map(drop).unwrap_err();
+    assert!(matches!(read(b"BS\nabc"), EventError::Mark(found) if found == r"BS\n"));
+    assert!(matches!(read(b"PK\n"), EventError::Pickle(_)));
+    assert!(matches!(read(b"PK\nN."), EventError::Form(_)));
+    assert!(matches!(read(b"PK\n}."), EventError::Form(_)));
+}

@@ -1,0 +1,123 @@
+//! The program: reads the command line, watches for signals, turns the ending into an exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
+
+use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
+use crate::cli::{self, Cli, Command, Ending, Generate, StreamScaling};
+use crate::plan::ExecutorKind;
+use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
+use crate::worker;
+
+/// psbench, with whatever connectors, brokers and executors a program adds to it.
+///
+/// What is added is chosen on the command line by its name, as psbench's own are; worker processes are started from the same program,
+/// so they have it too. `examples/` of this package show one of each.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// fn main() -> ExitCode {
+///     psbench::Program::new().run()
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Program {
+    taken: Vec<&'static str>,
+}
+
+impl Program {
+    /// psbench as it is.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a connector: `--ps-connector NAME`, with `--ps-place` as its place.
+    #[must_use]
+    pub fn connector(mut self, name: &'static str, factory: impl ConnectorFactory + 'static) -> Self {
+        self.taken.extend(ConnectorConfig::NAMES.contains(&name).then_some(name));
+        OWN_CONNECTORS.add(name, Arc::new(factory));
+        self
+    }
+
+    /// Adds a broker: `--stream NAME`, with `--stream-servers` as its servers.
+    #[must_use]
+    pub fn broker(mut self, name: &'static str, factory: impl BrokerFactory + 'static) -> Self {
+        self.taken.extend(BrokerChoice::NAMES.contains(&name).then_some(name));
+        OWN_BROKERS.add(name, Arc::new(factory));
+        self
+    }
+
+    /// Adds an executor: `--executor NAME`.
+    #[must_use]
+    pub fn executor(mut self, name: &'static str, factory: impl ExecutorFactory + 'static) -> Self {
+        self.taken.extend(ExecutorKind::NAMES.contains(&name).then_some(name));
+        OWN_EXECUTORS.add(name, Arc::new(factory));
+        self
+    }
+
+    /// Does what the command line asks.
+    pub fn run(self) -> ExitCode {
+        if let Some(name) = self.taken.first() {
+            let taken = format!("this program adds `{name}`, but psbench has one of that name: choose another");
+            return fail(&taken, Ending::BadInput).into();
+        }
+        let ended = match Cli::parse().command {
+            Command::StreamScaling(sweep) => stream_scaling(&sweep),
+            Command::Generate(generate) => self::generate(&generate),
+            Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
+            Command::Worker => cli::serve().map(|()| Ending::Success).map_err(Into::into),
+        };
+        ended.unwrap_or_else(|error| fail(&error, Ending::TrialFailed)).into()
+    }
+}
+
+fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
+    let interrupted = watch_signals().context("cannot watch for signals")?;
+    Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+}
+
+fn generate(generate: &Generate) -> anyhow::Result<Ending> {
+    let interrupted = watch_signals().context("cannot watch for signals")?;
+    Ok(generate.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+}
+
+/// Removes what would outlast this process, as far as that goes in a moment. Worker processes see to theirs.
+fn clean_up() {
+    /// Whoever asks twice to leave does not want to wait for a server.
+    const MOMENT: Duration = Duration::from_secs(2);
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        brokers::remove_sockets();
+        worker::abandon_local();
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(MOMENT);
+}
+
+/// Errors of psbench name their causes themselves.
+fn fail(error: &dyn Display, ending: Ending) -> Ending {
+    eprintln!("error: {error}");
+    ending
+}
+
+/// What the first SIGINT, SIGTERM or SIGHUP sets; the second one ends psbench at once.
+fn watch_signals() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            clean_up();
+            #[expect(clippy::exit, reason = "whoever asks a second time does not want to wait")]
+            std::process::exit(Ending::Interrupted.code().into());
+        }
+    })?;
+    Ok(interrupted)
+}
