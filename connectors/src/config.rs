@@ -15,6 +15,7 @@ use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
 use crate::s3::{Place, S3Connector};
+use crate::shm::{ShmClient, ShmServer};
 use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
@@ -75,6 +76,18 @@ pub enum ConnectorConfig {
         /// The most bytes the server holds.
         limit: u64,
     },
+    /// Objects in shared memory, for processes of the same host.
+    Shm {
+        /// Before [`open`](Self::open): where to make the Unix socket; empty for a fresh one that only this user can enter. In a
+        /// connector's own [`config`](Connector::config): where it is.
+        path: PathBuf,
+        /// The boot id of the host where the memory is. Nil until [`open`](Self::open) finds it.
+        host: Uuid,
+        /// What a client must know to be served. Empty until [`open`](Self::open) makes it.
+        secret: Secret,
+        /// The most bytes the server holds.
+        limit: u64,
+    },
     /// Objects where a connector that this program brings with it keeps them.
     Own {
         /// The name it is [registered](crate::OWN_CONNECTORS) under.
@@ -111,6 +124,7 @@ impl fmt::Display for ConnectorConfig {
             }
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
+            Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
             Self::Own { place, .. } => write!(f, "{name} {place}"),
         }
     }
@@ -118,7 +132,7 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of this crate's connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 7] = ["endpoint", "file", "memory", "multi", "peer", "redis", "s3"];
+    pub const NAMES: [&'static str; 8] = ["endpoint", "file", "memory", "multi", "peer", "redis", "s3", "shm"];
 
     /// The connector's name.
     pub fn name(&self) -> &str {
@@ -130,6 +144,7 @@ impl ConnectorConfig {
             Self::Redis { .. } => "redis",
             Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
+            Self::Shm { .. } => "shm",
             Self::Own { name, .. } => name,
         }
     }
@@ -147,6 +162,7 @@ impl ConnectorConfig {
             Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Shm { path, limit, .. } => Arc::new(ShmServer::start(path, *limit, keys)?),
             Self::Own { name, place } => own::factory(name)?.open(place, keys)?,
         })
     }
@@ -157,6 +173,7 @@ impl ConnectorConfig {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
             Self::Own { name, place } => own::factory(name)?.connect(place)?,
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => {
                 self.open(KeySource::random())?
@@ -167,7 +184,7 @@ impl ConnectorConfig {
     /// Whether the objects, or some of them, stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
         match self {
-            Self::Memory { .. } | Self::Peer { .. } => false,
+            Self::Memory { .. } | Self::Peer { .. } | Self::Shm { .. } => false,
             Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
@@ -179,9 +196,12 @@ impl ConnectorConfig {
         match self {
             Self::Memory { .. } => false,
             Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_processes()),
-            Self::Endpoint { .. } | Self::File { .. } | Self::Peer { .. } | Self::Redis { .. } | Self::S3 { .. } => {
-                true
-            }
+            Self::Endpoint { .. }
+            | Self::File { .. }
+            | Self::Peer { .. }
+            | Self::Redis { .. }
+            | Self::S3 { .. }
+            | Self::Shm { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
         }
     }

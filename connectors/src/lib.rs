@@ -11,6 +11,7 @@
 //! | [`redis`] | a Redis server | whoever reaches the server |
 //! | [`s3`] | a bucket of S3 | whoever has credentials for it |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
+//! | [`shm`] | shared memory, mapped and not copied | the same user on the same host |
 //! | [`multi`] | several of these, by the objects' sizes | as the part in question |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
@@ -30,6 +31,7 @@ mod lock;
 pub mod memory;
 mod meter;
 pub mod multi;
+mod net;
 mod object_map;
 mod own;
 pub mod peer;
@@ -40,6 +42,7 @@ pub mod redis;
 mod registry;
 mod resolver;
 pub mod s3;
+pub mod shm;
 mod store;
 
 pub use config::{ConnectorConfig, Secret};

@@ -1,7 +1,7 @@
 //! Objects in memory, bounded by their bytes.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,29 +13,49 @@ use crate::{ConnectorError, Key};
 /// How long a full map waits for an eviction.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Objects by name. Whoever gets one shares its memory.
+/// Objects by name, in whatever holds their bytes. Whoever gets one shares its memory.
 #[derive(Debug)]
-pub(crate) struct ObjectMap {
+pub(crate) struct ObjectMap<O = Bytes> {
     /// The connector and its place, for errors.
     connector: String,
     limit: u64,
     patience: Duration,
-    state: Mutex<State>,
+    state: Mutex<State<O>>,
     evicted: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    objects: HashMap<Uuid, Bytes>,
-    /// Bytes of all objects; never above the limit.
+#[derive(Debug)]
+struct State<O> {
+    objects: HashMap<Uuid, O>,
+    /// Bytes of all objects and all room that was made; never above the limit.
     held: u64,
     evictions: u64,
 }
 
-impl ObjectMap {
+/// Room for one object that is not there yet; free again when dropped unused.
+#[derive(Debug)]
+pub(crate) struct Room<'a, O: Object> {
+    map: &'a ObjectMap<O>,
+    size: u64,
+}
+
+/// What a map holds: bytes somewhere, cheap to clone.
+pub(crate) trait Object: Clone {
+    /// How many bytes.
+    fn size(&self) -> u64;
+}
+
+impl Object for Bytes {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
+impl<O: Object> ObjectMap<O> {
     /// An empty map that holds at most `limit` bytes of objects for `connector`.
     pub(crate) fn new(connector: String, limit: u64) -> Self {
-        Self { connector, limit, patience: PATIENCE, state: Mutex::default(), evicted: Condvar::new() }
+        let state = Mutex::new(State { objects: HashMap::new(), held: 0, evictions: 0 });
+        Self { connector, limit, patience: PATIENCE, state, evicted: Condvar::new() }
     }
 
     /// The most bytes that it holds.
@@ -44,8 +64,13 @@ impl ObjectMap {
     }
 
     /// Holds the object from now on. Waits for evictions while there is no room.
-    pub(crate) fn put(&self, key: &Key, object: Bytes) -> Result<(), ConnectorError> {
-        let size = object.len() as u64;
+    pub(crate) fn put(&self, key: &Key, object: O) -> Result<(), ConnectorError> {
+        self.room_for(object.size())?.fill(key, object);
+        Ok(())
+    }
+
+    /// Makes room for an object of `size` bytes. Waits for evictions while there is none.
+    pub(crate) fn room_for(&self, size: u64) -> Result<Room<'_, O>, ConnectorError> {
         if size > self.limit {
             return Err(ConnectorError::TooLarge {
                 connector: self.connector.clone(),
@@ -67,15 +92,11 @@ impl ObjectMap {
             }
         }
         state.held += size;
-        let replaced = state.objects.insert(key.id, object);
-        if let Some(replaced) = &replaced {
-            state.held -= replaced.len() as u64;
-        }
-        Ok(())
+        Ok(Room { map: self, size })
     }
 
     /// The object, shared.
-    pub(crate) fn get(&self, key: &Key) -> Option<Bytes> {
+    pub(crate) fn get(&self, key: &Key) -> Option<O> {
         lock(&self.state).objects.get(&key.id).cloned()
     }
 
@@ -85,14 +106,18 @@ impl ObjectMap {
     }
 
     /// Removes the object and hands it out, so that its memory is freed (slow for a large one) after the lock.
-    pub(crate) fn take(&self, key: &Key) -> Option<Bytes> {
+    pub(crate) fn take(&self, key: &Key) -> Option<O> {
         let mut state = lock(&self.state);
         let object = state.objects.remove(&key.id)?;
-        state.held -= object.len() as u64;
+        self.make_room(state, object.size());
+        Some(object)
+    }
+
+    fn make_room(&self, mut state: MutexGuard<'_, State<O>>, size: u64) {
+        state.held -= size;
         state.evictions += 1;
         drop(state);
         self.evicted.notify_all();
-        Some(object)
     }
 
     fn full(&self, size: u64, held: u64) -> ConnectorError {
@@ -105,6 +130,24 @@ impl ObjectMap {
                 "nothing was resolved and evicted for {:?}: check that workers resolve, or raise --ps-memory-limit",
                 self.patience
             ),
+        }
+    }
+}
+
+impl<O: Object> Room<'_, O> {
+    /// Holds the object from now on; it has the size that the room was made for.
+    pub(crate) fn fill(mut self, key: &Key, object: O) {
+        debug_assert_eq!(object.size(), self.size, "the room was made for another object");
+        // What a name stood for before gives up its room, as this room does when it was not filled.
+        let replaced = lock(&self.map.state).objects.insert(key.id, object);
+        self.size = replaced.map_or(0, |replaced| replaced.size());
+    }
+}
+
+impl<O: Object> Drop for Room<'_, O> {
+    fn drop(&mut self) {
+        if self.size > 0 {
+            self.map.make_room(lock(&self.map.state), self.size);
         }
     }
 }
@@ -148,6 +191,20 @@ mod tests {
             assert_eq!(map.take(&first).unwrap(), &[1; 10][..]);
             second.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn room_that_is_not_filled_is_free_again() {
+        let map = map(10, Duration::ZERO);
+        let keys = KeySource::random();
+        let room = map.room_for(10).unwrap();
+        map.put(&keys.next(1), Bytes::from_static(&[0])).unwrap_err();
+        drop(room);
+        let key = keys.next(10);
+        map.room_for(10).unwrap().fill(&key, Bytes::from_static(&[1; 10]));
+        map.put(&keys.next(1), Bytes::from_static(&[0])).unwrap_err();
+        assert_eq!(map.take(&key).unwrap(), &[1; 10][..]);
+        map.put(&keys.next(10), Bytes::from_static(&[2; 10])).unwrap();
     }
 
     #[test]

@@ -105,6 +105,9 @@ mod tests {
                 secret: Secret(secret),
                 limit
             }),
+            ("[a-z/]{1,107}", any::<(u128, [u8; 16], u64)>()).prop_map(|(path, (host, secret, limit))| {
+                ConnectorConfig::Shm { path: path.into(), host: Uuid::from_u128(host), secret: Secret(secret), limit }
+            }),
         ]
     }
 

@@ -6,6 +6,7 @@
 mod s3_server;
 mod support;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,13 @@ fn peer_conforms_over_tcp() {
 #[test]
 fn peer_conforms_over_a_unix_socket() {
     check(&peer(PeerAddress::private()));
+}
+
+#[test]
+fn shm_conforms() {
+    let (host, secret) = (Uuid::nil(), Secret::default());
+    let config = ConnectorConfig::Shm { path: PathBuf::new(), host, secret, limit: 1 << 30 };
+    check(&|keys| config.open(keys).unwrap());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! One test function, so that only one such object is in memory at a time.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,10 +20,13 @@ fn objects_beyond_2_gib_come_back_whole() {
     (object[0], object[SIZE / 2], object[SIZE - 1]) = (1, 2, 3);
     let object = Bytes::from(object);
     let dir = tempfile::tempdir().unwrap();
-    let connectors: [Arc<dyn Connector>; 3] = [
+    let connectors: [Arc<dyn Connector>; 4] = [
         Arc::new(MemoryConnector::open(Uuid::new_v4(), LIMIT, KeySource::random())),
         ConnectorConfig::File { dir: dir.path().into() }.open(KeySource::random()).unwrap(),
         ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: LIMIT }
+            .open(KeySource::random())
+            .unwrap(),
+        ConnectorConfig::Shm { path: PathBuf::new(), host: Uuid::nil(), secret: Secret::default(), limit: LIMIT }
             .open(KeySource::random())
             .unwrap(),
     ];

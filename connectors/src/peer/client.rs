@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::Bytes;
 
-use super::PeerAddress;
-use super::socket::Socket;
-use super::wire::{ANSWER_LEN, Answer, Operation, Request, Verdict, hello};
+use super::wire::{ANSWER_LEN, Answer, Operation, Request};
+use super::{PROTOCOL, PeerAddress};
+use crate::net::{Socket, greet};
 use crate::pool::Pool;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
 
@@ -34,7 +34,7 @@ impl PeerClient {
         let connector = config.to_string();
         let pool = Pool::new(CONNECTIONS, {
             let address = address.clone();
-            move || greet(&address, &secret, &connector)
+            move || greet(PROTOCOL, &address, &secret, &connector)
         })?;
         Ok(Self { config, pool })
     }
@@ -77,30 +77,6 @@ impl PeerClient {
     fn protocol(&self, key: &Key, reason: String) -> ConnectorError {
         ConnectorError::Protocol { connector: self.config.to_string(), action: format!("ask for {key}"), reason }
     }
-}
-
-/// Connects and shows the secret.
-fn greet(address: &PeerAddress, secret: &Secret, connector: &str) -> Result<Socket, ConnectorError> {
-    let failed = |action: &'static str| {
-        move |source| ConnectorError::Io { connector: connector.into(), action: action.into(), source }
-    };
-    let socket = Socket::connect(address).map_err(failed(
-        "connect (is the process that stored the objects still running, and reachable from this host?)",
-    ))?;
-    let mut verdict = [0];
-    socket
-        .send(&mut [IoSlice::new(&hello(secret))])
-        .and_then(|()| io::Read::read_exact(&mut &socket, &mut verdict))
-        .map_err(failed(
-            "be let in (no psbench peer is listening there, or it serves as many connections as it will)",
-        ))?;
-    let reason = match Verdict::decode(verdict[0]) {
-        Some(Verdict::Welcome) => return Ok(socket),
-        Some(Verdict::WrongSecret) => "the secret is wrong: is the proxy from another run?".into(),
-        Some(Verdict::WrongVersion) => "the server speaks another version: use one psbench everywhere".into(),
-        None => format!("no psbench peer: it answered 0x{:02x}", verdict[0]),
-    };
-    Err(ConnectorError::Protocol { connector: connector.into(), action: "be let in".into(), reason })
 }
 
 impl Connector for PeerClient {

@@ -1,14 +1,10 @@
 //! The side that stores and serves.
 
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::PeerAddress;
-use super::listener::Listener;
-use super::service::Service;
+use crate::net::{Listener, Server};
 use crate::object_map::ObjectMap;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Secret};
 
@@ -17,8 +13,7 @@ use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Secret};
 pub struct PeerServer {
     config: ConnectorConfig,
     keys: KeySource,
-    service: Arc<Service>,
-    acceptor: Option<JoinHandle<()>>,
+    server: Server<ObjectMap>,
 }
 
 impl PeerServer {
@@ -37,48 +32,40 @@ impl PeerServer {
         let listener = Listener::bind(address).map_err(failed("listen"))?;
         let secret = Secret(*Uuid::new_v4().as_bytes());
         let config = ConnectorConfig::Peer { address: listener.address().clone(), secret, limit };
-        let service = Arc::new(Service::new(listener, ObjectMap::new(config.to_string(), limit), secret));
-        let acceptor = thread::Builder::new().name("peer-acceptor".into()).spawn({
-            let service = Arc::clone(&service);
-            move || service.run()
-        });
-        let acceptor = acceptor.map_err(failed("start its thread"))?;
-        Ok(Self { config, keys, service, acceptor: Some(acceptor) })
+        let objects = ObjectMap::new(config.to_string(), limit);
+        let server = Server::start(listener, secret, objects).map_err(failed("start its thread"))?;
+        Ok(Self { config, keys, server })
+    }
+
+    fn objects(&self) -> &ObjectMap {
+        self.server.service()
     }
 }
 
 impl Connector for PeerServer {
     fn put(&self, object: Bytes) -> Result<Key, ConnectorError> {
         let key = self.keys.next(object.len() as u64);
-        self.service.objects.put(&key, object)?;
+        self.objects().put(&key, object)?;
         Ok(key)
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        Ok(self.service.objects.get(key))
+        Ok(self.objects().get(key))
     }
 
     fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
-        Ok(self.service.objects.contains(key))
+        Ok(self.objects().contains(key))
     }
 
     fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
-        Ok(self.service.objects.take(key).is_some())
+        Ok(self.objects().take(key).is_some())
     }
 
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        Ok(self.service.objects.take(key))
+        Ok(self.objects().take(key))
     }
 
     fn config(&self) -> &ConnectorConfig {
         &self.config
-    }
-}
-
-impl Drop for PeerServer {
-    fn drop(&mut self) {
-        self.service.stop();
-        // It has logged whatever went wrong in it.
-        let _ = self.acceptor.take().map(JoinHandle::join);
     }
 }

@@ -1,69 +1,16 @@
-//! What goes over a peer's socket. All numbers are little endian.
+//! What goes over a peer's socket after the hello. All numbers are little endian.
 //!
 //! ```text
-//! client → server  hello    "PSBP" version:u8 secret:16                   once
-//! server → client  verdict  u8                                            once
 //! client → server  request  operation:u8 id:16                            any number, ahead of their answers if it likes
 //! server → client  answer   found:u8 size:u64, then size bytes of object  one for each request, in order
 //! ```
 
 use uuid::Uuid;
 
-use crate::Secret;
-
-const MAGIC: [u8; 4] = *b"PSBP";
-const VERSION: u8 = 1;
-
-/// Bytes of a hello.
-pub(super) const HELLO_LEN: usize = MAGIC.len() + 1 + 16;
 /// Bytes of a request.
 pub(super) const REQUEST_LEN: usize = 1 + 16;
 /// Bytes of an answer, ahead of the object.
 pub(super) const ANSWER_LEN: usize = 1 + 8;
-
-/// What a server makes of a hello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Verdict {
-    Welcome = 0,
-    WrongSecret = 1,
-    WrongVersion = 2,
-}
-
-impl Verdict {
-    pub(super) fn decode(byte: u8) -> Option<Self> {
-        [Self::Welcome, Self::WrongSecret, Self::WrongVersion].into_iter().find(|verdict| *verdict as u8 == byte)
-    }
-}
-
-pub(super) fn hello(secret: &Secret) -> [u8; HELLO_LEN] {
-    let mut hello = [0; HELLO_LEN];
-    hello[..4].copy_from_slice(&MAGIC);
-    hello[4] = VERSION;
-    hello[5..].copy_from_slice(&secret.0);
-    hello
-}
-
-/// `None` for what is no hello at all, and deserves no answer.
-pub(super) fn judge(hello: &[u8; HELLO_LEN], secret: &Secret) -> Option<Verdict> {
-    let (magic, rest) = hello.split_first_chunk::<4>()?;
-    let (version, offered) = rest.split_first()?;
-    if *magic != MAGIC {
-        None
-    } else if *version != VERSION {
-        Some(Verdict::WrongVersion)
-    } else if equal_in_constant_time(offered, &secret.0) {
-        Some(Verdict::Welcome)
-    } else {
-        Some(Verdict::WrongSecret)
-    }
-}
-
-/// Compares all bytes whatever the first ones are, so that the time taken tells nothing about the secret.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| std::hint::black_box(difference | (a ^ b)));
-    a.len() == b.len() && difference == 0
-}
 
 /// What may be asked about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,22 +78,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn hellos_are_judged() {
-        let secret = Secret([7; 16]);
-        let good = hello(&secret);
-        assert_eq!(judge(&good, &secret), Some(Verdict::Welcome));
-        assert_eq!(judge(&good, &Secret([8; 16])), Some(Verdict::WrongSecret));
-        let mut other_version = good;
-        other_version[4] += 1;
-        assert_eq!(judge(&other_version, &secret), Some(Verdict::WrongVersion));
-        assert_eq!(judge(b"GET / HTTP/1.1\r\nHost:", &secret), None);
-        for verdict in [Verdict::Welcome, Verdict::WrongSecret, Verdict::WrongVersion] {
-            assert_eq!(Verdict::decode(verdict as u8), Some(verdict));
-        }
-        assert_eq!(Verdict::decode(9), None);
-    }
 
     proptest! {
         #[test]

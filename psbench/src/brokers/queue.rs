@@ -31,6 +31,8 @@ struct State {
 /// Bounds of what waits for the subscriber: enough to hide a wake-up, small enough that memory stays warm.
 const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: u64 = 16 << 20;
+/// Bytes that are taken together, or one message above it.
+const TAKEN_BYTES: u64 = 1 << 20;
 
 /// The subscriber is gone: what is pushed would never be taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,7 +105,8 @@ impl Queue {
         self.lock().abandoned
     }
 
-    /// Appends what is there, waiting at most `wait` for the first.
+    /// Appends what is there, waiting at most `wait` for the first, and no more bytes at a time than amortise the lock: whoever takes
+    /// them has bounds of its own.
     pub(super) fn pop(&self, into: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError> {
         let until = Instant::now() + wait;
         let mut state = self.lock();
@@ -119,8 +122,14 @@ impl Queue {
             state = self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.subscriber_waiting = false;
-        into.extend(state.messages.drain(..));
-        state.bytes = 0;
+        let mut taken = 0;
+        while taken < TAKEN_BYTES
+            && let Some(message) = state.messages.pop_front()
+        {
+            taken += message.len();
+            into.push(message);
+        }
+        state.bytes -= taken;
         if state.pushers_waiting > 0 {
             self.drained.notify_all();
         }

@@ -21,7 +21,7 @@ const NEEDS: [Needs; 20] = [
     ("ps-connector", &["redis"], &["ps-host"]),
     ("ps-connector", &["redis", "peer"], &["ps-port"]),
     ("ps-connector", &["peer"], &["ps-address", "ps-interface"]),
-    ("ps-connector", &["memory", "peer"], &["ps-memory-limit"]),
+    ("ps-connector", &["memory", "peer", "shm"], &["ps-memory-limit"]),
     ("ps-connector", &["margo"], &["ps-margo-protocol"]),
     ("ps-connector", &["endpoint"], &["ps-endpoints"]),
     ("ps-connector", &["multi"], &["ps-multi", "ps-tags"]),

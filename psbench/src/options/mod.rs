@@ -201,7 +201,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "NAME")]
     pub ps_interface: Option<String>,
 
-    /// The most that the memory and peer connectors hold [default: 1GiB, or two of the largest items]
+    /// The most that the memory, peer and shm connectors hold [default: 1GiB, or two of the largest items]
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
     pub ps_memory_limit: Option<Size>,
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::num::NonZero;
-use std::path::absolute;
+use std::path::{PathBuf, absolute};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -156,6 +156,12 @@ impl StreamScalingOptions {
                     0 => return Err(OptionError::invalid("--ps-port", &0, "write the server's port")),
                     port => port,
                 },
+            },
+            ConnectorName::Shm => ConnectorConfig::Shm {
+                path: PathBuf::new(),
+                host: Uuid::nil(),
+                secret: Secret::default(),
+                limit: self.memory_limit(sizes)?,
             },
         })
     }

@@ -64,8 +64,8 @@ fn pacing(pacing: Pacing) -> String {
 
 fn place(connector: &ConnectorConfig) -> String {
     match connector {
-        // The name of its space tells nobody anything.
-        ConnectorConfig::Memory { .. } => connector.name().to_owned(),
+        // The name of their space tells nobody anything.
+        ConnectorConfig::Memory { .. } | ConnectorConfig::Shm { .. } => connector.name().to_owned(),
         _ => connector.to_string(),
     }
 }

@@ -1,17 +1,20 @@
 //! A connected stream socket, Unix or TCP alike.
 
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::cmsg_space;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{
     Timeout, set_socket_keepalive, set_socket_timeout, set_tcp_congestion, set_tcp_nodelay, socket_peercred,
 };
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-    connect, recv, sendmsg, shutdown, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, recv, recvmsg, send, sendmsg, shutdown,
+    socket_with,
 };
 
 use super::{PeerAddress, STALL_TIMEOUT};
@@ -21,11 +24,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose transfers fail with [`ErrorKind::TimedOut`] when they stall for 30 s.
 #[derive(Debug)]
-pub(super) struct Socket(OwnedFd);
+pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
     /// Connects within 5 s to each address that the host's name has.
-    pub(super) fn connect(address: &PeerAddress) -> io::Result<Self> {
+    pub(crate) fn connect(address: &PeerAddress) -> io::Result<Self> {
         match address {
             PeerAddress::Unix(path) => {
                 let path = SocketAddrUnix::new(path)?;
@@ -39,7 +42,7 @@ impl Socket {
     }
 
     /// Takes over a connection that was made or accepted.
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         for timeout in [Timeout::Recv, Timeout::Send] {
             set_socket_timeout(&fd, timeout, Some(STALL_TIMEOUT))?;
         }
@@ -55,7 +58,7 @@ impl Socket {
     }
 
     /// Whether the other end is this user or root; always so where the transport does not tell.
-    pub(super) fn peer_is_trusted_user(&self) -> io::Result<bool> {
+    pub(crate) fn peer_is_trusted_user(&self) -> io::Result<bool> {
         if tcp_addresses(&self.0)?.is_some() {
             return Ok(true);
         }
@@ -64,23 +67,54 @@ impl Socket {
     }
 
     /// Sends all parts, with one system call where the socket takes them.
-    pub(super) fn send(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    pub(crate) fn send(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         write_full(parts, |parts| sendmsg(&self.0, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
             .map_err(name_stall)
     }
 
     /// Receives exactly `len` bytes into memory of just that size.
-    pub(super) fn receive(&self, len: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn receive(&self, len: usize) -> io::Result<Vec<u8>> {
         read_full(&self.0, len).map_err(name_stall)
     }
 
+    /// Sends as much as the socket takes at once.
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| send(&self.0, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))?)
+    }
+
+    /// Sends the bytes, of which there is at least one, and a descriptor with the first. Only a Unix socket can.
+    pub(crate) fn send_with_descriptor(&self, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let descriptors = [descriptor];
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let sent = retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL))
+            .map_err(|error| name_stall(error.into()))?;
+        self.send(&mut [IoSlice::new(&bytes[sent..])])
+    }
+
+    /// Fills the buffer and takes the descriptor that came with it.
+    pub(crate) fn receive_with_descriptor(&self, buffer: &mut [u8]) -> io::Result<OwnedFd> {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received =
+            retry_on_intr(|| recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC))
+                .map_err(|error| name_stall(error.into()))?;
+        let descriptor = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        (&*self).read_exact(&mut buffer[received.bytes..])?;
+        descriptor.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no descriptor came with the answer"))
+    }
+
     /// How long one read may wait; `None`: for ever.
-    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         Ok(set_socket_timeout(&self.0, Timeout::Recv, timeout)?)
     }
 
     /// Ends the connection, and every call on it in other threads.
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         // Fails where the other end was faster.
         let _ = shutdown(&self.0, Shutdown::Both);
     }

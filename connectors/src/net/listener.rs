@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use rustix::net::{Shutdown, accept_with, shutdown};
 use uuid::Uuid;
 
-use super::PeerAddress;
-use super::socket::Socket;
+use super::{PeerAddress, Socket};
 
 /// A listening socket; its path in the file system goes with it.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     fd: OwnedFd,
     address: PeerAddress,
     /// Removed in this order.
@@ -25,7 +24,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Listens at `address`.
-    pub(super) fn bind(address: &PeerAddress) -> io::Result<Self> {
+    pub(crate) fn bind(address: &PeerAddress) -> io::Result<Self> {
         match address {
             PeerAddress::Tcp { host, port } => {
                 let listener = TcpListener::bind((host.as_str(), *port))?;
@@ -59,17 +58,17 @@ impl Listener {
     }
 
     /// Where it listens, as clients must name it.
-    pub(super) fn address(&self) -> &PeerAddress {
+    pub(crate) fn address(&self) -> &PeerAddress {
         &self.address
     }
 
     /// Waits for the next connection.
-    pub(super) fn accept(&self) -> io::Result<Socket> {
+    pub(crate) fn accept(&self) -> io::Result<Socket> {
         Socket::new(accept_with(&self.fd, rustix::net::SocketFlags::CLOEXEC)?)
     }
 
     /// Ends an [`accept`](Self::accept) in another thread, and all later ones.
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         // On Linux this wakes whoever waits in `accept`, for both kinds of socket.
         let _ = shutdown(&self.fd, Shutdown::Both);
     }
@@ -80,7 +79,7 @@ impl Drop for Listener {
         for path in &self.leftovers {
             let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
             if let Err(error) = removed {
-                tracing::warn!("peer {}: {} stays behind, remove it: {error}", self.address, path.display());
+                tracing::warn!("socket {}: {} stays behind, remove it: {error}", self.address, path.display());
             }
         }
     }
