@@ -7,17 +7,29 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::endpoint::EndpointConnector;
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
+use crate::multi::{MultiConnector, Part};
 use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
+use crate::s3::{Place, S3Connector};
 use crate::shm::{ShmClient, ShmServer};
 use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
 
 /// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConnectorConfig {
+    /// Objects at an endpoint of ProxyStore.
+    Endpoint {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// The endpoint's own identifier.
+        id: Uuid,
+    },
     /// Objects in this process.
     Memory {
         /// Names one space of objects within the process.
@@ -30,12 +42,30 @@ pub enum ConnectorConfig {
         /// An absolute path, the same on every host.
         dir: PathBuf,
     },
+    /// Objects in one of several connectors, by their sizes.
+    Multi {
+        /// The connectors and what each is for.
+        parts: Vec<Part>,
+        /// What objects ask for: parts without all of these are not used.
+        tags: Vec<String>,
+    },
     /// Objects on a Redis server.
     Redis {
         /// Host name or address.
         host: String,
         /// TCP port.
         port: u16,
+    },
+    /// Objects in a bucket of S3. Credentials come from each process's environment.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Stands ahead of the objects' names.
+        prefix: String,
+        /// The service's URL; absent for AWS.
+        endpoint: Option<String>,
+        /// The bucket's region.
+        region: String,
     },
     /// Objects in the memory of the process that stored them, served over a socket.
     Peer {
@@ -82,8 +112,16 @@ impl fmt::Display for ConnectorConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
+            Self::Endpoint { host, port, id } => write!(f, "{name} {id} at {host}:{port}"),
             Self::Memory { space, .. } => write!(f, "{name} {space}"),
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
+            Self::S3 { bucket, prefix, endpoint, .. } => {
+                write!(f, "{name} {bucket}/{prefix} at {}", endpoint.as_deref().unwrap_or("AWS"))
+            }
+            Self::Multi { parts, .. } => {
+                let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", part.config, part.policy)).collect();
+                write!(f, "{name} ({})", parts.join("; "))
+            }
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
             Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
@@ -94,14 +132,17 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of this crate's connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 5] = ["file", "memory", "peer", "redis", "shm"];
+    pub const NAMES: [&'static str; 8] = ["endpoint", "file", "memory", "multi", "peer", "redis", "s3", "shm"];
 
     /// The connector's name.
     pub fn name(&self) -> &str {
         match self {
+            Self::Endpoint { .. } => "endpoint",
             Self::Memory { .. } => "memory",
             Self::File { .. } => "file",
+            Self::Multi { .. } => "multi",
             Self::Redis { .. } => "redis",
+            Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
             Self::Shm { .. } => "shm",
             Self::Own { name, .. } => name,
@@ -111,8 +152,14 @@ impl ConnectorConfig {
     /// For whoever will store objects: makes the directory, starts the server, or connects.
     pub fn open(&self, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
+            Self::Endpoint { host, port, id } => Arc::new(EndpointConnector::open(host, *port, *id, keys)?),
             Self::Memory { space, limit } => Arc::new(MemoryConnector::open(*space, *limit, keys)),
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
+            Self::S3 { bucket, prefix, endpoint, region } => {
+                let place = Place { bucket, prefix, endpoint: endpoint.as_deref(), region };
+                Arc::new(S3Connector::open(place, keys)?)
+            }
+            Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
             Self::Shm { path, limit, .. } => Arc::new(ShmServer::start(path, *limit, keys)?),
@@ -124,27 +171,37 @@ impl ConnectorConfig {
     pub fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
+            Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
             Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
             Self::Own { name, place } => own::factory(name)?.connect(place)?,
-            Self::File { .. } | Self::Redis { .. } => self.open(KeySource::random())?,
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => {
+                self.open(KeySource::random())?
+            }
         })
     }
 
-    /// Whether the objects stay where they are when the process that stored them ends.
+    /// Whether the objects, or some of them, stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
         match self {
-            Self::File { .. } | Self::Redis { .. } => true,
             Self::Memory { .. } | Self::Peer { .. } | Self::Shm { .. } => false,
+            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
         }
     }
 
-    /// Whether another process on this host can reach the objects.
+    /// Whether another process on this host can reach all the objects.
     pub fn reaches_other_processes(&self) -> bool {
         match self {
-            Self::File { .. } | Self::Redis { .. } | Self::Peer { .. } | Self::Shm { .. } => true,
             Self::Memory { .. } => false,
+            Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_processes()),
+            Self::Endpoint { .. }
+            | Self::File { .. }
+            | Self::Peer { .. }
+            | Self::Redis { .. }
+            | Self::S3 { .. }
+            | Self::Shm { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
         }
     }

@@ -22,6 +22,7 @@ pub fn check(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     a_taken_object_is_gone(open);
     a_batch_of_evictions_is_counted(open);
     the_config_leads_to_the_same_objects(open);
+    the_config_for_an_object_leads_to_it(open);
     threads_may_get_at_once(open);
 }
 
@@ -121,6 +122,16 @@ fn the_config_leads_to_the_same_objects(open: &dyn Fn(KeySource) -> Arc<dyn Conn
     assert!(other.evict(&keys[0]).unwrap());
     assert_eq!(other.get(&keys[0]).unwrap(), None);
     assert_eq!(other.evict_batch(&keys).unwrap(), 1);
+}
+
+fn the_config_for_an_object_leads_to_it(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
+    let connector = open(KeySource::random());
+    let objects: Vec<Bytes> = [0, 10, 3_000_000].map(|size| binary(size, 6)).into();
+    for (key, object) in connector.put_batch(objects.clone()).unwrap().iter().zip(objects) {
+        let other = connector.config_for(key).connect().expect("connect failed");
+        assert!(other.take(key).unwrap() == Some(object), "the config for an object leads to that object");
+        assert!(!connector.exists(key).unwrap(), "to the same one");
+    }
 }
 
 fn threads_may_get_at_once(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {

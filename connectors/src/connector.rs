@@ -47,6 +47,11 @@ pub trait Connector: Send + Sync + fmt::Debug {
 
     /// How another process reaches the same objects: see [`ConnectorConfig::connect`].
     fn config(&self) -> &ConnectorConfig;
+
+    /// How another process reaches this object: what a proxy for it carries.
+    fn config_for(&self, _: &Key) -> &ConnectorConfig {
+        self.config()
+    }
 }
 
 /// Why a connector could not do what it was asked.
@@ -71,6 +76,16 @@ pub enum ConnectorError {
         action: String,
         /// The client's reason.
         source: ::redis::RedisError,
+    },
+    /// The service refused, or can't be reached.
+    #[error("{connector}: {action}: {reason}")]
+    Refused {
+        /// The connector and its place.
+        connector: String,
+        /// What was tried.
+        action: String,
+        /// The service's own words, and what to do.
+        reason: String,
     },
     /// The object is larger than this connector ever holds.
     #[error("{connector}: an object of {size} bytes exceeds the limit of {limit} bytes; {remedy}")]

@@ -5,11 +5,14 @@
 //!
 //! | connector | where the bytes are | who can reach them |
 //! |---|---|---|
+//! | [`endpoint`] | an endpoint of ProxyStore | whoever reaches the endpoint |
 //! | [`memory`] | this process | this process |
 //! | [`mod@file`] | a directory | whoever mounts it |
 //! | [`redis`] | a Redis server | whoever reaches the server |
+//! | [`s3`] | a bucket of S3 | whoever has credentials for it |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
 //! | [`shm`] | shared memory, mapped and not copied | the same user on the same host |
+//! | [`multi`] | several of these, by the objects' sizes | as the part in question |
 //!
 //! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
 //! [`conformance::check`]. A program can bring its own without changing this crate: [`ConnectorFactory`].
@@ -18,6 +21,7 @@ mod config;
 pub mod conformance;
 mod connector;
 pub mod decorators;
+pub mod endpoint;
 pub mod file;
 mod io;
 mod key;
@@ -26,6 +30,7 @@ mod lifetime;
 mod lock;
 pub mod memory;
 mod meter;
+pub mod multi;
 mod net;
 mod object_map;
 mod own;
@@ -36,6 +41,7 @@ pub mod proxystore;
 pub mod redis;
 mod registry;
 mod resolver;
+pub mod s3;
 pub mod shm;
 mod store;
 

@@ -40,7 +40,7 @@ pub enum BadProxy {
 }
 
 impl Proxy {
-    /// The proxy as bytes: under 200 of them, unless a path or host name is longer than 100.
+    /// The proxy as bytes: under 200 of them, unless what names its connector's place is longer than 100.
     ///
     /// # Errors
     ///
@@ -88,10 +88,18 @@ mod tests {
             ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| PeerAddress::Tcp { host, port }),
         ];
         prop_oneof![
+            ("[a-z.]{1,100}", any::<(u16, u128)>()).prop_map(|(host, (port, id))| ConnectorConfig::Endpoint {
+                host,
+                port,
+                id: Uuid::from_u128(id)
+            }),
             any::<(u128, u64)>()
                 .prop_map(|(space, limit)| ConnectorConfig::Memory { space: Uuid::from_u128(space), limit }),
             "/[a-z/]{0,99}".prop_map(|dir| ConnectorConfig::File { dir: dir.into() }),
             ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| ConnectorConfig::Redis { host, port }),
+            ("[a-z.-]{1,40}", "[a-z/]{0,20}", proptest::option::of("http://[a-z.]{1,25}"), "[a-z0-9-]{1,10}").prop_map(
+                |(bucket, prefix, endpoint, region)| ConnectorConfig::S3 { bucket, prefix, endpoint, region }
+            ),
             (address, any::<[u8; 16]>(), any::<u64>()).prop_map(|(address, secret, limit)| ConnectorConfig::Peer {
                 address,
                 secret: Secret(secret),

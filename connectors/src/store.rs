@@ -214,7 +214,11 @@ impl Store {
     }
 
     fn proxy_for(&self, key: Key, checksum: Option<u64>, lifetime: Lifetime) -> Proxy {
-        Proxy { config: Arc::clone(&self.config), key, checksum, lifetime }
+        let config = match self.connector.config_for(&key) {
+            shared if *shared == *self.config => Arc::clone(&self.config),
+            parts_own => Arc::new(parts_own.clone()),
+        };
+        Proxy { config, key, checksum, lifetime }
     }
 
     fn forget(&self, key: &Key) {

@@ -1,6 +1,9 @@
 //! Holds every connector, decorated or not, against the one suite.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "support/s3.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod s3_server;
 mod support;
 
 use std::path::PathBuf;
@@ -10,9 +13,12 @@ use std::time::Duration;
 use psbench_connectors::conformance::check;
 use psbench_connectors::decorators::{Faults, Faulty, Metered, Throttled};
 use psbench_connectors::memory::MemoryConnector;
+use psbench_connectors::multi::{Part, Policy};
 use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
+use s3_server::{S3Server, SECRET_KEY, with_credentials};
 use support::RedisServer;
+use support::endpoint::Endpoint;
 use uuid::Uuid;
 
 fn memory(keys: KeySource) -> Arc<dyn Connector> {
@@ -22,6 +28,12 @@ fn memory(keys: KeySource) -> Arc<dyn Connector> {
 fn peer(address: PeerAddress) -> impl Fn(KeySource) -> Arc<dyn Connector> {
     let config = ConnectorConfig::Peer { address, secret: Secret::default(), limit: 1 << 30 };
     move |keys| config.open(keys).unwrap()
+}
+
+#[test]
+fn endpoint_conforms() {
+    let endpoint = Endpoint::start();
+    check(&|keys| endpoint.config().open(keys).unwrap());
 }
 
 #[test]
@@ -42,6 +54,35 @@ fn redis_conforms() {
     let server = RedisServer::start(&[]);
     let config = ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port };
     check(&|keys| config.open(keys).unwrap());
+}
+
+#[test]
+fn s3_conforms() {
+    with_credentials("s3_conforms", SECRET_KEY, || {
+        let server = S3Server::start();
+        check(&|keys| server.config().open(keys).unwrap());
+    });
+}
+
+#[test]
+fn multi_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RedisServer::start(&[]);
+    let part = |config, min_size, max_size, priority| Part {
+        config,
+        policy: Policy { min_size, max_size, priority, ..Policy::default() },
+    };
+    let peer = ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: 1 << 30 };
+    let config = ConnectorConfig::Multi {
+        parts: vec![
+            part(ConnectorConfig::File { dir: dir.path().into() }, 100, None, 0),
+            part(ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port }, 0, Some(200_000), 1),
+            part(peer, 0, Some(4), 2),
+        ],
+        tags: Vec::new(),
+    };
+    check(&|keys| config.open(keys).unwrap());
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "everything was evicted");
 }
 
 #[test]

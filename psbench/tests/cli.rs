@@ -92,13 +92,11 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         (
             "--ps-connector globus",
-            "--ps-connector globus: not in this version; there are: file, memory, peer, redis, shm",
+            "--ps-connector globus: not in this version; there are: endpoint, file, memory, multi, peer, redis, s3, shm (globus needs \
+             credentials for Globus Transfer; file does the same job where all hosts mount the directory, s3 across sites)",
         ),
-        (
-            "--ps-connector margo",
-            "--ps-connector margo: not in this version; there are: file, memory, peer, redis, shm (peer does the same job: workers fetch \
-             from the generator's memory)",
-        ),
+        ("--ps-connector multi", "--ps-connector multi needs --ps-multi"),
+        ("--ps-connector multi --ps-multi file,min=2,max=1", "--ps-multi file,min=2,max=1: max is less than min"),
         ("--ps-lifetime leased", "--ps-lifetime leased needs --ps-lease"),
         ("--ps-lifetime leased --ps-lease 0", "--ps-lease 0: a lease lasts; write more than 0"),
         (
@@ -119,6 +117,24 @@ fn what_makes_no_sweep_is_one_line() {
         ("--task-count 0", "--task-count 0: write a number from 1 to 4294967295"),
         ("--repeat 0", "--repeat 0: write a number from 1 to 1000000"),
         ("--timeout 0", "--timeout 0: a trial needs time; write more than 0"),
+        ("--ps-connector endpoint", "--ps-connector endpoint needs --ps-endpoints"),
+        (
+            "--ps-connector endpoint --ps-endpoints mine",
+            "--ps-endpoints mine: not a UUID; `proxystore-endpoint list` shows those of this host's endpoints",
+        ),
+        ("--ps-connector s3", "--ps-connector s3 needs --ps-s3-bucket"),
+        (
+            "--ps-connector s3 --ps-s3-bucket s3://x",
+            "--ps-s3-bucket s3://x: not a bucket's name; write it without s3://",
+        ),
+        (
+            "--ps-connector s3 --ps-s3-bucket x --ps-s3-endpoint localhost:9000",
+            "--ps-s3-endpoint localhost:9000: write http://HOST[:PORT] or https://HOST[:PORT]",
+        ),
+        (
+            "--ps-connector s3 --ps-s3-bucket x --ps-s3-endpoint http://me:secret@localhost",
+            "--ps-s3-endpoint …: credentials don't belong there; put them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
         ("--ps-connector file", "--ps-connector file needs --ps-file-dir"),
         (
             "--ps-connector memory",
@@ -165,6 +181,23 @@ fn malformed_values_say_what_to_write() {
     ] {
         let refused = refusal(&format!("stream-scaling --dry-run {options}"));
         assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn zmq_is_served_by_peer() {
+    for (options, place) in [
+        ("--ps-connector zmq", "connector peer unix:(fresh)"),
+        ("--ps-connector zmq --ps-port 5555", "connector peer 0.0.0.0:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer 127.0.0.1:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer 10.0.0.1:0"),
+    ] {
+        let output = psbench(&format!("stream-scaling --dry-run {options}")).assert().success().get_output().clone();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert!(notes.contains("--ps-connector zmq is served by peer"), "{notes}");
+        assert!(!notes.contains("no effect"), "{notes}");
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(plan.contains(place), "{plan}");
     }
 }
 

@@ -115,6 +115,10 @@ impl Connector for Faulty {
     fn config(&self) -> &ConnectorConfig {
         self.inner.config()
     }
+
+    fn config_for(&self, key: &Key) -> &ConnectorConfig {
+        self.inner.config_for(key)
+    }
 }
 
 #[cfg(test)]

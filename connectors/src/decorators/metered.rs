@@ -92,6 +92,10 @@ impl Connector for Metered {
     fn config(&self) -> &ConnectorConfig {
         self.inner.config()
     }
+
+    fn config_for(&self, key: &Key) -> &ConnectorConfig {
+        self.inner.config_for(key)
+    }
 }
 
 #[cfg(test)]

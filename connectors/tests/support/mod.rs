@@ -1,6 +1,7 @@
-//! A private Redis server for one test.
+//! Private servers for the tests.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
-#[allow(dead_code, reason = "not every test runs Python")]
+pub(crate) mod endpoint;
 pub(crate) mod python;
 
 use std::net::TcpListener;
@@ -22,7 +23,6 @@ impl RedisServer {
     }
 
     /// Starts one on this port.
-    #[allow(dead_code, reason = "not every test cares for the port")]
     pub(crate) fn start_on(port: u16, options: &[&str]) -> Self {
         Self::try_start_on(port, options).expect("another process took the port")
     }
@@ -48,7 +48,6 @@ impl RedisServer {
     }
 
     /// The server's process.
-    #[allow(dead_code, reason = "not every test sends it signals")]
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }

@@ -35,17 +35,27 @@ pub(super) enum StreamName {
     RedisQueue,
 }
 
+/// ProxyStore's name for what the peer connector does over ZeroMQ.
+pub(super) const ZMQ: &str = "zmq";
+
 /// A connector, without its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ConnectorName {
+    /// An endpoint of ProxyStore
+    Endpoint,
     /// Files in a directory
     File,
     /// The memory of psbench itself; for the thread executor
     Memory,
+    /// Several of these, by the objects' sizes
+    Multi,
     /// The generator's memory, served to workers over a socket
+    #[value(alias = ZMQ)]
     Peer,
     /// A Redis server
     Redis,
+    /// A bucket of S3 or of what speaks it
+    S3,
     /// Memory that the generator shares with workers on its host, mapped and not copied
     Shm,
 }
@@ -102,17 +112,24 @@ impl Choice for StreamName {
     }
 }
 
-const PEER_INSTEAD: &str = " (peer does the same job: workers fetch from the generator's memory)";
-
 impl Choice for ConnectorName {
     const OPTION: &'static str = "--ps-connector";
     const ELSEWHERE: &'static [(&'static str, &'static str)] = &[
-        ("daos", ""),
-        ("endpoint", ""),
-        ("globus", ""),
-        ("margo", PEER_INSTEAD),
-        ("ucx", PEER_INSTEAD),
-        ("zmq", PEER_INSTEAD),
+        ("daos", " (daos needs a DAOS pool and container; file does the same job in a directory that all hosts mount)"),
+        (
+            "globus",
+            " (globus needs credentials for Globus Transfer; file does the same job where all hosts mount the directory, s3 \
+             across sites)",
+        ),
+        (
+            "margo",
+            " (margo needs the bindings of Mercury and libfabric; peer does the same job over TCP: workers fetch from the \
+             generator's memory)",
+        ),
+        (
+            "ucx",
+            " (ucx needs the library UCX; peer does the same job over TCP: workers fetch from the generator's memory)",
+        ),
     ];
 
     fn own() -> Vec<&'static str> {
@@ -139,12 +156,17 @@ pub(super) fn choose_any<T: Choice>(name: &str) -> Result<Named<T>, OptionError>
 
 /// The implementation of psbench called `name`, or the line that lists what there is.
 pub(super) fn choose<T: Choice>(name: &str) -> Result<T, OptionError> {
+    choose_for(T::OPTION, name)
+}
+
+/// As [`choose`], where another option names it.
+pub(super) fn choose_for<T: Choice>(option: &'static str, name: &str) -> Result<T, OptionError> {
     T::from_str(name, false).map_err(|_| {
         let available = possible_values::<T>().map(|value| value.get_name().to_owned());
         let own = T::own().into_iter().map(ToOwned::to_owned);
         let elsewhere = T::ELSEWHERE.iter().find(|(known, _)| *known == name);
         OptionError::NoSuchName {
-            option: T::OPTION,
+            option,
             name: name.to_owned(),
             reason: if elsewhere.is_some() { "not in this version" } else { "unknown" },
             available: available.chain(own).collect::<Vec<_>>().join(", "),
@@ -201,8 +223,13 @@ mod tests {
     #[test]
     fn what_is_not_here_gets_one_line() {
         let line = |name| choose::<ConnectorName>(name).unwrap_err().to_string();
-        assert_eq!(line("daos"), "--ps-connector daos: not in this version; there are: file, memory, peer, redis, shm");
-        assert!(line("zmq").contains("peer does the same job"), "{}", line("zmq"));
-        assert_eq!(line("disk"), "--ps-connector disk: unknown; there are: file, memory, peer, redis, shm");
+        let there_are = "there are: endpoint, file, memory, multi, peer, redis, s3, shm";
+        assert!(
+            line("daos").starts_with(&format!("--ps-connector daos: not in this version; {there_are} (daos needs"))
+        );
+        for (name, instead) in [("daos", "file"), ("globus", "s3"), ("margo", "peer"), ("ucx", "peer")] {
+            assert!(line(name).contains(instead) && !line(name).contains('\n'), "{}", line(name));
+        }
+        assert_eq!(line("disk"), format!("--ps-connector disk: unknown; {there_are}"));
     }
 }

@@ -8,7 +8,7 @@ pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 5];
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 18] = [
+const NEEDS: [Needs; 20] = [
     ("generator", &["internal"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
     ("stream-method", &["adios"], &["adios-file"]),
     ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
@@ -20,10 +20,12 @@ const NEEDS: [Needs; 18] = [
     ("ps-connector", &["file"], &["ps-file-dir"]),
     ("ps-connector", &["redis"], &["ps-host"]),
     ("ps-connector", &["redis", "peer"], &["ps-port"]),
-    ("ps-connector", &["peer"], &["ps-address"]),
+    ("ps-connector", &["peer"], &["ps-address", "ps-interface"]),
     ("ps-connector", &["memory", "peer", "shm"], &["ps-memory-limit"]),
-    ("ps-connector", &["margo", "ucx", "zmq"], &["ps-interface", "ps-margo-protocol"]),
+    ("ps-connector", &["margo"], &["ps-margo-protocol"]),
     ("ps-connector", &["endpoint"], &["ps-endpoints"]),
+    ("ps-connector", &["multi"], &["ps-multi", "ps-tags"]),
+    ("ps-connector", &["s3"], &["ps-s3-bucket", "ps-s3-prefix", "ps-s3-endpoint", "ps-s3-region"]),
     ("ps-connector", &["globus"], &["ps-globus-config"]),
     ("ps-connector", &["daos"], &["ps-daos-pool", "ps-daos-container", "ps-daos-namespace"]),
     ("stream", &["redis", "redis-queue"], &["stream-servers"]),

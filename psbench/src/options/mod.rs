@@ -5,10 +5,12 @@ mod choices;
 mod effect;
 mod error;
 mod interop;
+mod multi;
 mod parts;
 mod planning;
 mod recipe;
 mod server;
+mod stores;
 
 use std::path::PathBuf;
 
@@ -152,6 +154,20 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "DIR")]
     pub ps_file_dir: Option<PathBuf>,
 
+    /// ProxyStore's endpoints, of which the endpoint connector uses the first that answers; required there
+    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set)]
+    pub ps_endpoints: Vec<String>,
+
+    /// Connectors of the multi connector, each a NAME and, after commas, what it takes: min=SIZE, max=SIZE, priority=N, host=REGEX (of
+    /// hosts that store), tag=NAME (any number). Of those that take an object the highest priority gets it, then the first; required
+    /// there
+    #[arg(long, help_heading = STORE, value_name = "PART", num_args = 1.., action = ArgAction::Set)]
+    pub ps_multi: Vec<String>,
+
+    /// Tags that a part must have for the objects of this run [default: none]
+    #[arg(long, help_heading = STORE, value_name = "NAME", num_args = 1.., action = ArgAction::Set)]
+    pub ps_tags: Vec<String>,
+
     /// Server of the redis connector [default: localhost]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_host: Option<String>,
@@ -160,9 +176,30 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "PORT")]
     pub ps_port: Option<u16>,
 
+    /// Bucket of the s3 connector, which must exist; required there. Credentials are taken from AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment of psbench and its workers
+    #[arg(long, help_heading = STORE, value_name = "BUCKET")]
+    pub ps_s3_bucket: Option<String>,
+
+    /// First part of the names of objects in the bucket [default: psbench]
+    #[arg(long, help_heading = STORE, value_name = "PREFIX")]
+    pub ps_s3_prefix: Option<String>,
+
+    /// The service of the s3 connector, with http:// or https:// [default: AWS]
+    #[arg(long, help_heading = STORE, value_name = "URL")]
+    pub ps_s3_endpoint: Option<String>,
+
+    /// The bucket's region [default: us-east-1]
+    #[arg(long, help_heading = STORE, value_name = "NAME")]
+    pub ps_s3_region: Option<String>,
+
     /// The peer connector serves over TCP at this address of the generator's host [default: a Unix socket]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_address: Option<String>,
+
+    /// In place of --ps-address: the address that this network interface has where psbench is started
+    #[arg(long, help_heading = STORE, value_name = "NAME")]
+    pub ps_interface: Option<String>,
 
     /// The most that the memory, peer and shm connectors hold [default: 1GiB, or two of the largest items]
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
@@ -184,17 +221,9 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "TEXT", hide = OWN_CONNECTORS.names().is_empty())]
     pub ps_place: Option<String>,
 
-    /// Network interface of ProxyStore's Margo, UCX and ZMQ connectors
-    #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
-    pub ps_interface: Option<String>,
-
     /// Protocol of ProxyStore's Margo connector
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
     pub ps_margo_protocol: Option<String>,
-
-    /// ProxyStore's endpoints
-    #[arg(long, help_heading = STORE, value_name = "UUID", num_args = 1.., action = ArgAction::Set, hide = true)]
-    pub ps_endpoints: Vec<String>,
 
     /// Configuration of ProxyStore's Globus connector
     #[arg(long, help_heading = STORE, value_name = "FILE", hide = true)]

@@ -11,7 +11,7 @@ use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
 use super::checks::distinct;
-use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, StreamName, choose, choose_any};
+use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, StreamName, ZMQ, choose, choose_any};
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::BrokerChoice;
 use crate::plan::{ExecutorKind, Method, ObjectLifetime, PayloadSource, Pregenerate};
@@ -107,6 +107,7 @@ impl StreamScalingOptions {
         sizes: &[Size],
         notes: &mut Vec<String>,
     ) -> Result<ConnectorConfig, OptionError> {
+        self.serve_zmq_by_peer(notes);
         let name = match choose_any(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
             Named::Ours(name) => {
                 if self.ps_place.is_some() {
@@ -116,7 +117,17 @@ impl StreamScalingOptions {
             }
             Named::Own(name) => return Ok(ConnectorConfig::own(name, self.ps_place.clone().unwrap_or_default())),
         };
+        self.connector_called(name, sizes, notes)
+    }
+
+    pub(super) fn connector_called(
+        &mut self,
+        name: ConnectorName,
+        sizes: &[Size],
+        notes: &mut Vec<String>,
+    ) -> Result<ConnectorConfig, OptionError> {
         Ok(match name {
+            ConnectorName::Endpoint => self.endpoint()?,
             ConnectorName::File => {
                 let dir = self
                     .ps_file_dir
@@ -132,11 +143,13 @@ impl StreamScalingOptions {
             ConnectorName::Memory => {
                 ConnectorConfig::Memory { space: Uuid::new_v4(), limit: self.memory_limit(sizes)? }
             }
+            ConnectorName::Multi => self.multi(sizes, notes)?,
             ConnectorName::Peer => ConnectorConfig::Peer {
-                address: self.peer_address(notes),
+                address: self.peer_address(notes)?,
                 secret: Secret::default(),
                 limit: self.memory_limit(sizes)?,
             },
+            ConnectorName::S3 => self.s3()?,
             ConnectorName::Redis => ConnectorConfig::Redis {
                 host: self.ps_host.get_or_insert_with(|| REDIS_HOST.into()).clone(),
                 port: match *self.ps_port.get_or_insert(REDIS_PORT) {
@@ -173,8 +186,26 @@ impl StreamScalingOptions {
         })
     }
 
-    fn peer_address(&self, notes: &mut Vec<String>) -> PeerAddress {
-        match &self.ps_address {
+    /// Where ProxyStore's users say `zmq`. Like there, a port alone asks for TCP.
+    fn serve_zmq_by_peer(&mut self, notes: &mut Vec<String>) {
+        if self.ps_connector.as_deref() != Some(ZMQ) {
+            return;
+        }
+        notes.push(
+            "--ps-connector zmq is served by peer: workers fetch from the generator's memory, without ZeroMQ and its copies"
+                .into(),
+        );
+        self.ps_connector = Some("peer".into());
+        if self.ps_port.is_some() && self.ps_interface.is_none() {
+            self.ps_address.get_or_insert_with(|| "0.0.0.0".into());
+        }
+    }
+
+    fn peer_address(&mut self, notes: &mut Vec<String>) -> Result<PeerAddress, OptionError> {
+        if let (None, Some(interface)) = (&self.ps_address, &self.ps_interface) {
+            self.ps_address = Some(server::of_interface("--ps-interface", interface)?);
+        }
+        Ok(match &self.ps_address {
             Some(host) => PeerAddress::Tcp { host: host.clone(), port: self.ps_port.unwrap_or(0) },
             None => {
                 if self.ps_port.is_some() {
@@ -182,7 +213,7 @@ impl StreamScalingOptions {
                 }
                 PeerAddress::private()
             }
-        }
+        })
     }
 
     fn memory_limit(&mut self, sizes: &[Size]) -> Result<u64, OptionError> {

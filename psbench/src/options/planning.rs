@@ -122,10 +122,15 @@ impl StreamScalingOptions {
         generator: GeneratorKind,
     ) -> Vec<String> {
         let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
+        let connectors = match connector {
+            ConnectorConfig::Multi { parts, .. } => parts.iter().map(|part| part.config.name()).collect(),
+            _ => Vec::new(),
+        };
+        let connectors = [vec![connector.name()], connectors].concat();
         let chosen = [
             ("stream-method", &methods[..]),
             ("executor", &[executor.name()]),
-            ("ps-connector", &[connector.name()]),
+            ("ps-connector", &connectors),
             ("stream", &[broker.name()]),
             ("generator", &[generator.name()]),
         ];

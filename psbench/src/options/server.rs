@@ -1,5 +1,9 @@
 //! Addresses of servers.
 
+use std::net::IpAddr;
+
+use if_addrs::get_if_addrs;
+
 use super::OptionError;
 
 /// `host:port`, with an IPv6 address in brackets, as the host and the port.
@@ -23,6 +27,23 @@ pub(super) fn parse(option: &'static str, text: &str) -> Result<(String, u16), O
     }
 }
 
+/// An address of this host's network interface `name`, IPv4 where it has one.
+pub(super) fn of_interface(option: &'static str, name: &str) -> Result<String, OptionError> {
+    let invalid = |problem: String| OptionError::invalid(option, &name, problem);
+    let interfaces =
+        get_if_addrs().map_err(|error| invalid(format!("this host does not list its interfaces: {error}")))?;
+    let addresses = interfaces.iter().filter(|interface| interface.name == name).map(if_addrs::Interface::ip);
+    match addresses.min_by_key(IpAddr::is_ipv6) {
+        Some(address) => Ok(address.to_string()),
+        None => {
+            let mut names: Vec<_> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            Err(invalid(format!("no interface of this host with an address; there are: {}", names.join(", "))))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +55,13 @@ mod tests {
         {
             assert_eq!(parse("--stream-servers", text).unwrap(), (host.to_owned(), port));
         }
+    }
+
+    #[test]
+    fn an_interface_stands_for_its_address() {
+        assert_eq!(of_interface("--ps-interface", "lo").unwrap(), "127.0.0.1");
+        let error = of_interface("--ps-interface", "hsn9").unwrap_err().to_string();
+        assert!(error.starts_with("--ps-interface hsn9: no interface") && error.contains("lo"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub(crate) use server::endpoint::Endpoint;
 pub(crate) use server::python::python;
 pub(crate) use server::{RedisServer as Redis, free_port};
 

@@ -1,0 +1,275 @@
+//! Several connectors, each for the objects that its policy takes, as ProxyStore's `MultiConnector` has them: small objects in shared
+//! memory and large ones in files, say.
+//!
+//! What host stores and what the objects ask for are known when the connector is opened, and then the part is a function of an
+//! object's size alone. A proxy carries the part's own way to the object ([`Connector::config_for`]), so whoever resolves it needs
+//! none of this. All parts name their objects from the one [`KeySource`], so that whoever cleans up can name them all.
+
+mod policy;
+
+use std::cmp::Reverse;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::policy::{BadPattern, HostPattern, Part, Policy};
+use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+
+/// Stores each object in one of several connectors.
+#[derive(Debug)]
+pub struct MultiConnector {
+    /// With the parts that are used, by falling priority, and without what was decided when they were chosen.
+    config: ConnectorConfig,
+    parts: Vec<OpenPart>,
+}
+
+#[derive(Debug)]
+struct OpenPart {
+    policy: Policy,
+    connector: Arc<dyn Connector>,
+}
+
+impl MultiConnector {
+    /// Opens those of `parts` that are for this host and have all `tags`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError`] where one of them can't be opened, or there is none.
+    pub fn open(parts: &[Part], tags: &[String], keys: &KeySource) -> Result<Self, ConnectorError> {
+        let system = rustix::system::uname();
+        let host = system.nodename().to_string_lossy();
+        let mut chosen: Vec<&Part> =
+            parts.iter().filter(|part| part.policy.is_for_host(&host) && part.policy.has_tags(tags)).collect();
+        if chosen.is_empty() {
+            return Err(ConnectorError::Unreachable {
+                connector: "multi".into(),
+                reason: format!(
+                    "no part is for host {host} and has the tags [{}]; there are: {}",
+                    tags.join(", "),
+                    listed(parts.iter().map(|part| (&part.config, &part.policy)))
+                ),
+            });
+        }
+        chosen.sort_by_key(|part| Reverse(part.policy.priority));
+        let opened = chosen.into_iter().map(|part| {
+            let policy = Policy { host: None, tags: Vec::new(), ..part.policy.clone() };
+            Ok(OpenPart { policy, connector: part.config.open(keys.clone())? })
+        });
+        Ok(Self::of(opened.collect::<Result<_, _>>()?))
+    }
+
+    /// Reaches the parts of a connector that another process opened: `parts` are those of its [`config`](Connector::config).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError`] where one of them can't be reached.
+    pub fn connect(parts: &[Part]) -> Result<Self, ConnectorError> {
+        let connected =
+            parts.iter().map(|part| Ok(OpenPart { policy: part.policy.clone(), connector: part.config.connect()? }));
+        Ok(Self::of(connected.collect::<Result<_, _>>()?))
+    }
+
+    fn of(parts: Vec<OpenPart>) -> Self {
+        let own =
+            parts.iter().map(|part| Part { config: part.connector.config().clone(), policy: part.policy.clone() });
+        Self { config: ConnectorConfig::Multi { parts: own.collect(), tags: Vec::new() }, parts }
+    }
+
+    /// The part that takes objects of `size` bytes, by its place.
+    fn place(&self, size: u64) -> Result<usize, ConnectorError> {
+        self.parts.iter().position(|part| part.policy.takes_size(size)).ok_or_else(|| ConnectorError::Unreachable {
+            connector: "multi".into(),
+            reason: format!(
+                "no part takes an object of {size} bytes; widen one of: {}",
+                listed(self.parts.iter().map(|part| (part.connector.config(), &part.policy)))
+            ),
+        })
+    }
+
+    /// The parts in which the object may be: all where its size is not known.
+    fn candidates(&self, key: &Key) -> &[OpenPart] {
+        match key.size.map(|size| self.place(size)) {
+            Some(Ok(place)) => &self.parts[place..=place],
+            Some(Err(_)) => &[],
+            None => &self.parts,
+        }
+    }
+
+    /// What the first part answers that has the object.
+    fn first<T>(
+        &self,
+        key: &Key,
+        ask: impl Fn(&dyn Connector) -> Result<Option<T>, ConnectorError>,
+    ) -> Result<Option<T>, ConnectorError> {
+        for part in self.candidates(key) {
+            if let Some(answer) = ask(&*part.connector)? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Connectors and their policies, as the command line takes them.
+fn listed<'a>(parts: impl Iterator<Item = (&'a ConnectorConfig, &'a Policy)>) -> String {
+    parts.fold(String::new(), |mut text, (config, policy)| {
+        let separator = if text.is_empty() { "" } else { " " };
+        // Writing to a string can't fail.
+        let _ = write!(text, "{separator}{}{policy}", config.name());
+        text
+    })
+}
+
+impl Connector for MultiConnector {
+    fn put(&self, object: Bytes) -> Result<Key, ConnectorError> {
+        let place = self.place(object.len() as u64)?;
+        self.parts[place].connector.put(object)
+    }
+
+    fn put_batch(&self, objects: Vec<Bytes>) -> Result<Vec<Key>, ConnectorError> {
+        let places =
+            objects.iter().map(|object| self.place(object.len() as u64)).collect::<Result<Vec<_>, ConnectorError>>()?;
+        let mut batches = vec![Vec::new(); self.parts.len()];
+        for (place, object) in places.iter().zip(objects) {
+            batches[*place].push(object);
+        }
+        let mut keys = Vec::with_capacity(batches.len());
+        for (part, batch) in self.parts.iter().zip(batches) {
+            keys.push(part.connector.put_batch(batch)?.into_iter());
+        }
+        // Back in the order of the objects.
+        Ok(places.into_iter().filter_map(|place| keys[place].next()).collect())
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        self.first(key, |part| part.get(key))
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
+        Ok(self.first(key, |part| Ok(part.exists(key)?.then_some(())))?.is_some())
+    }
+
+    fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
+        Ok(self.first(key, |part| Ok(part.evict(key)?.then_some(())))?.is_some())
+    }
+
+    fn evict_batch(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
+        let mut batches = vec![Vec::new(); self.parts.len()];
+        for key in keys {
+            match key.size.map(|size| self.place(size)) {
+                Some(Ok(place)) => batches[place].push(*key),
+                Some(Err(_)) => {}
+                None => batches.iter_mut().for_each(|batch| batch.push(*key)),
+            }
+        }
+        self.parts.iter().zip(batches).try_fold(0, |sum, (part, batch)| Ok(sum + part.connector.evict_batch(&batch)?))
+    }
+
+    fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        self.first(key, |part| part.take(key))
+    }
+
+    fn config(&self) -> &ConnectorConfig {
+        &self.config
+    }
+
+    fn config_for(&self, key: &Key) -> &ConnectorConfig {
+        match self.candidates(key) {
+            [only] => only.connector.config(),
+            _ => &self.config,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::decorators::Metered;
+    use crate::{Lifetime, Proxy, Resolver, Store, StoreOptions};
+
+    fn memory(policy: Policy) -> Part {
+        Part { config: ConnectorConfig::Memory { space: Uuid::new_v4(), limit: 1 << 20 }, policy }
+    }
+
+    fn sized(min_size: u64, max_size: Option<u64>, priority: i64) -> Policy {
+        Policy { min_size, max_size, priority, ..Policy::default() }
+    }
+
+    fn open(parts: &[Part]) -> MultiConnector {
+        MultiConnector::open(parts, &[], &KeySource::random()).unwrap()
+    }
+
+    /// Which of `parts` objects of `size` go to.
+    fn chosen(parts: &[Part], size: usize) -> usize {
+        let multi = open(parts);
+        let key = multi.put(vec![0; size].into()).unwrap();
+        let config = multi.config_for(&key);
+        parts.iter().position(|part| part.config == *config).unwrap()
+    }
+
+    #[test]
+    fn of_those_that_take_the_size_the_highest_priority_wins_then_the_first() {
+        let parts = [memory(sized(0, Some(10), 0)), memory(sized(10, None, 0)), memory(sized(0, None, -1))];
+        assert_eq!([5, 10, 11].map(|size| chosen(&parts, size)), [0, 0, 1]);
+        let parts = [memory(sized(0, None, 1)), memory(sized(5, None, 2))];
+        assert_eq!([4, 5].map(|size| chosen(&parts, size)), [0, 1]);
+    }
+
+    #[test]
+    fn what_no_part_takes_is_an_error_with_the_policies_and_stores_nothing() {
+        let multi = open(&[memory(sized(0, Some(10), 0)), memory(sized(20, None, 3))]);
+        let batch = [5, 15].map(|size| Bytes::from(vec![0; size])).to_vec();
+        let error = multi.put_batch(batch).unwrap_err().to_string();
+        assert!(error.contains("15 bytes") && error.contains("memory,min=20,priority=3 memory,max=10"), "{error}");
+        let ConnectorConfig::Multi { parts, .. } = multi.config() else { panic!() };
+        assert_eq!(parts.len(), 2);
+        assert_eq!(multi.get(&KeySource::random().next(15)).unwrap(), None);
+    }
+
+    #[test]
+    fn parts_for_other_hosts_or_without_the_tags_are_not_opened() {
+        let nowhere = Policy { host: Some("no-such-host".parse().unwrap()), ..Policy::default() };
+        let tagged = Policy { tags: vec!["fast".into()], ..Policy::default() };
+        let parts = [memory(nowhere), memory(Policy::default()), memory(tagged)];
+        let opened = |tags: &[String]| match MultiConnector::open(&parts, tags, &KeySource::random())?.config() {
+            ConnectorConfig::Multi { parts, .. } => {
+                Ok(parts.iter().map(|part| part.config.clone()).collect::<Vec<_>>())
+            }
+            other => panic!("{other:?}"),
+        };
+        let fast = ["fast".to_owned()];
+        assert_eq!(opened(&fast).unwrap(), vec![parts[2].config.clone()]);
+        assert_eq!(opened(&[]).unwrap(), vec![parts[1].config.clone(), parts[2].config.clone()]);
+        let error: ConnectorError = opened(&["large".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("[large]; there are: memory,host=no-such-host memory"), "{error}");
+    }
+
+    #[test]
+    fn a_proxy_carries_the_way_to_its_part() {
+        let parts = [memory(sized(0, Some(10), 0)), memory(sized(11, None, 0))];
+        // A decorator leaves the choice to what it wraps.
+        let store = Store::new(Arc::new(Metered::new(Arc::new(open(&parts)))), StoreOptions::default());
+        let objects = [5, 20].map(|size| (Bytes::from(vec![7; size]), None)).to_vec();
+        for (proxy, part) in store.proxy_batch(objects, Lifetime::Owned).unwrap().iter().zip(&parts) {
+            let proxy = Proxy::decode(&proxy.encode().unwrap()).unwrap();
+            assert_eq!(*proxy.config, part.config);
+            Resolver::new("w", StoreOptions::default()).resolve(&proxy, false).unwrap();
+        }
+    }
+
+    #[test]
+    fn by_name_alone_objects_are_found_in_every_part() {
+        let keys = KeySource::random();
+        let parts = [memory(sized(0, Some(10), 0)), memory(sized(11, None, 0))];
+        let multi = MultiConnector::open(&parts, &[], &keys).unwrap();
+        for size in [5, 20, 6] {
+            multi.put(vec![0; size].into()).unwrap();
+        }
+        assert_eq!(multi.take(&Key::named(keys.nth(1))).unwrap().unwrap().len(), 20);
+        let all: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
+        assert_eq!(multi.evict_batch(&all).unwrap(), 2);
+    }
+}
