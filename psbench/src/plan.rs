@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use psbench_connectors::{ConnectorConfig, Lifetime};
+use psbench_executors::process::CpuAffinity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +145,34 @@ impl ObjectLifetime {
     }
 }
 
+/// How worker processes are kept; nothing of it is limited by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerPool {
+    /// Tasks that a process computes at a time, each on a thread, at least 1.
+    pub threads_per_worker: u32,
+    /// Tasks after which a process is replaced.
+    pub max_tasks_per_worker: Option<u64>,
+    /// Time without a task after which a process ends, to be started again when there are tasks for it.
+    pub idle: Option<Duration>,
+    /// Most address space of a process, bytes.
+    pub memory: Option<u64>,
+    /// Which cores each process may use.
+    pub cpu_affinity: Option<CpuAffinity>,
+}
+
+impl Default for WorkerPool {
+    fn default() -> Self {
+        Self { threads_per_worker: 1, max_tasks_per_worker: None, idle: None, memory: None, cpu_affinity: None }
+    }
+}
+
+impl WorkerPool {
+    /// The processes of so many workers: one for the generator, and as few as can be for those that compute.
+    pub fn processes(&self, workers: u32) -> u32 {
+        1 + workers.saturating_sub(1).div_ceil(self.threads_per_worker)
+    }
+}
+
 /// What all trials of a sweep have in common.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -151,6 +180,10 @@ pub struct Settings {
     pub executor: ExecutorKind,
     /// Workers that the executor starts, where that is more than a trial's `workers`.
     pub pool_workers: Option<u32>,
+    /// How worker processes are kept.
+    pub pool: WorkerPool,
+    /// Most time for one task; `None` for no bound but the trial's.
+    pub task_timeout: Option<Duration>,
     /// Who generates.
     pub generator: GeneratorKind,
     /// The broker.

@@ -104,6 +104,16 @@ fn what_makes_no_sweep_is_one_line() {
             "--ps-lifetime static: objects of the peer connector end with their trial; use redis or file",
         ),
         ("--max-inflight-bytes 1MB", "--max-inflight-bytes 1MB: less than one item of 10MB; write at least that"),
+        ("--worker-memory 1GB", "--worker-memory 1GB: too little for a worker to start; write 1250MB or more"),
+        ("--max-tasks-per-worker 0", "--max-tasks-per-worker 0: write a number from 1 to 18446744073709551615"),
+        (
+            "--task-timeout 1 --task-sleep 2",
+            "--task-timeout 1s: no task of --task-sleep 2s ends in that time; write more",
+        ),
+        (
+            "--cpu-affinity list:0:0 --max-workers 4",
+            "--cpu-affinity list:0:0: cores for 2 of 4 worker processes; write as many sets",
+        ),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
         ("--max-workers 1", "--max-workers 1: at least 2 workers: one generates, the others compute"),
         (

@@ -8,11 +8,23 @@ pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 5];
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 20] = [
+const NEEDS: [Needs; 21] = [
     ("generator", &["internal"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
     ("stream-method", &["adios"], &["adios-file"]),
     ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
-    ("executor", &["process"], &["process-pool-max-workers"]),
+    (
+        "executor",
+        &["process"],
+        &[
+            "process-pool-max-workers",
+            "threads-per-worker",
+            "max-tasks-per-worker",
+            "worker-idle",
+            "worker-memory",
+            "cpu-affinity",
+        ],
+    ),
+    ("executor", &["process", "thread"], &["task-timeout"]),
     ("executor", &["thread"], &["thread-pool-max-workers"]),
     ("executor", &["dask"], &["dask-scheduler", "dask-workers", "dask-use-threads"]),
     ("executor", &["globus"], &["globus-compute-endpoint"]),

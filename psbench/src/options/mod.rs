@@ -8,6 +8,7 @@ mod interop;
 mod multi;
 mod parts;
 mod planning;
+mod pool;
 mod recipe;
 mod server;
 mod stores;
@@ -120,6 +121,31 @@ pub struct StreamScalingOptions {
     /// Worker threads to start [default: as --max-workers]
     #[arg(long, help_heading = EXECUTOR, value_name = "N")]
     pub thread_pool_max_workers: Option<u32>,
+
+    /// Threads of each worker process that compute; --max-workers counts them all [default: 1]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    pub threads_per_worker: Option<u32>,
+
+    /// Replace a worker process after so many tasks, which bounds what leaks [default: never]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    pub max_tasks_per_worker: Option<u64>,
+
+    /// End a worker process without a task for this long; it is started again when there are tasks for it [default: never]
+    #[arg(long, help_heading = EXECUTOR, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub worker_idle: Option<Seconds>,
+
+    /// Most address space of a worker process, the generator's included: one that leaks ends itself. From 1.25GB up: the allocator
+    /// reserves 1 GiB of it at once [default: no limit]
+    #[arg(long, help_heading = EXECUTOR, value_name = "SIZE")]
+    pub worker_memory: Option<Size>,
+
+    /// Cores of each worker process: block, alternating, or list:0,1:2,3 [default: all]
+    #[arg(long, help_heading = EXECUTOR, value_name = "CORES")]
+    pub cpu_affinity: Option<String>,
+
+    /// End a task that takes longer, and its worker process with it [default: none]
+    #[arg(long, help_heading = EXECUTOR, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub task_timeout: Option<Seconds>,
 
     /// Dask's scheduler
     #[arg(long, help_heading = EXECUTOR, value_name = "ADDR", hide = true)]

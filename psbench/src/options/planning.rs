@@ -81,9 +81,12 @@ impl StreamScalingOptions {
         options.check_interop(&broker, &connector, &methods)?;
         notes.extend(self.idle(&methods, executor, &connector, &broker, generator));
 
+        let pool = options.worker_pool(&workers, pool_workers)?;
         let settings = Settings {
             executor,
             pool_workers,
+            pool,
+            task_timeout: options.task_limit()?,
             generator,
             broker,
             topic: options.stream_topic.get_or_insert_with(|| TOPIC.into()).clone(),

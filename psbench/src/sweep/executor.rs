@@ -9,7 +9,7 @@ use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, Work};
 
 use crate::item;
-use crate::plan::{ExecutorKind, Settings, TrialPlan};
+use crate::plan::{ExecutorKind, Settings, TrialPlan, WorkerPool};
 use crate::worker::{self, WorkerSetup};
 
 /// Time for worker processes to come up.
@@ -66,7 +66,8 @@ pub(super) fn start(
             factory.start(ExecutorRequest { workers, sharing, work: worker::local(setup) }, sink)?
         }
         ExecutorKind::Thread => {
-            let options = ThreadOptions { sharing, ..ThreadOptions::new(workers) };
+            let task_timeout = settings.task_timeout;
+            let options = ThreadOptions { sharing, task_timeout, ..ThreadOptions::new(workers) };
             Arc::new(ThreadExecutor::start(options, worker::local(setup), sink)?)
         }
         ExecutorKind::Process => {
@@ -74,9 +75,17 @@ pub(super) fn start(
                 what: "worker processes: psbench's own path".into(),
                 source,
             })?;
+            let WorkerPool { threads_per_worker, max_tasks_per_worker, idle, memory, cpu_affinity } =
+                settings.pool.clone();
             let options = ProcessOptions {
                 args: vec!["worker".into()],
-                workers,
+                workers: settings.pool.processes(workers),
+                threads_per_worker,
+                max_tasks_per_worker,
+                idle_timeout: idle,
+                memory_limit: memory,
+                cpu_affinity,
+                task_timeout: settings.task_timeout,
                 sharing,
                 setup: item::encode(&setup),
                 capacity: settings.prefetch.saturating_add(1),

@@ -1,0 +1,121 @@
+//! The worker pool from the command line: how processes are kept, and what becomes of tasks that their worker can't end.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Bench, Redis, assert_complete, send_signal, text, wait_until, workers_of};
+
+/// The processes of a trial in one role.
+fn processes<'a>(trial: &'a Value, role: &str) -> Vec<&'a Value> {
+    trial["processes"].as_array().unwrap().iter().filter(|process| process["role"] == role).collect()
+}
+
+/// Runs a trial that can't finish all of its items; returns it.
+fn incomplete(bench: &Bench, options: &str) -> Value {
+    let output = bench.run(options);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    bench.results()["trials"][0].clone()
+}
+
+fn assert_balanced(trial: &Value) {
+    let items = &trial["items"];
+    let count = |name: &str| items[name].as_u64().unwrap();
+    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+}
+
+#[test]
+fn threads_of_few_processes_compute() {
+    // A process for the generator, and 4 threads in 2 others.
+    let trials = Bench::new()
+        .trials("--max-workers 5 --threads-per-worker 2 --data-size-bytes 10kB --task-count 200 --verify --prefetch 3 --cpu-affinity alternating");
+    for trial in &trials {
+        assert_complete(trial);
+        assert_eq!((processes(trial, "generator").len(), processes(trial, "worker").len()), (1, 2), "{trial}");
+    }
+}
+
+#[test]
+fn workers_are_replaced_and_nothing_is_lost() {
+    let trials = Bench::new().trials(
+        "--max-workers 3 --max-tasks-per-worker 10 --data-size-bytes 10kB --task-count 100 --rate 50/s --verify",
+    );
+    for trial in &trials {
+        assert_complete(trial);
+        assert_eq!(trial["problems"].as_array().unwrap().len(), 0, "{trial}");
+        let workers = processes(trial, "worker");
+        assert!(workers.len() >= 9, "{} workers", workers.len());
+        assert!(workers.iter().all(|worker| worker["tasks"].as_u64().unwrap() <= 10), "{workers:?}");
+        let retired =
+            workers.iter().filter(|worker| worker["end"].as_str().is_some_and(|end| end.contains("10 tasks")));
+        assert!(retired.count() >= 7, "{workers:?}");
+    }
+}
+
+#[test]
+fn idle_workers_go_and_come_back() {
+    let trials = Bench::new().trials(
+        "--max-workers 3 --worker-idle 0.1 --data-size-bytes 1kB --task-count 6 --rate 2/s --stream-method proxy",
+    );
+    assert_complete(&trials[0]);
+    let workers = processes(&trials[0], "worker");
+    assert!(workers.len() > 2, "none came back: {workers:?}");
+    assert!(workers.iter().any(|worker| worker["end"].as_str().is_some_and(|end| end.contains("idle"))), "{workers:?}");
+}
+
+#[test]
+fn a_task_that_hangs_is_ended_in_time() {
+    for executor in ["process", "thread"] {
+        let server = Redis::start(&[]);
+        let bench = Bench::new();
+        let options = format!(
+            "--executor {executor} --max-workers 3 --stream-method proxy --data-size-bytes 1kB --task-count 100 --task-sleep 0.1 \
+             --rate max --task-timeout 1 --ps-connector redis --ps-host 127.0.0.1 --ps-port {} --timeout 12",
+            server.port
+        );
+        let child = bench.command(&options).spawn().unwrap();
+        wait_until("all objects are stored", || server.keys().len() > 80);
+        // Tasks that resolve from now on hang.
+        server.signal("STOP");
+        let output = child.wait_with_output().unwrap();
+        server.signal("CONT");
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let trial = bench.results()["trials"][0].clone();
+        assert_balanced(&trial);
+        let problems = trial["problems"].to_string();
+        assert!(problems.contains("longer than 1s"), "{executor}: {problems}");
+    }
+}
+
+#[test]
+fn a_worker_that_stays_stopped_is_replaced() {
+    let bench = Bench::new();
+    let options =
+        "--max-workers 3 --stream-method default --data-size-bytes 1kB --task-count 150 --task-sleep 0.2 --rate 10/s";
+    let child = bench.command(options).spawn().unwrap();
+    wait_until("the workers are there", || workers_of(child.id()).len() == 3);
+    std::thread::sleep(Duration::from_secs(1));
+    let stopped = workers_of(child.id())[2];
+    send_signal(stopped, "STOP");
+    let started = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(60));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let trial = bench.results()["trials"][0].clone();
+    assert_balanced(&trial);
+    assert_eq!(trial["items"]["failed"], 1, "{}", trial["items"]);
+    assert!(trial["problems"].to_string().contains("stopped (SIGSTOP)"), "{}", trial["problems"]);
+}
+
+#[test]
+fn a_process_that_outgrows_its_memory_ends_and_says_so() {
+    let trial = incomplete(
+        &Bench::new(),
+        "--max-workers 2 --stream-method default --data-size-bytes 1500MB --task-count 2 --worker-memory 1250MB --timeout 15",
+    );
+    assert_balanced(&trial);
+    let problems = trial["problems"].to_string();
+    assert!(problems.contains("out of memory"), "{problems}");
+}
