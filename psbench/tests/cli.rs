@@ -198,7 +198,7 @@ fn malformed_values_say_what_to_write() {
 fn zmq_is_served_by_peer() {
     for (options, place) in [
         ("--ps-connector zmq", "connector peer unix:(fresh)"),
-        ("--ps-connector zmq --ps-port 5555", "connector peer 0.0.0.0:5555"),
+        ("--ps-connector zmq --ps-port 5555", "connector peer 127.0.0.1:5555"),
         ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer 127.0.0.1:5555"),
         ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer 10.0.0.1:0"),
     ] {

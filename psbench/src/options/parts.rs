@@ -186,7 +186,7 @@ impl StreamScalingOptions {
         })
     }
 
-    /// Where ProxyStore's users say `zmq`. Like there, a port alone asks for TCP.
+    /// Where ProxyStore's users say `zmq`. Like there, a port alone asks for TCP, but only for this host: who listens to others is told so.
     fn serve_zmq_by_peer(&mut self, notes: &mut Vec<String>) {
         if self.ps_connector.as_deref() != Some(ZMQ) {
             return;
@@ -197,7 +197,13 @@ impl StreamScalingOptions {
         );
         self.ps_connector = Some("peer".into());
         if self.ps_port.is_some() && self.ps_interface.is_none() {
-            self.ps_address.get_or_insert_with(|| "0.0.0.0".into());
+            if self.ps_address.is_none() {
+                notes.push(
+                    "--ps-port without --ps-address listens on 127.0.0.1; give an address that workers elsewhere reach"
+                        .into(),
+                );
+            }
+            self.ps_address.get_or_insert_with(|| "127.0.0.1".into());
         }
     }
 

@@ -57,7 +57,7 @@ impl StreamScalingOptions {
                 let problem = format!("too little for a worker to start; write {least} or more");
                 Err(OptionError::invalid("--worker-memory", &few, problem))
             }
-            memory => Ok(memory.map(|size| size.bytes())),
+            memory => Ok(memory.map(Size::bytes)),
         }
     }
 
