@@ -6,7 +6,7 @@
 #
 # Needed: `redis-server` and Python with `venv`; installed with apt-get where they are missing. The Python packages of
 # tests/python/requirements.txt go into a virtual environment, target/python. The tests start private servers on free ports of the
-# loopback interface, and stop them. On two cores compiling takes about three minutes the first time, the tests about one and a half, of
+# loopback interface, and stop them. On two cores compiling takes about six minutes the first time, the tests about five, of
 # which a third is `failures`, whose trials have to run for some seconds before something is taken from them.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -3,8 +3,9 @@
 //! A thread of its own writes while the trial runs, so that neither memory grows with the items nor the dispatcher waits for a disk. The
 //! file appears under its name when the trial has ended.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -17,7 +18,6 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use tempfile::NamedTempFile;
 
 use psbench_executors::WorkerId;
 
@@ -154,7 +154,9 @@ pub struct TraceFile(JoinHandle<Result<PathBuf, TraceError>>);
 pub fn start(dir: &Path, trial: &TrialPlan) -> Result<(Trace, TraceFile), TraceError> {
     let path = dir.join(format!("trace-{:04}.parquet", trial.index));
     let refused = |source| TraceError::File { path: path.clone(), source };
-    let file = NamedTempFile::new_in(dir).map_err(refused)?;
+    // As other files of the run: what the user's mask leaves.
+    let mode = Permissions::from_mode(0o666);
+    let file = tempfile::Builder::new().permissions(mode).tempfile_in(dir).map_err(refused)?;
     let table = Table::new(trial, file.reopen().map_err(refused)?, path.clone())?;
     let (writer, batches) = mpsc::sync_channel(WAITING);
     let thread = thread::Builder::new().name("psbench-trace".into()).spawn({
