@@ -1,0 +1,181 @@
+use psbench_executors::{WorkerInfo, WorkerReport};
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::item::Body;
+
+/// Remembers what it was given.
+#[derive(Default)]
+struct Remembering(Mutex<Vec<TaskId>>);
+
+impl Executor for Remembering {
+    fn submit(&self, tasks: Vec<Task>) {
+        self.0.lock().unwrap().extend(tasks.iter().map(|task| task.id));
+    }
+
+    fn cancel(&self, _: TaskId) {}
+
+    fn workers(&self) -> Vec<WorkerInfo> {
+        Vec::new()
+    }
+
+    fn shutdown(&self, _: Duration) -> Vec<WorkerReport> {
+        Vec::new()
+    }
+}
+
+fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
+    dispatcher_of(Bounds { outstanding, ..BOUNDS })
+}
+
+const BOUNDS: Bounds =
+    Bounds { outstanding: 8, inflight_bytes: u64::MAX, items: 100, generator: GeneratorKind::Internal };
+
+fn dispatcher_of(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
+    let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
+    let executor = Arc::new(Remembering::default());
+    let shared: Arc<dyn Executor> = Arc::clone(&executor) as _;
+    dispatcher.run_on(&shared, (bounds.generator == GeneratorKind::Internal).then(Bytes::new));
+    (dispatcher, executor)
+}
+
+fn message(sequence: u64) -> Message {
+    let body = Body::Full { size: 3, checksum: None };
+    let head = ItemHead { sequence, scheduled: None, created: None, stored: None, published: None, body };
+    Message { head: item::encode(&Head::Item(head)), payload: Bytes::from_static(b"abc") }
+}
+
+fn done(sequence: u64) -> Outcome {
+    let outcome = ItemOutcome { started: 0, resolved: None, finished: 1, evicted: None, bytes: 3, failure: None };
+    Outcome { task: TaskId(sequence), worker: Some(WorkerId(0)), result: Ok(item::encode(&outcome)) }
+}
+
+#[test]
+fn the_next_task_goes_out_with_any_outcome() {
+    let (dispatcher, executor) = dispatcher(2);
+    dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+    // The younger one is done first; the older one holds nothing back.
+    dispatcher.deliver(&mut vec![done(1)]);
+    dispatcher.deliver(&mut vec![done(2)]);
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1), TaskId(2), TaskId(3)]);
+    assert!(!dispatcher.is_drained(Duration::ZERO));
+    dispatcher.deliver(&mut vec![done(0), done(3)]);
+    dispatcher.deliver(&mut vec![done(4)]);
+    assert!(dispatcher.is_drained(Duration::ZERO));
+    assert_eq!(dispatcher.progress(), Progress { items: 5, bytes: 15 });
+}
+
+#[test]
+fn no_more_bytes_are_held_than_may_be() {
+    let size = message(0).len();
+    let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 2 * size, ..BOUNDS });
+    assert!(dispatcher.has_room(Duration::ZERO));
+    dispatcher.accept(&mut vec![message(0)]).unwrap();
+    assert!(dispatcher.has_room(Duration::ZERO), "another one fits");
+    dispatcher.accept(&mut vec![message(1), message(2)]).unwrap();
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+    assert!(!dispatcher.has_room(Duration::ZERO));
+    dispatcher.deliver(&mut vec![done(0)]);
+    assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(2)));
+    dispatcher.deliver(&mut vec![done(1)]);
+    assert!(dispatcher.has_room(Duration::ZERO));
+}
+
+#[test]
+fn a_message_beyond_the_bound_goes_alone() {
+    let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 1, ..BOUNDS });
+    assert!(dispatcher.has_room(Duration::ZERO));
+    dispatcher.accept(&mut vec![message(0), message(1)]).unwrap();
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    dispatcher.deliver(&mut vec![done(0)]);
+    assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(1)));
+}
+
+#[test]
+fn a_duplicate_is_counted_and_not_run() {
+    let (dispatcher, executor) = dispatcher(8);
+    dispatcher.accept(&mut vec![message(0), message(0)]).unwrap();
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    assert_eq!(dispatcher.finish().recorder.balance(1, 1, 0).duplicated, 1);
+}
+
+#[test]
+fn what_is_not_of_the_trial_is_refused() {
+    let (dispatcher, _) = dispatcher(8);
+    assert_eq!(dispatcher.accept(&mut vec![message(100)]), Err(Foreign));
+    let garbage = Message { head: Bytes::from_static(b"?"), payload: Bytes::new() };
+    assert_eq!(dispatcher.accept(&mut vec![garbage]), Err(Foreign));
+}
+
+#[test]
+fn what_came_ahead_of_a_foreign_message_is_run() {
+    let (dispatcher, executor) = dispatcher(8);
+    assert_eq!(dispatcher.accept(&mut vec![message(0), message(100)]), Err(Foreign));
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+}
+
+fn end(generated: u64) -> Message {
+    Message { head: item::encode(&Head::End { generated }), payload: Bytes::new() }
+}
+
+#[test]
+fn an_external_stream_ends_with_its_end_or_with_as_many_items_as_are_taken() {
+    let bounds = Bounds { items: 3, generator: GeneratorKind::External, ..BOUNDS };
+    let (dispatcher, executor) = dispatcher_of(bounds);
+    dispatcher.accept(&mut vec![message(0), message(1), end(2), message(2)]).unwrap();
+    assert!(dispatcher.stream_has_ended());
+    assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1)]);
+    assert_eq!((dispatcher.generator(Duration::ZERO), dispatcher.finish().generated), (Generator::External, 2));
+
+    let (dispatcher, executor) = dispatcher_of(bounds);
+    dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
+    assert!(dispatcher.stream_has_ended());
+    assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1), TaskId(2)]);
+    assert_eq!(dispatcher.finish().generated, 3);
+
+    // One of the three was lost.
+    let (dispatcher, _) = dispatcher_of(bounds);
+    dispatcher.accept(&mut vec![message(0), message(2), message(3)]).unwrap();
+    assert!(dispatcher.stream_has_ended());
+    let finished = dispatcher.finish();
+    assert_eq!(finished.recorder.balance(3, finished.generated, 0).lost, 1);
+}
+
+#[test]
+fn it_does_not_keep_its_executor() {
+    let (dispatcher, executor) = dispatcher(8);
+    dispatcher.accept(&mut vec![message(0)]).unwrap();
+    let left = Arc::downgrade(&executor);
+    drop(executor);
+    assert_eq!(left.strong_count(), 0);
+}
+
+#[test]
+fn a_lost_worker_and_a_closed_trial_are_accounted_for() {
+    let (dispatcher, executor) = dispatcher(1);
+    dispatcher.accept(&mut (0..3).map(message).collect()).unwrap();
+    assert!(dispatcher.close("the test is over"));
+    assert!(!dispatcher.close("once more"));
+    let lost = TaskError::WorkerLost { label: "worker 1".into(), reason: "signal 9".into() };
+    dispatcher.deliver(&mut vec![Outcome { task: TaskId(0), worker: Some(WorkerId(1)), result: Err(lost) }]);
+    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    let finished = dispatcher.finish();
+    let balance = finished.recorder.balance(100, finished.generated, 0);
+    assert_eq!((balance.generated, balance.failed, balance.lost), (3, 3, 0));
+    assert!(finished.recorder.failures().iter().any(|reason| reason.contains("signal 9")));
+}
+
+#[test]
+fn the_generators_end_is_told() {
+    let (dispatcher, _) = dispatcher(1);
+    assert_eq!(dispatcher.generator(Duration::ZERO), Generator::Running);
+    let report = GeneratorReport { generated: 9, ..GeneratorReport::default() };
+    dispatcher.deliver(&mut vec![Outcome {
+        task: GENERATOR,
+        worker: Some(WorkerId(0)),
+        result: Ok(item::encode(&report)),
+    }]);
+    assert_eq!(dispatcher.generator(Duration::ZERO), Generator::Ended(report));
+    assert_eq!(dispatcher.finish().generated, 9);
+}
