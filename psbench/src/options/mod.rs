@@ -236,7 +236,7 @@ pub struct StreamScalingOptions {
     pub ps_cache: Option<Size>,
 
     /// How long stored objects stay [default: owned]
-    #[arg(long, help_heading = STORE)]
+    #[arg(long, help_heading = STORE, value_name = "LIFETIME")]
     pub ps_lifetime: Option<LifetimeName>,
 
     /// How long a leased object stays after it was stored; required with --ps-lifetime leased
