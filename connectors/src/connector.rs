@@ -45,6 +45,14 @@ pub trait Connector: Send + Sync + fmt::Debug {
         Ok(object)
     }
 
+    /// Objects that this process itself holds for others; `None` where they are elsewhere.
+    fn held(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whoever waits in [`put`](Self::put) for room waits no longer, now and from now on: nobody will make any.
+    fn stop_waiting(&self) {}
+
     /// How another process reaches the same objects: see [`ConnectorConfig::connect`].
     fn config(&self) -> &ConnectorConfig;
 

@@ -84,6 +84,14 @@ impl Connector for MemoryConnector {
         Ok(self.objects.take(key))
     }
 
+    fn held(&self) -> Option<u64> {
+        Some(self.objects.len())
+    }
+
+    fn stop_waiting(&self) {
+        self.objects.stop_waiting();
+    }
+
     fn config(&self) -> &ConnectorConfig {
         &self.config
     }

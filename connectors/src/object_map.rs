@@ -30,6 +30,8 @@ struct State<O> {
     /// Bytes of all objects and all room that was made; never above the limit.
     held: u64,
     evictions: u64,
+    /// Nobody will make room any more.
+    hopeless: bool,
 }
 
 /// Room for one object that is not there yet; free again when dropped unused.
@@ -54,7 +56,7 @@ impl Object for Bytes {
 impl<O: Object> ObjectMap<O> {
     /// An empty map that holds at most `limit` bytes of objects for `connector`.
     pub(crate) fn new(connector: String, limit: u64) -> Self {
-        let state = Mutex::new(State { objects: HashMap::new(), held: 0, evictions: 0 });
+        let state = Mutex::new(State { objects: HashMap::new(), held: 0, evictions: 0, hopeless: false });
         Self { connector, limit, patience: PATIENCE, state, evicted: Condvar::new() }
     }
 
@@ -84,15 +86,26 @@ impl<O: Object> ObjectMap<O> {
             let seen = state.evictions;
             let (waited, timeout) = self
                 .evicted
-                .wait_timeout_while(state, self.patience, |state| state.evictions == seen)
+                .wait_timeout_while(state, self.patience, |state| state.evictions == seen && !state.hopeless)
                 .unwrap_or_else(PoisonError::into_inner);
             state = waited;
-            if timeout.timed_out() {
+            if timeout.timed_out() || state.hopeless {
                 return Err(self.full(size, state.held));
             }
         }
         state.held += size;
         Ok(Room { map: self, size })
+    }
+
+    /// Lets nobody wait for room any more.
+    pub(crate) fn stop_waiting(&self) {
+        lock(&self.state).hopeless = true;
+        self.evicted.notify_all();
+    }
+
+    /// How many objects it holds.
+    pub(crate) fn len(&self) -> u64 {
+        lock(&self.state).objects.len() as u64
     }
 
     /// The object, shared.
@@ -178,6 +191,19 @@ mod tests {
         let map = map(10, Duration::from_secs(3600));
         let error = map.put(&KeySource::random().next(11), Bytes::from_static(&[0; 11])).unwrap_err();
         assert!(matches!(error, ConnectorError::TooLarge { size: 11, limit: 10, .. }));
+    }
+
+    #[test]
+    fn who_waits_can_be_told_to_stop() {
+        let map = map(10, Duration::from_secs(3600));
+        let keys = KeySource::random();
+        map.put(&keys.next(10), Bytes::from_static(&[1; 10])).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| map.put(&keys.next(10), Bytes::from_static(&[2; 10])));
+            map.stop_waiting();
+            assert!(matches!(waiting.join().unwrap(), Err(ConnectorError::Full { .. })));
+        });
+        assert_eq!(map.len(), 1);
     }
 
     #[test]

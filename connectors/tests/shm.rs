@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -283,11 +283,12 @@ fn a_client_may_not_store() {
 #[test]
 fn the_socket_is_private_and_goes_with_its_server() {
     let server = serve();
-    let path = parts(&server).0;
-    let dir = path.parent().unwrap();
-    assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    let name = parts(&server).0.to_str().unwrap().to_owned();
+    assert!(name.starts_with("@psbench-"), "{name}");
+    let listening = || std::fs::read_to_string("/proc/net/unix").unwrap().contains(&name);
+    assert!(listening());
     drop(server);
-    assert!(!dir.exists());
+    assert!(!listening());
 }
 
 #[test]
@@ -302,10 +303,17 @@ fn a_server_that_is_gone_is_named() {
     assert!(error.contains(path.to_str().unwrap()) && error.contains("still running"), "{error}");
 }
 
+/// A connection of a stranger.
+fn stranger(server: &ShmServer) -> UnixStream {
+    let path = parts(server).0;
+    let name = path.to_str().unwrap().strip_prefix('@').unwrap();
+    UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
+}
+
 /// A connection that was let in.
 fn raw(server: &ShmServer) -> UnixStream {
-    let (path, _, secret) = parts(server);
-    let mut socket = UnixStream::connect(path).unwrap();
+    let secret = parts(server).2;
+    let mut socket = stranger(server);
     socket.write_all(&[b"PSBS\x01", &secret.0[..]].concat()).unwrap();
     let mut verdict = [9];
     socket.read_exact(&mut verdict).unwrap();
@@ -323,7 +331,7 @@ fn ends(mut socket: UnixStream) -> bool {
 #[test]
 fn garbage_ends_its_own_connection_only() {
     let server = serve();
-    let mut stranger = UnixStream::connect(parts(&server).0).unwrap();
+    let mut stranger = stranger(&server);
     stranger.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert!(ends(stranger));
     for request in [[0xff; 17], [0; 17]] {

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
-use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
+use crate::brokers::{BrokerChoice, BrokerFactory, OWN_BROKERS};
 use crate::cli::{self, Cli, Command, Ending, Generate, StreamScaling};
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
@@ -95,7 +95,6 @@ fn clean_up() {
     const MOMENT: Duration = Duration::from_secs(2);
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
-        brokers::remove_sockets();
         worker::abandon_local();
         let _ = done.send(());
     });

@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
 use arrow_array::builder::{StringBuilder, TimestampNanosecondBuilder, UInt32Builder, UInt64Builder};
@@ -28,8 +29,8 @@ use crate::recorder::{Dispatched, Unfinished};
 
 /// Items that are handed to the writing thread together.
 const BATCH: usize = 4096;
-/// Batches that may wait for a slow disk; whoever records waits for it then.
-const WAITING: usize = 64;
+/// Batches that may wait for a slow disk; beyond them items are dropped from the trace, and counted: whoever records must not wait.
+const WAITING: usize = 256;
 /// Items of a row group: what a reader takes into memory at a time.
 const ROW_GROUP: usize = 256 << 10;
 
@@ -125,6 +126,14 @@ pub enum TraceError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The disk was too slow for all items.
+    #[error("the trace {} lacks {items} items: its disk was too slow; use a faster one with --run-dir", path.display())]
+    Dropped {
+        /// The file, which has the others.
+        path: PathBuf,
+        /// How many it lacks.
+        items: u64,
+    },
     /// The table can't be written.
     #[error("the trace {} can't be kept: {source}", path.display())]
     Table {
@@ -140,11 +149,16 @@ pub enum TraceError {
 pub struct Trace {
     batch: Vec<TracedItem>,
     writer: SyncSender<Vec<TracedItem>>,
+    /// Items for which the disk was too slow.
+    dropped: Arc<AtomicU64>,
 }
 
 /// A trace on its way to its file.
 #[derive(Debug)]
-pub struct TraceFile(JoinHandle<Result<PathBuf, TraceError>>);
+pub struct TraceFile {
+    writing: JoinHandle<Result<PathBuf, TraceError>>,
+    dropped: Arc<AtomicU64>,
+}
 
 /// Starts the trace of a trial in `dir`.
 ///
@@ -169,7 +183,9 @@ pub fn start(dir: &Path, trial: &TrialPlan) -> Result<(Trace, TraceFile), TraceE
             }
         }
     });
-    Ok((Trace { batch: Vec::with_capacity(BATCH), writer }, TraceFile(thread.map_err(refused)?)))
+    let dropped = Arc::<AtomicU64>::default();
+    let file = TraceFile { writing: thread.map_err(refused)?, dropped: Arc::clone(&dropped) };
+    Ok((Trace { batch: Vec::with_capacity(BATCH), writer, dropped }, file))
 }
 
 impl Trace {
@@ -182,8 +198,11 @@ impl Trace {
     }
 
     fn hand_over(&mut self, next: Vec<TracedItem>) {
-        // Fails when the thread has, which it tells at the end.
-        let _ = self.writer.send(std::mem::replace(&mut self.batch, next));
+        let batch = std::mem::replace(&mut self.batch, next);
+        // Where the thread has failed, it tells so at the end.
+        if let Err(TrySendError::Full(batch)) = self.writer.try_send(batch) {
+            self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
     }
 }
 
@@ -198,12 +217,16 @@ impl TraceFile {
     ///
     /// # Errors
     ///
-    /// It could not be written.
+    /// It could not be written, or not in full.
     pub fn finish(self) -> Result<PathBuf, TraceError> {
-        self.0.join().unwrap_or_else(|_| {
+        let path = self.writing.join().unwrap_or_else(|_| {
             let source = io::Error::other("its thread panicked");
             Err(TraceError::File { path: PathBuf::new(), source })
-        })
+        })?;
+        match self.dropped.load(Ordering::Relaxed) {
+            0 => Ok(path),
+            items => Err(TraceError::Dropped { path, items }),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod support;
 
-use support::{Bench, Redis, assert_complete, text};
+use std::time::{Duration, Instant};
+
+use support::{Bench, Redis, assert_complete, is_alive, send_signal, text, wait_until, workers_of};
 
 /// A trial of 20 items by proxy.
 fn options(lifetime: &str, connector: &str) -> String {
@@ -77,4 +79,52 @@ fn orphans_are_found_counted_and_deleted() {
     let items = bench.results()["trials"][0]["items"].clone();
     assert!(items["orphaned"].as_u64().unwrap() >= 10, "{items}");
     assert_eq!(server.keys(), [""; 0]);
+}
+
+/// A trial whose store is full at once: 10 of 100 items fit, and tasks take long.
+const FULL: &str = "--max-workers 2 --stream-method proxy --data-size-bytes 100kB --ps-memory-limit 1MB --task-count 100 --rate max --task-sleep 60";
+
+#[test]
+fn orphans_in_memory_are_those_that_were_held() {
+    for connector in ["peer", "shm"] {
+        let bench = Bench::new();
+        let output = bench.run(&format!("{FULL} --timeout 2 --ps-connector {connector}"));
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let items = bench.results()["trials"][0]["items"].clone();
+        let orphaned = items["orphaned"].as_u64().unwrap();
+        assert!((1..=10).contains(&orphaned), "{connector} holds at most 10: {items}");
+    }
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_room_in_the_store() {
+    let bench = Bench::new();
+    // Tasks that run have to end.
+    let child = bench.command(&FULL.replace("--task-sleep 60", "--task-sleep 2")).spawn().unwrap();
+    wait_until("the workers are there", || workers_of(child.id()).len() == 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    let interrupted = Instant::now();
+    send_signal(child.id(), "INT");
+    let output = child.wait_with_output().unwrap();
+    assert!(interrupted.elapsed() < Duration::from_secs(20), "{:?}", interrupted.elapsed());
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    let trial = &bench.results()["trials"][0];
+    assert_eq!(trial["items"]["lost"], 0, "{trial}");
+    assert!(!trial["problems"].to_string().contains("full"), "{}", trial["problems"]);
+}
+
+#[test]
+fn nothing_of_a_killed_run_stays_in_the_file_system() {
+    for connector in ["peer", "shm"] {
+        let (bench, temporary) = (Bench::new(), tempfile::tempdir().unwrap());
+        let options = format!("{FULL} --ps-connector {connector}");
+        let mut child =
+            bench.command(&options).env("TMPDIR", temporary.path()).env_remove("XDG_RUNTIME_DIR").spawn().unwrap();
+        wait_until("the workers are there", || workers_of(child.id()).len() == 2);
+        let workers = workers_of(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_until("the workers are gone", || !workers.iter().any(|pid| is_alive(*pid)));
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "{connector}");
+    }
 }

@@ -112,6 +112,14 @@ impl Connector for Faulty {
         self.inner.take(key).map(|object| self.corrupt(object))
     }
 
+    fn held(&self) -> Option<u64> {
+        self.inner.held()
+    }
+
+    fn stop_waiting(&self) {
+        self.inner.stop_waiting();
+    }
+
     fn config(&self) -> &ConnectorConfig {
         self.inner.config()
     }

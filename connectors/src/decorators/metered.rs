@@ -89,6 +89,14 @@ impl Connector for Metered {
         self.take.measure(|| self.inner.take(key), fetched)
     }
 
+    fn held(&self) -> Option<u64> {
+        self.inner.held()
+    }
+
+    fn stop_waiting(&self) {
+        self.inner.stop_waiting();
+    }
+
     fn config(&self) -> &ConnectorConfig {
         self.inner.config()
     }

@@ -90,6 +90,14 @@ impl Connector for Throttled {
         Ok(object)
     }
 
+    fn held(&self) -> Option<u64> {
+        self.inner.held()
+    }
+
+    fn stop_waiting(&self) {
+        self.inner.stop_waiting();
+    }
+
     fn config(&self) -> &ConnectorConfig {
         self.inner.config()
     }

@@ -170,6 +170,14 @@ impl Connector for MultiConnector {
         self.first(key, |part| part.take(key))
     }
 
+    fn held(&self) -> Option<u64> {
+        self.parts.iter().filter_map(|part| part.connector.held()).reduce(|sum, held| sum + held)
+    }
+
+    fn stop_waiting(&self) {
+        self.parts.iter().for_each(|part| part.connector.stop_waiting());
+    }
+
     fn config(&self) -> &ConnectorConfig {
         &self.config
     }

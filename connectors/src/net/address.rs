@@ -1,14 +1,17 @@
 //! Where a server listens.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
+use rustix::net::SocketAddrUnix;
 use serde::{Deserialize, Serialize};
 
 /// Where a [`PeerServer`](crate::peer::PeerServer) listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PeerAddress {
-    /// A Unix socket at this path (at most 107 bytes); the empty path asks for a fresh one that only this user can enter.
+    /// A Unix socket at this path (at most 107 bytes), or, after an `@`, of this name in Linux's abstract namespace. The empty path asks
+    /// for a fresh one.
     Unix(PathBuf),
     /// TCP.
     Tcp {
@@ -20,8 +23,8 @@ pub enum PeerAddress {
 }
 
 impl PeerAddress {
-    /// Asks for a Unix socket in a fresh directory that only this user can enter, under `$XDG_RUNTIME_DIR` or the directory for
-    /// temporary files. It is removed with the server.
+    /// Asks for a fresh Unix socket in the abstract namespace, of which nothing is left when its process ends, however it ends. Only
+    /// this user and root are served there.
     pub fn private() -> Self {
         Self::Unix(PathBuf::new())
     }
@@ -30,6 +33,14 @@ impl PeerAddress {
     pub fn loopback() -> Self {
         Self::Tcp { host: "127.0.0.1".into(), port: 0 }
     }
+}
+
+/// The system's form of a Unix socket's address.
+pub(super) fn unix(path: &Path) -> io::Result<SocketAddrUnix> {
+    Ok(match path.as_os_str().as_bytes() {
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        _ => SocketAddrUnix::new(path)?,
+    })
 }
 
 impl fmt::Display for PeerAddress {

@@ -1,25 +1,25 @@
 //! Where a server listens, and what it leaves behind.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::net::{Shutdown, accept_with, shutdown};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, listen, shutdown, socket_with};
 use uuid::Uuid;
 
-use super::{PeerAddress, Socket};
+use super::{PeerAddress, Socket, address};
 
 /// A listening socket; its path in the file system goes with it.
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
     address: PeerAddress,
-    /// Removed in this order.
-    leftovers: Vec<PathBuf>,
+    /// To be removed with it.
+    leftover: Option<PathBuf>,
 }
 
 impl Listener {
@@ -31,30 +31,32 @@ impl Listener {
                 let bound = listener.local_addr()?;
                 let host = if bound.ip().is_unspecified() { host_name() } else { host.clone() };
                 let address = PeerAddress::Tcp { host, port: bound.port() };
-                Ok(Self { fd: listener.into(), address, leftovers: Vec::new() })
+                Ok(Self { fd: listener.into(), address, leftover: None })
             }
             PeerAddress::Unix(path) if path.as_os_str().is_empty() => {
-                let dir = private_dir()?;
-                let listener = Self::bind_unix(&dir.join("socket"));
-                match listener {
-                    Ok(mut listener) => {
-                        listener.leftovers.push(dir);
-                        Ok(listener)
-                    }
-                    Err(error) => {
-                        fs::remove_dir(&dir)?;
-                        Err(error)
-                    }
-                }
+                let name = format!("@psbench-{}", Uuid::new_v4().simple());
+                Self::bind_abstract(PathBuf::from(name))
             }
             PeerAddress::Unix(path) => Self::bind_unix(path),
         }
     }
 
     fn bind_unix(path: &Path) -> io::Result<Self> {
+        if path.as_os_str().as_bytes().starts_with(b"@") {
+            return Self::bind_abstract(path.into());
+        }
         let listener = UnixListener::bind(path)?;
         let path = fs::canonicalize(path)?;
-        Ok(Self { fd: listener.into(), address: PeerAddress::Unix(path.clone()), leftovers: vec![path] })
+        Ok(Self { fd: listener.into(), address: PeerAddress::Unix(path.clone()), leftover: Some(path) })
+    }
+
+    fn bind_abstract(name: PathBuf) -> io::Result<Self> {
+        /// As the standard library has it.
+        const BACKLOG: i32 = 128;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        bind(&fd, &address::unix(&name)?)?;
+        listen(&fd, BACKLOG)?;
+        Ok(Self { fd, address: PeerAddress::Unix(name), leftover: None })
     }
 
     /// Where it listens, as clients must name it.
@@ -64,7 +66,7 @@ impl Listener {
 
     /// Waits for the next connection.
     pub(crate) fn accept(&self) -> io::Result<Socket> {
-        Socket::new(accept_with(&self.fd, rustix::net::SocketFlags::CLOEXEC)?)
+        Socket::new(accept_with(&self.fd, SocketFlags::CLOEXEC)?)
     }
 
     /// Ends an [`accept`](Self::accept) in another thread, and all later ones.
@@ -76,22 +78,12 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        for path in &self.leftovers {
-            let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
-            if let Err(error) = removed {
-                tracing::warn!("socket {}: {} stays behind, remove it: {error}", self.address, path.display());
-            }
+        if let Some(path) = &self.leftover
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!("socket {}: it stays behind, remove it: {error}", self.address);
         }
     }
-}
-
-/// Makes a fresh directory that only this user can enter.
-fn private_dir() -> io::Result<PathBuf> {
-    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    let parent = runtime_dir.map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = parent.join(format!("psbench-{}", Uuid::new_v4().simple()));
-    DirBuilder::new().mode(0o700).create(&dir)?;
-    Ok(dir)
 }
 
 fn host_name() -> String {

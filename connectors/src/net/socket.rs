@@ -13,11 +13,10 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, recv, recvmsg, send, sendmsg, shutdown,
-    socket_with,
+    SendFlags, Shutdown, SocketFlags, SocketType, connect, recv, recvmsg, send, sendmsg, shutdown, socket_with,
 };
 
-use super::{PeerAddress, STALL_TIMEOUT};
+use super::{PeerAddress, STALL_TIMEOUT, address};
 use crate::io::{read_full, write_full};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +30,7 @@ impl Socket {
     pub(crate) fn connect(address: &PeerAddress) -> io::Result<Self> {
         match address {
             PeerAddress::Unix(path) => {
-                let path = SocketAddrUnix::new(path)?;
+                let path = address::unix(path)?;
                 let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
                 set_socket_timeout(&fd, Timeout::Send, Some(CONNECT_TIMEOUT))?;
                 connect(&fd, &path)?;

@@ -83,6 +83,14 @@ impl Connector for ShmServer {
         Ok(self.shared().objects.take(key).map(Bytes::from))
     }
 
+    fn held(&self) -> Option<u64> {
+        Some(self.shared().objects.len())
+    }
+
+    fn stop_waiting(&self) {
+        self.shared().objects.stop_waiting();
+    }
+
     fn config(&self) -> &ConnectorConfig {
         &self.config
     }

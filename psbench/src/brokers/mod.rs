@@ -16,7 +16,6 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
 pub use self::format::MessageFormat;
-pub use self::memory::{MemoryBroker, remove_sockets};
+pub use self::memory::MemoryBroker;
 pub use self::own::{BrokerFactory, OWN_BROKERS};
 use self::redis::{RedisBroker, RedisPublisher};
 use crate::environment::BrokerInfo;
@@ -95,8 +94,8 @@ pub trait Broker: Send + Sync {
 pub enum BrokerConfig {
     /// The broker inside psbench.
     Memory {
-        /// Its Unix socket.
-        socket: PathBuf,
+        /// Its Unix socket's name in the abstract namespace.
+        socket: String,
         /// What a publisher must know.
         secret: Secret,
     },

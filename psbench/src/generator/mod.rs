@@ -5,6 +5,9 @@ mod payload;
 
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 use bytes::Bytes;
 use psbench_connectors::{BadProxy, ConnectorConfig, ConnectorError, KeySource, Lifetime, Store, StoreOptions};
@@ -97,13 +100,16 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// The store of a generator, which has to outlive it: workers resolve from it, and it keeps leases.
 pub type OpenStore = Arc<Store>;
 
+/// Whether the generator is to end early.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// Runs a plan to its end, or until `stop` says so; the stream has its end then, whatever happened, if the broker is still there.
 ///
 /// `opened` is given the store as soon as there is one.
 pub fn generate(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: &dyn Fn() -> bool,
+    stop: Stop<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
 ) -> GeneratorReport {
     let mut progress = GeneratorReport::default();
@@ -116,7 +122,7 @@ pub fn generate(
 fn run(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: &dyn Fn() -> bool,
+    stop: Stop<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
     progress: &mut GeneratorReport,
 ) -> Result<(), GeneratorError> {
@@ -134,7 +140,7 @@ fn run(
 fn make_items(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: &dyn Fn() -> bool,
+    stop: Stop<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
     publisher: &mut dyn Publisher,
     progress: &mut GeneratorReport,
@@ -143,6 +149,47 @@ fn make_items(
     let mut payloads = Payloads::new(&plan.payload, size, plan.verify, plan.seed, plan.pacing, plan.count)?;
     progress.payload = payloads.describe();
     let store = plan.store.as_ref().map(|store| open(store, plan.verify, opened)).transpose()?;
+    watched(store.as_ref().map(|(store, _)| store), stop, || {
+        publish_items(plan, clock, stop, &mut payloads, store.as_ref(), publisher, progress)
+    })
+}
+
+/// Does `work`; ends its waiting for room in the store when `stop` says so.
+fn watched<T>(store: Option<&OpenStore>, stop: Stop<'_>, work: impl FnOnce() -> T) -> T {
+    const LOOK: Duration = Duration::from_millis(50);
+    /// Ends the watch, also when the work panics.
+    struct Watch<'a>(&'a AtomicBool, Thread);
+    impl Drop for Watch<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+            self.1.unpark();
+        }
+    }
+    let Some(store) = store else { return work() };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if stop() {
+                    return store.connector().stop_waiting();
+                }
+                thread::park_timeout(LOOK);
+            }
+        });
+        let _watch = Watch(&done, watching.thread().clone());
+        work()
+    })
+}
+
+fn publish_items(
+    plan: &GeneratorPlan,
+    clock: &dyn Clock,
+    stop: Stop<'_>,
+    payloads: &mut Payloads,
+    store: Option<&(OpenStore, Lifetime)>,
+    publisher: &mut dyn Publisher,
+    progress: &mut GeneratorReport,
+) -> Result<(), GeneratorError> {
     payloads.prepare()?;
     let most = (BATCH_BYTES / plan.size.max(1)).clamp(1, BATCH_ITEMS);
     let mut schedule = Schedule::start(clock, plan.pacing, plan.count);
@@ -162,12 +209,19 @@ fn make_items(
         }
         // Made, whatever becomes of it from here on.
         progress.generated = due.end;
-        let bodies = match &store {
+        let bodies = match store {
             None => items.into_iter().map(|payload| payload.bytes).collect(),
             Some((store, lifetime)) => {
                 let proxies = stored(store, *lifetime, items, &mut heads, clock);
                 progress.store = store.metrics();
-                proxies?
+                match proxies {
+                    // These never left.
+                    Err(GeneratorError::Connector(ConnectorError::Full { .. })) if stop() => {
+                        progress.generated = due.start;
+                        return Ok(());
+                    }
+                    proxies => proxies?,
+                }
             }
         };
         let published = Some(clock.now());

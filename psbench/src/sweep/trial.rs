@@ -194,7 +194,8 @@ impl<'a> Run<'a> {
         let reports = self.executor.shutdown(if all_well { ENDING } else { FORCED });
         let generator = self.note_generator(generator);
         let finished = self.dispatcher.finish();
-        let orphaned = self.clean_up(&finished);
+        let held = reports.iter().filter_map(finish).find_map(|finish| finish.held);
+        let orphaned = self.clean_up(&finished, held);
         self.record(finished, orphaned, generator, &reports, before)
     }
 
@@ -228,7 +229,7 @@ impl<'a> Run<'a> {
                 last_came = now;
                 self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
             } else if now.saturating_sub(last_came) > silence.as_nanos() as u64
-                && self.dispatcher.generator(Duration::ZERO) != Generator::Running
+                && matches!(self.dispatcher.generator(Duration::ZERO), Generator::Ended(_) | Generator::Lost(_))
             {
                 return Err(format!(
                     "the generator has ended, but the end of the stream did not come within {silence:.0?}"
@@ -275,8 +276,8 @@ impl<'a> Run<'a> {
     }
 
     /// Deletes what is left at broker and connector; returns how many objects were orphaned: left behind by their resolve, or, where
-    /// they were to stay, never resolved.
-    fn clean_up(&mut self, finished: &Finished) -> u64 {
+    /// they were to stay, never resolved. `held`: what the generator's process still held at its end.
+    fn clean_up(&mut self, finished: &Finished, held: Option<u64>) -> u64 {
         if self.bench.settings.is_external() {
             // What is left is its own.
             return 0;
@@ -297,8 +298,8 @@ impl<'a> Run<'a> {
         let expected = if lifetime == ObjectLifetime::Owned { finished.recorder.evicted() } else { 0 };
         let left = finished.generated.saturating_sub(expected);
         let known = self.problems.is_empty();
-        let deleted = if !connector.outlives_process() || (left == 0 && known) {
-            left
+        let elsewhere = if !connector.outlives_process() || (left == 0 && known) {
+            0
         } else {
             self.delete_objects(if known { finished.generated } else { self.bench.settings.task_count }).unwrap_or_else(
                 |error| {
@@ -307,7 +308,11 @@ impl<'a> Run<'a> {
                 },
             )
         };
-        if lifetime == ObjectLifetime::Owned { deleted } else { unresolved }
+        if lifetime != ObjectLifetime::Owned {
+            return unresolved;
+        }
+        // Where the generator did not tell what it held at its end, only what is missing can be told.
+        elsewhere + held.unwrap_or(if connector.outlives_process() { 0 } else { left })
     }
 
     fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {

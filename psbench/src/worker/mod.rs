@@ -5,7 +5,7 @@ mod usage;
 use std::hint::black_box;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub struct WorkerFinish {
     pub generated: bool,
     /// Objects of the generator here that were deleted because their lease had expired.
     pub expired: u64,
+    /// Objects of the generator that this process still held at its end; absent where they are elsewhere.
+    pub held: Option<u64>,
 }
 
 /// The work of psbench's workers.
@@ -54,6 +56,10 @@ pub struct StreamWork {
     generator: AtomicBool,
     /// Whether the generator is to stop because nobody is left to work for.
     abandoned: AtomicBool,
+    /// Whether the generator is at work here.
+    generating: Mutex<bool>,
+    /// It has ended.
+    generated_all: Condvar,
     /// The generator's store: its objects may live in this process.
     generated: Mutex<Option<Generated>>,
 }
@@ -76,6 +82,8 @@ impl StreamWork {
             clock: SystemClock,
             generator: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            generating: Mutex::new(false),
+            generated_all: Condvar::new(),
             generated: Mutex::new(None),
         }
     }
@@ -86,7 +94,7 @@ impl StreamWork {
     }
 
     fn generated(&self) -> MutexGuard<'_, Option<Generated>> {
-        self.generated.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.generated)
     }
 
     fn generate(&self, task: &Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
@@ -95,7 +103,10 @@ impl StreamWork {
         let lifetime = plan.store.as_ref().map_or(ObjectLifetime::Owned, |store| store.lifetime);
         let opened = |store, keys| *self.generated() = Some(Generated { store, keys, lifetime });
         let stop = || context.is_cancelled() || self.abandoned.load(Ordering::Relaxed);
+        *lock(&self.generating) = true;
         let report = generator::generate(&plan, &self.clock, &stop, &opened);
+        *lock(&self.generating) = false;
+        self.generated_all.notify_all();
         Ok(item::encode(&report))
     }
 
@@ -185,18 +196,26 @@ impl Work for StreamWork {
     }
 
     fn finish(&self) -> Bytes {
-        let expired = self.generated().take().map_or(0, |generated| generated.store.metrics().expired);
+        let store = self.generated().take().map(|generated| generated.store);
+        let expired = store.as_ref().map_or(0, |store| store.metrics().expired);
+        let held = store.and_then(|store| store.connector().held());
         let generated = self.generator.load(Ordering::Relaxed);
         item::encode(&WorkerFinish {
             usage: Usage::of_this_process(),
             metrics: self.resolver.metrics(),
             generated,
             expired,
+            held,
         })
     }
 
     fn abandoned(&self) {
+        /// For a generator to be out of the store: it is not to add to what is deleted.
+        const MOMENT: Duration = Duration::from_secs(1);
         self.abandoned.store(true, Ordering::Relaxed);
+        let generating =
+            self.generated_all.wait_timeout_while(lock(&self.generating), MOMENT, |generating| *generating);
+        drop(generating);
         // Nobody else knows any more what was stored.
         if let Some(Generated { store, keys, lifetime }) = self.generated().take()
             && store.connector().config().outlives_process()
@@ -208,19 +227,24 @@ impl Work for StreamWork {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic elsewhere leaves is as good as what it found.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The work of this process's own threads, if they work.
 static LOCAL: Mutex<Weak<StreamWork>> = Mutex::new(Weak::new());
 
 /// Makes the work of a thread executor, and remembers it for [`abandon_local`].
 pub fn local(setup: WorkerSetup) -> Arc<StreamWork> {
     let work = Arc::new(StreamWork::new(setup));
-    *LOCAL.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&work);
+    *lock(&LOCAL) = Arc::downgrade(&work);
     work
 }
 
 /// Deletes what a generator on a thread of this process has stored; for a process that is about to exit with the trial unfinished.
 pub fn abandon_local() {
-    let work = LOCAL.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    let work = lock(&LOCAL).upgrade();
     if let Some(work) = work {
         work.abandoned();
     }

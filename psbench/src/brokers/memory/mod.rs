@@ -6,7 +6,6 @@
 mod socket;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -38,10 +37,10 @@ impl Topics {
     }
 }
 
-/// The brokers of this process, by socket.
-static LOCAL: Mutex<BTreeMap<PathBuf, Weak<Topics>>> = Mutex::new(BTreeMap::new());
+/// The brokers of this process, by their sockets' names.
+static LOCAL: Mutex<BTreeMap<String, Weak<Topics>>> = Mutex::new(BTreeMap::new());
 
-fn local() -> MutexGuard<'static, BTreeMap<PathBuf, Weak<Topics>>> {
+fn local() -> MutexGuard<'static, BTreeMap<String, Weak<Topics>>> {
     LOCAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -50,21 +49,14 @@ impl MemoryBroker {
     pub fn start() -> Result<Self, BrokerError> {
         let topics = Arc::new(Topics::default());
         let server = Server::start(Arc::clone(&topics))?;
-        local().insert(server.path().into(), Arc::downgrade(&topics));
+        local().insert(server.name().into(), Arc::downgrade(&topics));
         Ok(Self { topics, server })
-    }
-}
-
-/// Removes the sockets of this process's brokers; for a process that is about to exit without dropping them.
-pub fn remove_sockets() {
-    for path in local().keys() {
-        socket::remove(path);
     }
 }
 
 impl Drop for MemoryBroker {
     fn drop(&mut self) {
-        local().remove(self.server.path());
+        local().remove(self.server.name());
     }
 }
 
@@ -76,7 +68,7 @@ impl Broker for MemoryBroker {
     }
 
     fn config(&self) -> BrokerConfig {
-        BrokerConfig::Memory { socket: self.server.path().into(), secret: self.server.secret() }
+        BrokerConfig::Memory { socket: self.server.name().into(), secret: self.server.secret() }
     }
 
     fn delete(&self, topic: &str) -> Result<(), BrokerError> {
@@ -114,7 +106,7 @@ impl Drop for MemorySubscriber {
 }
 
 /// A publisher: on the queue itself where the broker is in this process, else over its socket.
-pub(super) fn publisher(socket: &Path, secret: Secret, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
+pub(super) fn publisher(socket: &str, secret: Secret, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
     let here = local().get(socket).and_then(Weak::upgrade);
     let Some(topics) = here else {
         return Ok(Box::new(SocketPublisher::connect(socket, secret, topic)?));
@@ -145,7 +137,6 @@ impl Publisher for LocalPublisher {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
 
     use bytes::Bytes;
 
@@ -161,7 +152,7 @@ mod tests {
         }
 
         fn publisher(&self, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
-            Ok(Box::new(SocketPublisher::connect(self.0.server.path(), self.0.server.secret(), topic)?))
+            Ok(Box::new(SocketPublisher::connect(self.0.server.name(), self.0.server.secret(), topic)?))
         }
     }
 
@@ -190,9 +181,9 @@ mod tests {
     fn a_stranger_is_not_served() {
         let broker = MemoryBroker::start().unwrap();
         let _subscriber = broker.subscribe("topic").unwrap();
-        let wrong = SocketPublisher::connect(broker.server.path(), Secret([1; 16]), "topic").err().unwrap();
+        let wrong = SocketPublisher::connect(broker.server.name(), Secret([1; 16]), "topic").err().unwrap();
         assert!(wrong.to_string().contains("secret"), "{wrong}");
-        let mut garbage = UnixStream::connect(broker.server.path()).unwrap();
+        let mut garbage = socket::connect(broker.server.name()).unwrap();
         garbage.write_all(&[0xff; 4096]).unwrap_or_default();
         garbage.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut answer = Vec::new();
@@ -205,10 +196,8 @@ mod tests {
     #[test]
     fn the_socket_goes_with_the_broker() {
         let broker = MemoryBroker::start().unwrap();
-        let path = broker.server.path().to_path_buf();
-        assert!(path.exists());
+        let name = broker.server.name().to_owned();
         drop(broker);
-        assert!(!path.exists());
-        assert!(!path.parent().unwrap().exists());
+        assert_eq!(socket::connect(&name).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     }
 }

@@ -4,11 +4,9 @@
 //! byte. Then it only sends: for each message the lengths of head (`u32`) and payload (`u64`), little-endian, and both parts.
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, Permissions};
 use std::io::{self, BufReader, IoSlice, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use psbench_connectors::Secret;
+use rustix::net::sockopt::socket_peercred;
 use uuid::Uuid;
 
 use super::super::queue::Queue;
@@ -41,24 +40,22 @@ const LARGE: u64 = 64 << 10;
 /// The listening side.
 #[derive(Debug)]
 pub(super) struct Server {
-    path: PathBuf,
+    name: String,
     secret: Secret,
     stopping: Arc<AtomicBool>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens in a fresh directory that only this user can enter.
+    /// Listens at a fresh name of Linux's abstract namespace, of which nothing is left when psbench ends, however it ends.
     pub(super) fn start(topics: Arc<Topics>) -> Result<Self, BrokerError> {
-        let directory = std::env::temp_dir().join(format!("psbench-{}", Uuid::new_v4().simple()));
-        let path = directory.join("broker");
+        let name = format!("psbench-broker-{}", Uuid::new_v4().simple());
         let failed = |action: &str| {
-            let action = format!("{action} {}", path.display());
+            let action = format!("{action} @{name}");
             move |source| BrokerError::Io { broker: "memory".into(), action, source }
         };
-        DirBuilder::new().mode(0o700).create(&directory).map_err(failed("make the directory of"))?;
-        let listener = UnixListener::bind(&path).map_err(failed("listen at"))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("set the mode of"))?;
+        let address = SocketAddr::from_abstract_name(&name).map_err(failed("name"))?;
+        let listener = UnixListener::bind_addr(&address).map_err(failed("listen at"))?;
         let secret = Secret(Uuid::new_v4().into_bytes());
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
@@ -66,11 +63,11 @@ impl Server {
             .name("broker-accept".into())
             .spawn(move || accept(&listener, &topics, secret, &stop))
             .map_err(failed("start the thread of"))?;
-        Ok(Self { path, secret, stopping, accepting: Some(accepting) })
+        Ok(Self { name, secret, stopping, accepting: Some(accepting) })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn secret(&self) -> Secret {
@@ -82,21 +79,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         // The connection wakes the thread that accepts. When it can't be made the thread has ended already.
-        let woken = UnixStream::connect(&self.path);
+        let woken = connect(&self.name);
         if let (Ok(_), Some(accepting)) = (&woken, self.accepting.take()) {
             let _ = accepting.join();
         }
-        remove(&self.path);
     }
 }
 
-/// Removes a broker's socket with its directory.
-pub(super) fn remove(path: &Path) {
-    for leftover in [std::fs::remove_file(path), path.parent().map_or(Ok(()), std::fs::remove_dir)] {
-        if let Err(error) = leftover {
-            tracing::debug!(path = %path.display(), %error, "the broker's socket could not be removed");
-        }
-    }
+pub(super) fn connect(name: &str) -> io::Result<UnixStream> {
+    UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
 fn accept(listener: &UnixListener, topics: &Arc<Topics>, secret: Secret, stopping: &AtomicBool) {
@@ -105,6 +96,10 @@ fn accept(listener: &UnixListener, topics: &Arc<Topics>, secret: Secret, stoppin
             return;
         }
         let served = connection.and_then(|connection| {
+            let caller = socket_peercred(&connection)?.uid;
+            if !(caller.is_root() || caller == rustix::process::geteuid()) {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user of this host called"));
+            }
             let topics = Arc::clone(topics);
             thread::Builder::new().name("broker-receive".into()).spawn(move || serve(connection, &topics, secret))
         });
@@ -204,25 +199,25 @@ fn read_bytes(reader: &mut BufReader<UnixStream>, length: u64) -> io::Result<Byt
 #[derive(Debug)]
 pub(super) struct SocketPublisher {
     connection: UnixStream,
-    path: PathBuf,
+    name: String,
 }
 
 impl SocketPublisher {
-    pub(super) fn connect(path: &Path, secret: Secret, topic: &str) -> Result<Self, BrokerError> {
-        let broker = || format!("memory broker {}", path.display());
+    pub(super) fn connect(name: &str, secret: Secret, topic: &str) -> Result<Self, BrokerError> {
+        let broker = || format!("memory broker @{name}");
         let failed = |source| BrokerError::Io { broker: broker(), action: "connect".into(), source };
         let length = u8::try_from(topic.len()).map_err(|_| BrokerError::Protocol {
             broker: broker(),
             reason: format!("a topic's name of {} bytes; use at most {}", topic.len(), u8::MAX),
         })?;
-        let mut connection = UnixStream::connect(path).map_err(failed)?;
+        let mut connection = connect(name).map_err(failed)?;
         connection.set_read_timeout(Some(GREETING_TIME)).map_err(failed)?;
         let greeting = [&MAGIC[..], &secret.0, &[length], topic.as_bytes()].concat();
         connection.write_all(&greeting).map_err(failed)?;
         let mut answer = [0];
         connection.read_exact(&mut answer).map_err(failed)?;
         match answer[0] {
-            WELCOME => Ok(Self { connection, path: path.into() }),
+            WELCOME => Ok(Self { connection, name: name.into() }),
             NO_SUBSCRIBER => Err(super::no_subscriber(topic)),
             _ => Err(BrokerError::Protocol { broker: broker(), reason: "refused: the secret is wrong".into() }),
         }
@@ -232,7 +227,7 @@ impl SocketPublisher {
 impl Publisher for SocketPublisher {
     fn publish(&mut self, messages: &[Message]) -> Result<(), BrokerError> {
         write_messages(&mut self.connection, messages).map_err(|source| BrokerError::Io {
-            broker: format!("memory broker {}", self.path.display()),
+            broker: format!("memory broker @{}", self.name),
             action: "publish".into(),
             source,
         })
