@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::child::End;
-use super::fleet::{Fleet, Phase, SHUT_DOWN, flush};
+use super::fleet::{Fleet, Phase, flush};
 use super::roster::Present;
-use crate::courier::{deliver, not_run};
+use crate::courier::{SHUT_DOWN, deliver, not_run};
 use crate::sync::{lock, wait_timeout};
 use crate::{Outcome, TaskError, TaskId, WorkerEnd, WorkerId, WorkerInfo, WorkerReport};
 
