@@ -6,6 +6,9 @@ use std::thread;
 
 use crate::{ExecutorError, Outcome, OutcomeSink, TaskError, TaskId};
 
+/// Why tasks that a shutdown finds waiting, or that come after it, do not run.
+pub(crate) const SHUT_DOWN: &str = "the executor was shut down";
+
 /// A thread that delivers what [`Executor::submit`](crate::Executor::submit) has to refuse: a dispatcher may hold its
 /// own locks around `submit`, so its sink must not be called from within.
 ///

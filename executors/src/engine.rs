@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::courier::{Courier, deliver, not_run};
+use crate::courier::{Courier, SHUT_DOWN, deliver, not_run};
 use crate::run::{finish, run};
 use crate::sync::{lock, wait_timeout};
 use crate::{
     Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerId, WorkerInfo,
     WorkerReport,
 };
-
-const SHUT_DOWN: &str = "the executor was shut down";
 
 /// Runs tasks until none waits. Returns; never panics.
 pub type Job = Box<dyn FnOnce() + Send>;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::child::End;
-use super::fleet::{Fleet, Phase, SHUT_DOWN, flush};
+use super::fleet::{Fleet, Phase, flush};
 use super::roster::Present;
-use crate::courier::{deliver, not_run};
+use crate::courier::{SHUT_DOWN, deliver, not_run};
 use crate::sync::{lock, wait_timeout};
 use crate::{Outcome, TaskError, TaskId, WorkerEnd, WorkerId, WorkerInfo, WorkerReport};
 
@@ -37,7 +37,7 @@ impl Fleet {
 
     /// A worker has ended, and with it the tasks that it held.
     pub(super) fn ended(&self, worker: WorkerId, end: &End) {
-        let outcomes = {
+        let (outcomes, touched) = {
             let mut state = lock(&self.state);
             let held = state.schedule.close(worker);
             let Some(present) = state.roster.remove(worker) else {
@@ -53,7 +53,7 @@ impl Fleet {
                 let threads = self.options.threads_per_worker as usize;
                 let running = if state.roster.has_finished(worker) { 0 } else { threads };
                 losses.reason.push_str(", still running at the end of the shutdown's grace");
-                losses.in_shutdown(held, running)
+                (losses.in_shutdown(held, running), Vec::new())
             } else {
                 let fate = fate(&present, end, held.is_empty());
                 let label = &losses.worker.label;
@@ -69,9 +69,12 @@ impl Fleet {
                     }
                 }
                 state.roster.set_end(worker, fate);
-                held.into_iter().map(|task| losses.of(task)).collect()
+                // Tasks may have waited for the slots that it leaves, and its replacement comes late or never.
+                let touched = self.assign(&mut state, None);
+                (held.into_iter().map(|task| losses.of(task)).collect(), touched)
             }
         };
+        flush(touched);
         self.changed.notify_all();
         self.stirred.notify_one();
         deliver(&*self.sink, outcomes);

@@ -16,11 +16,9 @@ use super::link::Link;
 use super::roster::Roster;
 use super::schedule::{Limits, Schedule};
 use super::setbacks::Setbacks;
-use crate::courier::Courier;
+use crate::courier::{Courier, SHUT_DOWN};
 use crate::sync::{lock, wait};
 use crate::{ExecutorError, Outcome, OutcomeSink, Task, TaskId, WorkerId, WorkerInfo};
-
-pub(super) const SHUT_DOWN: &str = "the executor was shut down";
 
 thread_local! {
     /// The worker whose outcomes this thread is delivering: tasks submitted from within are best sent back to it, all

@@ -90,7 +90,8 @@ pub struct ProcessOptions {
     /// Most time for a shared task, counted by its worker from when it begins; the executor itself allows 10 s more,
     /// from when the task is the first that its worker holds. One that takes longer ends as
     /// [`TaskError::TimedOut`](crate::TaskError::TimedOut) and its worker by force; tasks that this worker ran beside it
-    /// are lost, those that it had not begun go to others. To that end, payloads stay in memory until their outcome.
+    /// are lost, those that it had not begun go to others. To that end, payloads stay in memory until their outcome. A
+    /// worker that has run an exclusive task can be ended so, too, and what that task left in its memory is lost.
     pub task_timeout: Option<Duration>,
     /// Time for which a worker may be stopped, as by SIGSTOP, before it is ended by force. A worker that does run but
     /// doesn't get on is bounded by `task_timeout`.
@@ -174,7 +175,8 @@ pub enum WorkerStderr {
 /// is left, all tasks end as [`TaskError::NotRun`](crate::TaskError::NotRun).
 ///
 /// A worker that has run an exclusive task stays until the shutdown, whatever `max_tasks_per_worker` and `idle_timeout`
-/// say: what such a task leaves in its memory may still be fetched by others.
+/// say: what such a task leaves in its memory may still be fetched by others. It gets shared tasks only while no other
+/// worker has a thread free for them.
 ///
 /// If this process ends without a [`shutdown`](Executor::shutdown), even by SIGKILL, the workers end too.
 pub struct ProcessExecutor {

@@ -40,7 +40,8 @@ struct Seat {
     held: VecDeque<Held>,
     /// An exclusive task is all that it holds.
     exclusive: bool,
-    /// It had an exclusive task once. What that left in its memory may still be needed, so it stays.
+    /// It had an exclusive task once. What that left in its memory may still be needed, so it stays, and is the last to
+    /// get shared tasks.
     bound: bool,
     /// Shared tasks that it got.
     given: u64,
@@ -177,9 +178,10 @@ impl Schedule {
     /// An exclusive task gets a worker that holds nothing. While one waits, the worker nearest to that state gets no
     /// shared tasks, or a steady stream of them would keep the exclusive task waiting for ever.
     ///
-    /// A shared task goes to a free thread of the busiest worker that has one, so that few processes are filled. If no
-    /// thread is free, or no more tasks may run, it waits behind others in the worker that holds least, unless a
-    /// worker is on its way that can run it. Of equal workers `preferred` is chosen.
+    /// A shared task goes to a free thread of the busiest worker that has one, so that few processes are filled, and of
+    /// one that had an exclusive task only if no other has. If no thread is free, or no more tasks may run, it waits
+    /// behind others in the worker that holds least, unless a worker is on its way that can run it. Of equal workers
+    /// one that had no exclusive task is chosen, and of these `preferred`.
     pub(super) fn next(&mut self, preferred: Option<WorkerId>) -> Option<(WorkerId, Task)> {
         if !self.exclusive.is_empty()
             && let Some(idle) = self.least_loaded(preferred)
@@ -203,13 +205,13 @@ impl Schedule {
             self.seats
                 .iter()
                 .filter(|seat| seat.is_free() && Some(seat.worker) != reserved)
-                .map(|seat| (seat.worker, seat.held.len()))
+                .map(|seat| (seat.worker, seat.held.len(), seat.bound))
         };
         let may_begin = self.may_begin();
         if may_begin > 0 {
-            let free = candidates().filter(|(_, held)| *held < threads);
-            let busiest = free.min_by_key(|(worker, held)| (Reverse(*held), Some(*worker) != preferred));
-            if let Some((worker, _)) = busiest {
+            let free = candidates().filter(|(_, held, _)| *held < threads);
+            let busiest = free.min_by_key(|(worker, held, bound)| (*bound, Reverse(*held), Some(*worker) != preferred));
+            if let Some((worker, ..)) = busiest {
                 return Some(worker);
             }
             let expected = (self.arriving() + self.absent).saturating_mul(threads).min(may_begin);
@@ -218,9 +220,9 @@ impl Schedule {
             }
         }
         candidates()
-            .filter(|(_, held)| (threads..self.limits.held).contains(held))
-            .min_by_key(|(worker, held)| (*held, Some(*worker) != preferred))
-            .map(|(worker, _)| worker)
+            .filter(|(_, held, _)| (threads..self.limits.held).contains(held))
+            .min_by_key(|(worker, held, bound)| (*held, *bound, Some(*worker) != preferred))
+            .map(|(worker, ..)| worker)
     }
 
     /// Notes that a worker ended a task; `false` if it did not hold it.

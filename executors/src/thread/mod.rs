@@ -11,15 +11,13 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::courier::{Courier, deliver, not_run};
+use crate::courier::{Courier, SHUT_DOWN, deliver, not_run};
 use crate::run::finish;
 use crate::sync::lock;
 use crate::{Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskError, TaskId, Work, WorkerInfo, WorkerReport};
 use overdue::MAX_SUBSTITUTES;
 use pool::{Queue, Shared, label, worker};
 use seat::Seat;
-
-const SHUT_DOWN: &str = "the executor was shut down";
 
 /// How many threads there are and what they may do.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use std::env::current_exe;
 use std::fs;
 use std::io::{BufRead, BufReader, Write, stdout};
+use std::os::unix::fs::symlink;
 use std::process::{Command as Program, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use psbench_executors::conformance::{Collector, Command};
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
-use psbench_executors::{Executor, ExecutorError, TaskError, WorkerEnd, WorkerInfo};
+use psbench_executors::{Executor, ExecutorError, TaskError, TaskId, WorkerEnd, WorkerId, WorkerInfo};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{HOUR, eventually, lost, options, signal, start};
@@ -21,6 +22,7 @@ pub(crate) const PARENT: &str = "parent";
 /// All tests of this file.
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_killed_worker_is_named_and_replaced", a_killed_worker_is_named_and_replaced),
+    ("the_slot_of_a_killed_worker_goes_to_an_idle_one", the_slot_of_a_killed_worker_goes_to_an_idle_one),
     ("a_worker_killed_within_a_payload_blocks_nothing", a_worker_killed_within_a_payload_blocks_nothing),
     ("each_task_ends_once_whoever_is_killed", each_task_ends_once_whoever_is_killed),
     ("a_task_that_exits_is_lost_with_its_worker", a_task_that_exits_is_lost_with_its_worker),
@@ -79,6 +81,25 @@ fn a_killed_worker_is_named_and_replaced() {
     let reports = executor.shutdown(Duration::from_secs(10));
     let finished: Vec<bool> = reports.iter().map(|report| report.finish.is_some()).collect();
     assert_eq!(finished, [false, false, true, true]);
+}
+
+fn the_slot_of_a_killed_worker_goes_to_an_idle_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    symlink(current_exe().unwrap(), &program).unwrap();
+    let sink = Arc::new(Collector::default());
+    let options = ProcessOptions { program: program.clone(), sharing: 1, ..options(2, 1) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
+    executor.submit(vec![Command::Wait.task(0, "")]);
+    executor.submit(vec![HOUR.task(1, ""), Command::Echo.task(2, "")]);
+    executor.cancel(TaskId(0));
+    assert_eq!((sink.outcome(0), sink.worker(0)), (Ok("".into()), Some(WorkerId(0))));
+    // No replacement can be started, as when the program is built anew meanwhile.
+    fs::remove_file(&program).unwrap();
+    kill(&executor.workers()[1]);
+    lost(sink.outcome(1), "signal 9 (SIGKILL)");
+    assert_eq!((sink.outcome(2), sink.worker(2)), (Ok("".into()), Some(WorkerId(0))));
+    assert_eq!(executor.workers().len(), 2);
 }
 
 fn a_worker_killed_within_a_payload_blocks_nothing() {

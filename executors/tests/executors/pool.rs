@@ -96,13 +96,20 @@ fn workers_are_replaced_after_so_many_tasks() {
 }
 
 fn the_replacement_of_a_spent_worker_is_there_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
     let sink = Arc::new(Collector::default());
-    let options = ProcessOptions { max_tasks_per_worker: Some(1), ..options(1, 1) };
+    let options = ProcessOptions {
+        max_tasks_per_worker: Some(1),
+        setup: format!("gate {}", gate.display()).into(),
+        ..options(1, 1)
+    };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
-    executor.submit(vec![Command::Sleep(5_000).task(0, "slept"), Command::Echo.task(1, "")]);
+    executor.submit(vec![Command::Echo.task(0, "held"), Command::Echo.task(1, "")]);
     eventually("a replacement", || executor.workers().len() == 2);
-    assert_eq!(sink.count(), 0, "the first task is over, or two ran where one may");
-    assert_eq!((sink.outcome(0), sink.worker(0)), (Ok("slept".into()), Some(WorkerId(0))));
+    assert_eq!(sink.count(), 0, "two tasks ran where one may");
+    fs::write(&gate, "").unwrap();
+    assert_eq!((sink.outcome(0), sink.worker(0)), (Ok("held".into()), Some(WorkerId(0))));
     assert_eq!((sink.outcome(1), sink.worker(1)), (Ok("".into()), Some(WorkerId(1))));
 }
 

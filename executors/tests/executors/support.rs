@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use psbench_executors::conformance::{Command, TestWork};
 use psbench_executors::process::{ProcessExecutor, ProcessOptions, worker};
-use psbench_executors::{OutcomeSink, Task, TaskContext, TaskError, Work, WorkerInfo};
+use psbench_executors::{OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerInfo};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The argument that makes the test program a worker.
@@ -27,7 +27,8 @@ pub(crate) const HOUR: Command = Command::Sleep(3_600_000);
 /// - `hang`: the setup takes for ever;
 /// - `exit-if …`: as `exit 7` once that file exists;
 /// - `die-if …`: as nothing, but the process ends as soon as that file exists, with the code 9;
-/// - `mark …`: as nothing, but that file is made if the worker is abandoned.
+/// - `mark …`: as nothing, but that file is made if the worker is abandoned;
+/// - `gate …`: as nothing, but task 0 waits until that file exists.
 pub(crate) fn serve() -> ExitCode {
     let served = worker::serve(|setup| {
         let setup = String::from_utf8_lossy(&setup).into_owned();
@@ -50,6 +51,9 @@ pub(crate) fn serve() -> ExitCode {
             }
             "mark" => {
                 return Ok(Arc::new(Marking { work: TestWork::default(), path: argument.into() }));
+            }
+            "gate" => {
+                return Ok(Arc::new(Gated { work: TestWork::default(), gate: argument.into() }));
             }
             _ => {}
         }
@@ -77,6 +81,21 @@ impl Work for Marking {
 
     fn abandoned(&self) {
         fs::write(&self.path, "abandoned").unwrap();
+    }
+}
+
+/// Holds up the first task while a file is missing.
+struct Gated {
+    work: TestWork,
+    gate: PathBuf,
+}
+
+impl Work for Gated {
+    fn run(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
+        if task.id == TaskId(0) {
+            eventually("the gate", || self.gate.exists());
+        }
+        self.work.run(task, context)
     }
 }
 

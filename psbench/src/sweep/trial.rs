@@ -354,7 +354,7 @@ impl<'a> Run<'a> {
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
         self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {
-            Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end}) and replaced", report.worker.label)),
+            Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end})", report.worker.label)),
             Some(WorkerEnd::Retired(_)) | None => None,
         }));
         self.problems.extend(item_problems(&items, recorder.failures()));

@@ -125,6 +125,28 @@ fn a_spent_worker_gets_no_more_unless_it_had_an_exclusive_task() {
 }
 
 #[test]
+fn a_worker_that_had_an_exclusive_task_is_the_last_choice() {
+    let mut schedule = with_limits(3, Limits { threads: 2, held: 4, sharing: 4, ..FREE });
+    schedule.enqueue(tasks(10..11, true));
+    assert_eq!(given(&mut schedule, None), [(0, 10)]);
+    assert!(schedule.complete(WorkerId(0), TaskId(10)));
+    // Preferred or not: the others have as many threads as may share.
+    schedule.enqueue(tasks(0..8, false));
+    let others = [(1, 0), (1, 1), (2, 2), (2, 3), (1, 4), (2, 5), (1, 6), (2, 7)];
+    assert_eq!(given(&mut schedule, Some(0)), others);
+    // One is missing.
+    assert_eq!(schedule.close(WorkerId(2)).len(), 4);
+    schedule.enqueue(tasks(8..10, false));
+    assert_eq!(given(&mut schedule, None), [(0, 8), (0, 9)]);
+    // Even if it is the busiest, others with a free thread come first.
+    assert!(schedule.complete(WorkerId(0), TaskId(8)));
+    schedule.add(WorkerId(3));
+    schedule.open(WorkerId(3));
+    schedule.enqueue(tasks(11..12, false));
+    assert_eq!(given(&mut schedule, Some(0)), [(3, 11)]);
+}
+
+#[test]
 fn idle_workers_are_dismissed_and_called_as_needed() {
     let mut schedule = with_workers(3, 4);
     schedule.enqueue(tasks(10..11, true));
@@ -146,7 +168,7 @@ fn idle_workers_are_dismissed_and_called_as_needed() {
     assert_eq!(schedule.absent(), 1);
     // More than those on their way can run is worth queueing.
     schedule.enqueue(tasks(2..5, false));
-    assert_eq!(given(&mut schedule, None), [(0, 2), (3, 3)]);
+    assert_eq!(given(&mut schedule, None), [(3, 2), (0, 3)]);
     assert_eq!(schedule.call(), 1);
 }
 
