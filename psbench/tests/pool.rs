@@ -72,7 +72,7 @@ fn a_task_that_hangs_is_ended_in_time() {
         let bench = Bench::new();
         let options = format!(
             "--executor {executor} --max-workers 3 --stream-method proxy --data-size-bytes 1kB --task-count 100 --task-sleep 0.1 \
-             --rate max --task-timeout 1 --ps-connector redis --ps-host 127.0.0.1 --ps-port {} --timeout 12",
+             --rate max --task-timeout 1 --ps-connector redis --ps-host 127.0.0.1 --ps-port {} --timeout 7",
             server.port
         );
         let child = bench.command(&options).spawn().unwrap();
