@@ -59,6 +59,21 @@ fn redis_queue_conforms_and_leaves_nothing() {
 }
 
 #[test]
+fn what_came_ahead_of_garbage_arrives() {
+    let server = Redis::start(&[]);
+    let broker = queue(server.port).open().unwrap();
+    let sent: Vec<Message> =
+        (0..10).map(|n| Message { head: Bytes::from(vec![n]), payload: Bytes::from_static(b"payload") }).collect();
+    broker.config().publisher("topic").unwrap().publish(&sent).unwrap();
+    redis::cmd("RPUSH").arg("topic").arg("").exec(&mut server.connection()).unwrap();
+    let mut subscriber = broker.subscribe("topic").unwrap();
+    let mut received = Vec::new();
+    let error = (0..20).find_map(|_| subscriber.receive(&mut received, Duration::from_secs(1)).err()).unwrap();
+    assert!(matches!(error, BrokerError::Protocol { .. }), "{error}");
+    assert_eq!(received, sent);
+}
+
+#[test]
 fn the_servers_settings_are_told() {
     let server = Redis::start(&["--maxmemory", "100mb"]);
     let info = pub_sub(server.port).open().unwrap().info().unwrap();
