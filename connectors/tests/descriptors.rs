@@ -1,5 +1,4 @@
 //! Shared memory when a process may open no more files. A limit of the whole process: hence a program of its own.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::path::Path;
@@ -17,7 +16,7 @@ fn objects_without_a_segment_go_over_the_socket() {
     let server = ShmServer::start(Path::new(""), 1 << 28, KeySource::random()).unwrap();
     let client = server.config().connect().unwrap();
     let before = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), ..before.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), ..before }).unwrap();
     let object = |n: usize| Bytes::from(vec![n as u8; 100_000]);
     let keys: Vec<Key> = (0..2 * FILES as usize).map(|n| server.put(object(n)).unwrap()).collect();
     assert!(File::open("/dev/null").is_err(), "the limit was not reached");
