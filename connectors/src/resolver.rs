@@ -31,7 +31,8 @@ struct Slot {
 /// Each has connections and threads of its own, and proxies of other programs name what they like.
 const MOST_STORES: usize = 256;
 
-/// For so long a connector that could not be reached is not tried again: else each item that names a dead host takes the time to find that out.
+/// For so long a connector that could not be reached is not tried again: else each item that names a dead host takes the time to
+/// find that out.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a proxy stood for.
