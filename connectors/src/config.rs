@@ -167,17 +167,16 @@ impl ConnectorConfig {
         })
     }
 
-    /// For whoever resolves objects that another stored: `self` is that connector's [`config`](Connector::config).
+    /// For whoever resolves objects that another stored: `self` is that connector's [`config`](Connector::config). Makes nothing.
     pub fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
             Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
+            Self::File { dir } => Arc::new(FileConnector::connect(dir)?),
             Self::Own { name, place } => own::factory(name)?.connect(place)?,
-            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => {
-                self.open(KeySource::random())?
-            }
+            Self::Endpoint { .. } | Self::Redis { .. } | Self::S3 { .. } => self.open(KeySource::random())?,
         })
     }
 

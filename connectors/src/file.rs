@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 use uuid::Uuid;
 
 use crate::io::{read_full, write_full};
@@ -39,6 +40,25 @@ impl FileConnector {
         Ok(Self { config: ConnectorConfig::File { dir: absolute.clone() }, dir: absolute, keys })
     }
 
+    /// For whoever resolves what another process stored in `dir`: makes nothing, as the name may be a stranger's.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError::Unreachable`] where there is no such directory; others where it can't be looked at.
+    pub fn connect(dir: &Path) -> Result<Self, ConnectorError> {
+        let config = ConnectorConfig::File { dir: dir.into() };
+        let there = absent_as(false, fs::metadata(dir).map(|found| found.is_dir())).map_err(|source| {
+            ConnectorError::Io { connector: config.to_string(), action: "look at the directory".into(), source }
+        })?;
+        if !there {
+            return Err(ConnectorError::Unreachable {
+                connector: config.to_string(),
+                reason: "there is no such directory here: the objects are gone, or this host does not mount it".into(),
+            });
+        }
+        Ok(Self { config, dir: dir.into(), keys: KeySource::random() })
+    }
+
     fn object_path(&self, id: Uuid) -> PathBuf {
         self.dir.join(id.to_string())
     }
@@ -59,9 +79,23 @@ impl FileConnector {
         File::create(self.marker_path(id)).map(drop)
     }
 
-    fn read(&self, id: Uuid) -> io::Result<Bytes> {
-        let file = File::open(self.object_path(id))?;
-        let len = usize::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::OutOfMemory)?;
+    /// Nothing is allocated for an object that is not of the size it was stored with.
+    fn read(&self, key: &Key) -> io::Result<Bytes> {
+        // A pipe of that name would have the reader wait for a writer, and a link lead anywhere.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(rustix::fs::open(self.object_path(key.id), flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidData, "it is no regular file"));
+        }
+        let len = metadata.len();
+        if let Some(stored) = key.size
+            && len != stored.saturating_add(PREFIX.len() as u64)
+        {
+            let reason = format!("the file has {len} bytes, the object was stored with {stored} and {}", PREFIX.len());
+            return Err(io::Error::new(ErrorKind::InvalidData, reason));
+        }
+        let len = usize::try_from(len).map_err(|_| ErrorKind::OutOfMemory)?;
         read_full(&file, len).map(Bytes::from)
     }
 
@@ -104,7 +138,7 @@ impl Connector for FileConnector {
             return Ok(None);
         }
         // Absent after all: evicted since.
-        let value = absent_as(None, self.read(key.id).map(Some)).map_err(self.failed("read", key))?;
+        let value = absent_as(None, self.read(key).map(Some)).map_err(self.failed("read", key))?;
         value.as_ref().map(strip_prefix).transpose().map_err(|reason| ConnectorError::Protocol {
             connector: self.config.to_string(),
             action: format!("read {key}"),
@@ -189,9 +223,48 @@ mod tests {
         let (dir, connector) = connector();
         let key = connector.put(Bytes::from_static(b"abc")).unwrap();
         let file = dir.path().join(key.id.to_string());
+        fs::write(&file, b"PK\nabc").unwrap();
+        assert_eq!(connector.get(&key).unwrap().unwrap(), "abc");
         fs::write(&file, b"PK\npickled").unwrap();
-        assert_eq!(connector.get(&key).unwrap().unwrap(), "pickled");
+        let by_name = Key::named(key.id);
+        assert_eq!(connector.get(&by_name).unwrap().unwrap(), "pickled");
         fs::write(&file, b"abcdef").unwrap();
         assert!(matches!(connector.get(&key).unwrap_err(), ConnectorError::Protocol { .. }));
+    }
+
+    #[test]
+    fn who_resolves_makes_no_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("made/by/proxy");
+        let error = ConnectorConfig::File { dir: dir.clone() }.connect().unwrap_err();
+        assert!(matches!(error, ConnectorError::Unreachable { .. }), "{error}");
+        assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
+        assert_eq!(names(parent.path()), Vec::<PathBuf>::new());
+        fs::create_dir_all(&dir).unwrap();
+        ConnectorConfig::File { dir }.connect().unwrap();
+    }
+
+    #[test]
+    fn an_object_of_another_size_is_refused_unread() {
+        let (dir, connector) = connector();
+        let key = connector.put(Bytes::from_static(b"abc")).unwrap();
+        // More than there is memory.
+        File::create(dir.path().join(key.id.to_string())).unwrap().set_len(1 << 42).unwrap();
+        let error = connector.get(&key).unwrap_err().to_string();
+        assert!(error.contains("has 4398046511104 bytes, the object was stored with 3 and 3"), "{error}");
+    }
+
+    #[test]
+    fn only_regular_files_are_objects() {
+        let (dir, connector) = connector();
+        let key = connector.put(Bytes::from_static(b"abc")).unwrap();
+        let file = dir.path().join(key.id.to_string());
+        fs::rename(&file, dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &file).unwrap();
+        assert!(matches!(connector.get(&key).unwrap_err(), ConnectorError::Io { .. }));
+        fs::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
+        let error = connector.get(&key).unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
     }
 }

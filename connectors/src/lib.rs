@@ -44,6 +44,7 @@ mod resolver;
 pub mod s3;
 pub mod shm;
 mod store;
+mod trust;
 
 pub use config::{ConnectorConfig, Secret};
 pub use connector::{Connector, ConnectorError};

@@ -1,10 +1,13 @@
 //! The worker's side: from proxies to objects.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::lock::lock;
+use crate::trust::unknown_bucket;
 use crate::{ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, Store, StoreMetrics, StoreOptions, checksum};
 
 /// Resolves proxies, over one connected store for each connector that they name.
@@ -12,11 +15,25 @@ use crate::{ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, Store, StoreM
 pub struct Resolver {
     worker: String,
     options: StoreOptions,
-    stores: RwLock<HashMap<Arc<ConnectorConfig>, Arc<Store>>>,
+    /// The connector whose buckets may be sent requests that this process's credentials sign.
+    own: Option<ConnectorConfig>,
+    slots: RwLock<HashMap<Arc<ConnectorConfig>, Arc<Slot>>>,
+}
+
+/// One connector's store.
+#[derive(Debug, Default)]
+struct Slot {
+    store: OnceLock<Arc<Store>>,
+    /// When it could last not be reached, and why.
+    failure: Mutex<Option<(Instant, String)>>,
 }
 
 /// Each has connections and threads of its own, and proxies of other programs name what they like.
 const MOST_STORES: usize = 256;
+
+/// For so long a connector that could not be reached is not tried again: else each item that names a dead host takes the time to
+/// find that out.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a proxy stood for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +93,15 @@ impl From<ConnectorError> for ResolveFailure {
 }
 
 impl Resolver {
-    /// Resolves for the worker of this name, which errors give.
+    /// Resolves for the worker of this name, which errors give; not from S3, before [`trusting`](Self::trusting) says from where.
     pub fn new(worker: impl Into<String>, options: StoreOptions) -> Self {
-        Self { worker: worker.into(), options, stores: RwLock::default() }
+        Self { worker: worker.into(), options, own: None, slots: RwLock::default() }
+    }
+
+    /// Resolves from the S3 buckets of this connector, too, with the credentials of the environment.
+    #[must_use]
+    pub fn trusting(self, own: ConnectorConfig) -> Self {
+        Self { own: Some(own), ..self }
     }
 
     /// The object that `proxy` stands for, deleted from its connector where the proxy says so. Its size is always checked, its
@@ -94,9 +117,9 @@ impl Resolver {
 
     /// What its stores have done so far, summed.
     pub fn metrics(&self) -> StoreMetrics {
-        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let mut sum = StoreMetrics::default();
-        stores.values().for_each(|store| sum += store.metrics());
+        slots.values().filter_map(|slot| slot.store.get()).for_each(|store| sum += store.metrics());
         sum
     }
 
@@ -119,36 +142,79 @@ impl Resolver {
     }
 
     fn store(&self, config: &Arc<ConnectorConfig>) -> Result<Arc<Store>, ConnectorError> {
-        let known = self.stores.read().unwrap_or_else(PoisonError::into_inner).get(config).cloned();
-        if let Some(store) = known {
-            return Ok(store);
+        let known = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(config).cloned();
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.add_slot(config)?,
+        };
+        slot.store(config, self.options)
+    }
+
+    fn add_slot(&self, config: &Arc<ConnectorConfig>) -> Result<Arc<Slot>, ConnectorError> {
+        let refused = |reason| Err(ConnectorError::Unreachable { connector: config.to_string(), reason });
+        if let Some(bucket) = unknown_bucket(config, self.own.as_ref()) {
+            return refused(format!(
+                "{bucket} is not a bucket of this trial, so this worker does not use its AWS credentials there: store the objects in \
+                 the one that --ps-s3-bucket, --ps-s3-endpoint and --ps-s3-region name"
+            ));
         }
-        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
-        // Connects within the lock: threads that start together are to share one store, not to connect each.
-        if let Some(store) = stores.get(config) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(config) {
+            return Ok(Arc::clone(slot));
+        }
+        if slots.len() >= MOST_STORES {
+            // Those that nothing answered at make way.
+            slots.retain(|_, slot| slot.store.get().is_some());
+        }
+        if slots.len() >= MOST_STORES {
+            return refused(format!("a worker resolves from {MOST_STORES} connectors at most; let items share one"));
+        }
+        let slot = Arc::<Slot>::default();
+        slots.insert(Arc::clone(config), Arc::clone(&slot));
+        Ok(slot)
+    }
+}
+
+impl Slot {
+    /// The store, connected by whoever comes first.
+    fn store(&self, config: &ConnectorConfig, options: StoreOptions) -> Result<Arc<Store>, ConnectorError> {
+        if let Some(store) = self.store.get() {
             return Ok(Arc::clone(store));
         }
-        if stores.len() >= MOST_STORES {
+        // Connects within this lock: threads that start together are to share one store, not to connect each.
+        let mut failure = lock(&self.failure);
+        if let Some(store) = self.store.get() {
+            return Ok(Arc::clone(store));
+        }
+        if let Some((at, reason)) = &*failure
+            && at.elapsed() < RETRY_AFTER
+        {
             return Err(ConnectorError::Unreachable {
                 connector: config.to_string(),
-                reason: format!("a worker resolves from {MOST_STORES} connectors at most; let items share one"),
+                reason: format!("not tried again within {} s of this: {reason}", RETRY_AFTER.as_secs()),
             });
         }
-        let store = Arc::new(Store::new(config.connect()?, self.options));
-        stores.insert(Arc::clone(config), Arc::clone(&store));
-        Ok(store)
+        match config.connect() {
+            Ok(connector) => Ok(Arc::clone(self.store.get_or_init(|| Arc::new(Store::new(connector, options))))),
+            Err(error) => {
+                *failure = Some((Instant::now(), error.to_string()));
+                Err(error)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
 
     use uuid::Uuid;
 
     use super::*;
-    use crate::KeySource;
     use crate::memory::MemoryConnector;
+    use crate::{Connector, ConnectorFactory, KeySource, OWN_CONNECTORS};
 
     const OPTIONS: StoreOptions = StoreOptions { cache_bytes: 1 << 20, checksum: true };
 
@@ -215,6 +281,91 @@ mod tests {
         stores[..MOST_STORES].iter().for_each(|store| assert!(resolve(store).is_ok()));
         assert!(resolve(&stores[MOST_STORES]).unwrap_err().contains("256 connectors at most"));
         resolve(&stores[0]).unwrap();
+    }
+
+    /// Can't be connected to; counts who tries. The place `slow` takes its time.
+    struct Dead {
+        tries: AtomicUsize,
+        gate: Barrier,
+    }
+
+    impl ConnectorFactory for Dead {
+        fn open(&self, place: &str, _: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
+            self.tries.fetch_add(1, SeqCst);
+            if place == "slow" {
+                self.gate.wait();
+                self.gate.wait();
+            }
+            Err(ConnectorError::Unreachable { connector: "dead".into(), reason: "nobody answers".into() })
+        }
+    }
+
+    fn dead(name: &'static str) -> Arc<Dead> {
+        let factory = Arc::new(Dead { tries: AtomicUsize::new(0), gate: Barrier::new(2) });
+        OWN_CONNECTORS.add(name, Arc::clone(&factory) as Arc<dyn ConnectorFactory>);
+        factory
+    }
+
+    fn proxy_at(config: ConnectorConfig) -> Proxy {
+        Proxy { config: Arc::new(config), key: KeySource::random().next(3), checksum: None, lifetime: Lifetime::Kept }
+    }
+
+    #[test]
+    fn a_dead_host_is_not_tried_for_each_item_and_is_tried_again() {
+        let (factory, resolver) = (dead("dead-host"), Resolver::new("w", OPTIONS));
+        let resolve = || resolver.resolve(&proxy_at(ConnectorConfig::own("dead-host", "x")), true).unwrap_err();
+        let start = Instant::now();
+        let errors: Vec<String> = (0..100).map(|_| resolve().to_string()).collect();
+        assert!(errors.iter().all(|error| error.contains("nobody answers")), "{errors:?}");
+        let tries = factory.tries.load(SeqCst) as u64;
+        assert!(tries <= 1 + start.elapsed().as_secs(), "{tries} tries");
+        std::thread::sleep(RETRY_AFTER);
+        resolve();
+        assert!(factory.tries.load(SeqCst) as u64 > tries);
+    }
+
+    #[test]
+    fn a_host_that_takes_its_time_holds_up_nobody_else() {
+        let (factory, resolver) = (dead("slow-host"), Resolver::new("w", OPTIONS));
+        let (known, new) = (store(), store());
+        let proxies = [&known, &new].map(|store| store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap());
+        resolver.resolve(&proxies[0], true).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| resolver.resolve(&proxy_at(ConnectorConfig::own("slow-host", "slow")), true).unwrap_err());
+            // It connects.
+            factory.gate.wait();
+            for proxy in &proxies {
+                assert_eq!(resolver.resolve(proxy, true).unwrap().bytes, "abc");
+            }
+            factory.gate.wait();
+        });
+    }
+
+    #[test]
+    fn dead_hosts_take_no_place_for_ever() {
+        let (_factory, resolver) = (dead("dead-hosts"), Resolver::new("w", OPTIONS));
+        for n in 0..2 * MOST_STORES {
+            let proxy = proxy_at(ConnectorConfig::own("dead-hosts", n.to_string()));
+            assert!(resolver.resolve(&proxy, true).unwrap_err().to_string().contains("nobody answers"));
+        }
+        let store = store();
+        resolver.resolve(&store.proxy(Bytes::new(), Lifetime::Kept).unwrap(), true).unwrap();
+    }
+
+    #[test]
+    fn a_strangers_bucket_sees_no_credentials() {
+        let bucket = |endpoint: &str| ConnectorConfig::S3 {
+            bucket: "b".into(),
+            prefix: String::new(),
+            endpoint: Some(endpoint.into()),
+            region: "r".into(),
+        };
+        for resolver in
+            [Resolver::new("w", OPTIONS), Resolver::new("w", OPTIONS).trusting(bucket("https://s3.localhost"))]
+        {
+            let error = resolver.resolve(&proxy_at(bucket("http://evil")), true).unwrap_err().to_string();
+            assert!(error.contains("at http://evil is not a bucket of this trial"), "{error}");
+        }
     }
 
     #[test]

@@ -385,8 +385,8 @@ fn garbage_from_a_server_is_an_error() {
         let error = impostor(answer(kind, [u64::MAX, 0, 0]));
         assert!(matches!(error, ConnectorError::Protocol { .. }), "{error}");
     }
-    let too_many = [&answer(3, [size, 1, 1])[..], &u32::MAX.to_le_bytes()].concat();
-    let error = impostor(too_many);
+    let no_descriptor = [&answer(3, [size, 1, 1])[..], &u32::MAX.to_le_bytes()].concat();
+    let error = impostor(no_descriptor);
     assert!(error.to_string().contains("no descriptor"), "{error}");
     let error = impostor(answer(2, [size, 0, 0]));
     assert!(matches!(error, ConnectorError::Io { .. }), "{error}");

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod generator;
 pub mod item;
 pub mod logging;
+mod open_files;
 pub mod options;
 pub mod plan;
 mod program;

@@ -13,6 +13,7 @@ use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{BrokerChoice, BrokerFactory, OWN_BROKERS};
 use crate::cli::{self, Cli, Command, Ending, Generate, StreamScaling};
+use crate::open_files;
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
 use crate::worker;
@@ -69,6 +70,7 @@ impl Program {
             let taken = format!("this program adds `{name}`, but psbench has one of that name: choose another");
             return fail(&taken, Ending::BadInput).into();
         }
+        open_files::allow_more();
         let ended = match Cli::parse().command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
             Command::Generate(generate) => self::generate(&generate),

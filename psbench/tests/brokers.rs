@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, MessageFormat, Subscriber, conformance};
+use psbench::item::{self, Head};
 
 use support::{Redis, free_port};
 
@@ -56,6 +57,40 @@ fn redis_queue_conforms_and_leaves_nothing() {
     let server = Redis::start(&[]);
     conformance::check(&Opened(queue(server.port).open().unwrap()));
     assert_eq!(server.keys(), [""; 0]);
+}
+
+#[test]
+fn what_came_ahead_of_garbage_arrives() {
+    let server = Redis::start(&[]);
+    let broker = queue(server.port).open().unwrap();
+    let sent: Vec<Message> =
+        (0..10).map(|n| Message { head: Bytes::from(vec![n]), payload: Bytes::from_static(b"payload") }).collect();
+    broker.config().publisher("topic").unwrap().publish(&sent).unwrap();
+    redis::cmd("RPUSH").arg("topic").arg("").exec(&mut server.connection()).unwrap();
+    let mut subscriber = broker.subscribe("topic").unwrap();
+    let mut received = Vec::new();
+    let error = (0..20).find_map(|_| subscriber.receive(&mut received, Duration::from_secs(1)).err()).unwrap();
+    assert!(matches!(error, BrokerError::Protocol { .. }), "{error}");
+    assert_eq!(received, sent);
+}
+
+#[test]
+fn what_follows_the_end_stays_in_another_programs_list() {
+    let server = Redis::start(&[]);
+    let choice =
+        BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), server.port), format: MessageFormat::ProxyStore };
+    let broker = choice.open().unwrap();
+    let end = Message { head: item::encode(&Head::End { generated: 0 }), payload: Bytes::new() };
+    broker.config().publisher("topic").unwrap().publish(std::slice::from_ref(&end)).unwrap();
+    redis::cmd("RPUSH").arg("topic").arg(&["another", "stream"]).exec(&mut server.connection()).unwrap();
+    let mut subscriber = broker.subscribe("topic").unwrap();
+    let mut received = Vec::new();
+    for _ in 0..5 {
+        subscriber.receive(&mut received, Duration::from_millis(200)).unwrap();
+    }
+    assert_eq!(received, [end]);
+    let left: u64 = redis::cmd("LLEN").arg("topic").query(&mut server.connection()).unwrap();
+    assert_eq!(left, 2);
 }
 
 #[test]

@@ -35,6 +35,13 @@ fn assert_balanced(trial: &Value) {
     assert_eq!(item("generated"), item("finished") + item("failed") + item("lost"), "{}", trial["items"]);
 }
 
+/// How many objects were taken from the server.
+fn resolved(server: &Redis) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut server.connection()).unwrap();
+    let calls = stats.split_once("cmdstat_getdel:calls=").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+    calls.unwrap_or(0)
+}
+
 /// Starts a run and waits until its workers work.
 fn started(bench: &Bench, arguments: &str, workers: usize) -> (Child, Vec<u32>) {
     let child = bench.command(arguments).spawn().unwrap();
@@ -193,9 +200,14 @@ fn objects_that_change_are_found_corrupt() {
 #[test]
 fn an_interrupt_finishes_what_runs_saves_and_exits_with_130() {
     for executor in ["thread", "process"] {
+        let server = Redis::start(&[]);
         let bench = Bench::new();
-        let child = bench.command(&format!("--executor {executor} {SLOW} --repeat 3")).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(2000));
+        let arguments = format!(
+            "--executor {executor} {SLOW} --repeat 3 --ps-connector redis --ps-host 127.0.0.1 --ps-port {}",
+            server.port
+        );
+        let child = bench.command(&arguments).spawn().unwrap();
+        wait_until("some items are resolved", || resolved(&server) > 3);
         send_signal(child.id(), "INT");
         let output = output_within(child, 20);
         assert_eq!(output.status.code(), Some(130), "{}", text(&output));

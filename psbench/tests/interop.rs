@@ -182,6 +182,20 @@ fn a_longer_stream_is_taken_in_part() {
 }
 
 #[test]
+fn what_is_not_taken_stays_in_the_queue() {
+    let server = Redis::start(&UNLIMITED);
+    let (port, place) = (server.port.to_string(), format!("redis:{}", server.port));
+    succeed(&program("produce.py", &["redis-queue", &port, TOPIC, "500", "100", "1", &place]).output().unwrap());
+    let arguments = format!("--stream redis-queue --executor thread {} --task-count 5", redis_connector(&server));
+    let (code, trial) = External::start(&server, &arguments).finish();
+    assert_eq!(code, 0, "{trial:#}");
+    assert_complete(&trial);
+    let left: u64 = redis::cmd("LLEN").arg(TOPIC).query(&mut server.connection()).unwrap();
+    // Of 500 messages and the stream's end.
+    assert!((495..=496).contains(&left), "{left}");
+}
+
+#[test]
 fn items_that_can_not_be_had_fail_by_name_and_the_rest_finishes() {
     let server = Redis::start(&UNLIMITED);
     for broker in BROKERS {

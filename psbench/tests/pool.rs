@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -34,6 +35,28 @@ fn threads_of_few_processes_compute() {
     for trial in &trials {
         assert_complete(trial);
         assert_eq!((processes(trial, "generator").len(), processes(trial, "worker").len()), (1, 2), "{trial}");
+    }
+}
+
+#[test]
+fn workers_may_open_as_many_files_as_their_user_may() {
+    let bench = Bench::new();
+    let command =
+        bench.command("--executor process --max-workers 3 --data-size-bytes 1kB --task-count 10 --task-sleep 30");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 256 && exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    let mut child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the workers are there", || workers_of(child.id()).len() == 3);
+    let limits: Vec<String> = workers_of(child.id())
+        .iter()
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap())
+        .collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for limits in limits {
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let [soft, hard, ..] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+        assert_eq!(soft.parse::<u64>().unwrap(), hard.parse().map_or(65_536, |hard: u64| hard.min(65_536)), "{files}");
     }
 }
 

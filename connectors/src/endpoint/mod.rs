@@ -62,6 +62,7 @@ impl Connector for EndpointConnector {
         Ok(found)
     }
 
+    /// Without the question of [`evict`](Self::evict) whether it is there, a request that the get has answered.
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
         let object = self.get(key)?;
         if object.is_some() {

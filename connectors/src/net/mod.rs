@@ -4,6 +4,7 @@
 //! nor what follows it is encrypted.
 
 mod address;
+mod failures;
 mod hello;
 mod listener;
 mod server;
@@ -12,6 +13,7 @@ mod socket;
 use std::time::Duration;
 
 pub use self::address::PeerAddress;
+pub(crate) use self::failures::Failures;
 pub(crate) use self::hello::{Protocol, greet};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::server::{Server, Service};

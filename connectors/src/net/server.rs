@@ -175,9 +175,12 @@ impl<S: Service> Connection<'_, S> {
                 return Err(ErrorKind::TimedOut.into());
             }
             self.socket.set_read_timeout(Some(left))?;
-            match (&*self.socket).read(&mut hello[read..])? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                more => read += more,
+            match (&*self.socket).read(&mut hello[read..]) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(more) => read += more,
+                // A stopped process that goes on: a socket with a time limit is not read again by itself.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(hello)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::wire::{ANSWER_LEN, Answer, Operation, Request};
 use super::{PROTOCOL, PeerAddress};
-use crate::net::{Socket, greet};
+use crate::net::{Failures, Socket, greet};
 use crate::pool::Pool;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
 
@@ -19,6 +19,7 @@ const PIPELINE: usize = 256;
 #[derive(Debug)]
 pub struct PeerClient {
     config: ConnectorConfig,
+    failures: Failures,
     pool: Pool<Socket>,
 }
 
@@ -36,7 +37,7 @@ impl PeerClient {
             let address = address.clone();
             move || greet(PROTOCOL, &address, &secret, &connector)
         })?;
-        Ok(Self { config, pool })
+        Ok(Self { failures: Failures::new(&config), config, pool })
     }
 
     fn ask(&self, socket: &Socket, operation: Operation, key: &Key) -> Result<Answer, ConnectorError> {
@@ -46,13 +47,13 @@ impl PeerClient {
     }
 
     fn send(&self, socket: &Socket, requests: &[u8], key: &Key) -> Result<(), ConnectorError> {
-        socket.send(&mut [IoSlice::new(requests)]).map_err(|error| self.failed(key, error))
+        socket.send(&mut [IoSlice::new(requests)]).map_err(|error| self.failures.io(key, error))
     }
 
     fn receive_answer(&self, socket: &Socket, key: &Key) -> Result<Answer, ConnectorError> {
         let mut head = [0; ANSWER_LEN];
-        io::Read::read_exact(&mut &*socket, &mut head).map_err(|error| self.failed(key, error))?;
-        Answer::decode(&head).ok_or_else(|| self.protocol(key, format!("this is no answer: {head:02x?}")))
+        io::Read::read_exact(&mut &*socket, &mut head).map_err(|error| self.failures.io(key, error))?;
+        Answer::decode(&head).ok_or_else(|| self.failures.protocol(key, format!("this is no answer: {head:02x?}")))
     }
 
     /// Receives an object; nothing is allocated for one that is not of the size it was stored with.
@@ -61,31 +62,16 @@ impl PeerClient {
         if !answer.found {
             return Ok(None);
         }
-        if let Some(stored) = key.size.filter(|stored| *stored != answer.size) {
-            let reason = format!("the object has {} bytes, it was stored with {stored}", answer.size);
-            return Err(self.protocol(key, reason));
-        }
-        let len = usize::try_from(answer.size).map_err(|_| self.failed(key, ErrorKind::OutOfMemory.into()))?;
-        let object = socket.receive(len).map_err(|error| self.failed(key, error))?;
+        self.failures.check_size(key, answer.size)?;
+        let len = usize::try_from(answer.size).map_err(|_| self.failures.io(key, ErrorKind::OutOfMemory.into()))?;
+        let object = socket.receive(len).map_err(|error| self.failures.io(key, error))?;
         Ok(Some(object.into()))
-    }
-
-    fn failed(&self, key: &Key, source: io::Error) -> ConnectorError {
-        ConnectorError::Io { connector: self.config.to_string(), action: format!("ask for {key}"), source }
-    }
-
-    fn protocol(&self, key: &Key, reason: String) -> ConnectorError {
-        ConnectorError::Protocol { connector: self.config.to_string(), action: format!("ask for {key}"), reason }
     }
 }
 
 impl Connector for PeerClient {
     fn put(&self, _: Bytes) -> Result<Key, ConnectorError> {
-        Err(ConnectorError::Unreachable {
-            connector: self.config.to_string(),
-            reason: "only the process that serves the objects may store them: use the `file` or `redis` connector"
-                .into(),
-        })
+        Err(self.failures.put())
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {

@@ -1,9 +1,10 @@
 //! Objects in a bucket of S3, or of a service that speaks it (MinIO, Ceph, …).
 //!
 //! An object is `<prefix>/<id>`, its content the object's bytes and nothing else: ProxyStore has no connector for S3 whose layout
-//! this would have to match. The credentials are those in each process's environment (`AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY`, and `AWS_SESSION_TOKEN` where there is one), so a proxy does not carry them. They must allow to get, put
-//! and delete objects, and to list the bucket: without that S3 hides whether an object is missing.
+//! this would have to match. The credentials are those in each process's environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+//! and `AWS_SESSION_TOKEN` where there is one), so a proxy does not carry them; and a [`Resolver`](crate::Resolver) uses them at the
+//! buckets alone that it was [told](crate::Resolver::trusting) of. They must allow to get, put and delete objects, and to list the
+//! bucket: without that S3 hides whether an object is missing.
 //!
 //! S3 does not say whether there was something to delete: [`evict`](Connector::evict) asks first, [`take`](Connector::take) gets and
 //! then deletes, so of two that take one object at the same time both may get it.

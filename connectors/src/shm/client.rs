@@ -1,7 +1,7 @@
 //! The side that resolves.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{ErrorKind, IoSlice, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use super::lease::{Lease, Releases};
 use super::mapping::{LeasedObject, ReadMapping};
 use super::wire::{ANSWER_LEN, Answer, MAPPED_LEN, Request, decode_segments, mapped_rest};
 use crate::lock::lock;
-use crate::net::{PeerAddress, Socket, greet};
+use crate::net::{Failures, PeerAddress, Socket, greet};
 use crate::pool::Pool;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
 
@@ -25,6 +25,7 @@ const CONNECTIONS: usize = 64;
 #[derive(Debug)]
 pub struct ShmClient {
     config: ConnectorConfig,
+    failures: Failures,
     pool: Pool<Socket>,
     releases: Arc<Releases>,
     /// By segment. Whenever one is added, those go that the server does not use any more: so there are never more than it has.
@@ -58,7 +59,7 @@ impl ShmClient {
         let address = PeerAddress::Unix(path.into());
         let releases = Arc::new(Releases::over(greet(PROTOCOL, &address, &secret, &connector)?));
         let pool = Pool::new(CONNECTIONS, move || greet(PROTOCOL, &address, &secret, &connector))?;
-        Ok(Self { config, pool, releases, mappings: Mutex::default() })
+        Ok(Self { failures: Failures::new(&config), config, pool, releases, mappings: Mutex::default() })
     }
 
     fn ask(&self, socket: &Socket, request: Request, key: &Key) -> Result<Answer, ConnectorError> {
@@ -66,15 +67,15 @@ impl ShmClient {
         self.releases
             .send_with(socket, request)
             .and_then(|()| (&*socket).read_exact(&mut head))
-            .map_err(|error| self.failed(key, error))?;
-        Answer::decode(&head).ok_or_else(|| self.protocol(key, format!("this is no answer: {head:02x?}")))
+            .map_err(|error| self.failures.io(key, error))?;
+        Answer::decode(&head).ok_or_else(|| self.failures.protocol(key, format!("this is no answer: {head:02x?}")))
     }
 
     fn is_found(&self, request: Request, key: &Key) -> Result<bool, ConnectorError> {
         self.pool.run(|socket| match self.ask(socket, request, key)? {
             Answer::Absent => Ok(false),
             Answer::Present => Ok(true),
-            other => Err(self.protocol(key, format!("{other:?} answers {request:?}"))),
+            other => Err(self.failures.protocol(key, format!("{other:?} answers {request:?}"))),
         })
     }
 
@@ -82,19 +83,20 @@ impl ShmClient {
     fn fetch(&self, socket: &Socket, request: Request, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
         match self.ask(socket, request, key)? {
             Answer::Absent => Ok(None),
-            Answer::Present => Err(self.protocol(key, format!("Present answers {request:?}"))),
+            Answer::Present => Err(self.failures.protocol(key, format!("Present answers {request:?}"))),
             Answer::Inline { size } => {
-                self.check_size(key, size)?;
-                let len = usize::try_from(size).map_err(|_| self.failed(key, ErrorKind::OutOfMemory.into()))?;
-                let object = socket.receive(len).map_err(|error| self.failed(key, error))?;
+                self.failures.check_size(key, size)?;
+                let len = usize::try_from(size).map_err(|_| self.failures.io(key, ErrorKind::OutOfMemory.into()))?;
+                let object = socket.receive(len).map_err(|error| self.failures.io(key, error))?;
                 Ok(Some(object.into()))
             }
             Answer::Segment { size, segment, lease } => {
                 let lease = Lease::new(lease, size, &self.releases);
-                self.check_size(key, size)?;
+                self.failures.check_size(key, size)?;
                 let mapping = self.mapping(socket, segment, &lease, key)?;
-                let object = LeasedObject::new(mapping, size, lease)
-                    .ok_or_else(|| self.protocol(key, format!("segment {segment} has less than {size} bytes")))?;
+                let object = LeasedObject::new(mapping, size, lease).ok_or_else(|| {
+                    self.failures.protocol(key, format!("segment {segment} has less than {size} bytes"))
+                })?;
                 Ok(Some(Bytes::from_owner(object)))
             }
         }
@@ -128,38 +130,18 @@ impl ShmClient {
         let descriptor = socket
             .send(&mut [IoSlice::new(&Request::Map(lease.number()).encode())])
             .and_then(|()| socket.receive_with_descriptor(&mut head))
-            .map_err(|error| self.failed(key, error))?;
-        let len = mapped_rest(head).ok_or_else(|| self.protocol(key, "it has more segments than it may".into()))?;
-        let live = socket.receive(len).map_err(|error| self.failed(key, error))?;
-        let mapping = ReadMapping::open(descriptor).map_err(|error| self.failed(key, error))?;
+            .map_err(|error| self.failures.io(key, error))?;
+        let len =
+            mapped_rest(head).ok_or_else(|| self.failures.protocol(key, "it has more segments than it may".into()))?;
+        let live = socket.receive(len).map_err(|error| self.failures.io(key, error))?;
+        let mapping = ReadMapping::open(descriptor).map_err(|error| self.failures.io(key, error))?;
         Ok((mapping, decode_segments(&live)))
-    }
-
-    fn check_size(&self, key: &Key, size: u64) -> Result<(), ConnectorError> {
-        match key.size.filter(|stored| *stored != size) {
-            None => Ok(()),
-            Some(stored) => {
-                Err(self.protocol(key, format!("the object has {size} bytes, it was stored with {stored}")))
-            }
-        }
-    }
-
-    fn failed(&self, key: &Key, source: io::Error) -> ConnectorError {
-        ConnectorError::Io { connector: self.config.to_string(), action: format!("ask for {key}"), source }
-    }
-
-    fn protocol(&self, key: &Key, reason: String) -> ConnectorError {
-        ConnectorError::Protocol { connector: self.config.to_string(), action: format!("ask for {key}"), reason }
     }
 }
 
 impl Connector for ShmClient {
     fn put(&self, _: Bytes) -> Result<Key, ConnectorError> {
-        Err(ConnectorError::Unreachable {
-            connector: self.config.to_string(),
-            reason: "only the process that serves the objects may store them: use the `file` or `redis` connector"
-                .into(),
-        })
+        Err(self.failures.put())
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {

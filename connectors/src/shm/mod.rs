@@ -12,8 +12,9 @@
 //! but the server from writing to a segment, and everyone from shrinking it, which would kill whoever reads there.
 //!
 //! Objects under 32 KiB go over the socket, as [`peer`](crate::peer)'s do, because that is as fast; so do those beyond 512 segments
-//! or 65536 leases at a time. What readers hold does not count as held by the server, as with `peer`. Segments that wait for their
-//! next object take as much memory as the server may hold, at most; and a segment is up to an eighth larger than its object.
+//! or 65536 leases at a time, and those for which the system has no more descriptors or memory. What readers hold does not count as
+//! held by the server, as with `peer`. Segments that wait for their next object take as much memory as the server may hold, at most;
+//! and a segment is up to an eighth larger than its object.
 
 mod client;
 mod host;

@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::PROTOCOL;
@@ -62,13 +63,15 @@ pub(super) struct SharedObjects {
     pub(super) objects: ObjectMap<Stored>,
     segments: Arc<SegmentPool>,
     leases: Leases,
+    /// Called when a segment could not be made for the first time.
+    shortage: Once,
 }
 
 impl SharedObjects {
     /// Keeps as many bytes of spare segments as the map holds objects.
     pub(super) fn new(objects: ObjectMap<Stored>) -> Self {
         let segments = SegmentPool::new(objects.limit());
-        Self { objects, segments, leases: Leases::default() }
+        Self { objects, segments, leases: Leases::default(), shortage: Once::new() }
     }
 
     /// Puts the object where readers will find it.
@@ -76,7 +79,19 @@ impl SharedObjects {
         if object.len() < INLINE_BELOW {
             return Ok(Stored::Inline(object));
         }
-        let loan = self.segments.lend(&object)?;
+        let loan = match self.segments.lend(&object) {
+            Err(error) if is_shortage(&error) => {
+                self.shortage.call_once(|| {
+                    tracing::warn!(
+                        "{}: no more shared memory ({error}): objects go over the socket, which is slower; raise the limit on \
+                         open files (`ulimit -n`) or on memory",
+                        PROTOCOL.name
+                    );
+                });
+                None
+            }
+            lent => lent?,
+        };
         Ok(loan.map_or(Stored::Inline(object), |loan| Stored::Shared(Arc::new(loan))))
     }
 
@@ -103,6 +118,11 @@ impl SharedObjects {
     fn evict(&self, id: Uuid) -> bool {
         self.objects.take(&Key::named(id)).is_some()
     }
+}
+
+/// Whether descriptors or memory ran out, which the next object may find otherwise.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 fn answer_with(stored: Option<Stored>, lessee: &Lessee<'_>, socket: &Socket) -> io::Result<()> {

@@ -38,4 +38,12 @@ impl MessageReader {
             Self::ProxyStore(reader) => reader.read(bytes, messages),
         }
     }
+
+    /// Whether the end of the stream was read, where the format has one of its own.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Psbench => false,
+            Self::ProxyStore(reader) => reader.has_ended(),
+        }
+    }
 }

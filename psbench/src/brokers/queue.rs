@@ -84,6 +84,16 @@ impl Queue {
         }
     }
 
+    /// Waits until the subscriber has taken all there is.
+    pub(super) fn wait_until_empty(&self) -> Result<(), Abandoned> {
+        let mut state = self.lock();
+        state.pushers_waiting += 1;
+        let waits = |state: &mut State| !state.abandoned && !state.messages.is_empty();
+        state = self.drained.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        state.pushers_waiting -= 1;
+        if state.abandoned { Err(Abandoned) } else { Ok(()) }
+    }
+
     /// Says that nothing more will come: the subscriber gets what is there, then `reason`.
     pub(super) fn end(&self, reason: BrokerError) {
         let mut state = self.lock();
@@ -174,6 +184,23 @@ mod tests {
         let large = MAX_BYTES as usize + 1;
         assert_eq!(queue.push(&mut VecDeque::from([message(large)]), || false), Ok(true));
         assert_eq!(queue.push(&mut VecDeque::from([message(1)]), || false), Ok(false));
+    }
+
+    #[test]
+    fn who_waits_until_it_is_empty_is_told_so() {
+        let queue = Arc::new(Queue::default());
+        queue.push(&mut VecDeque::from([message(1), message(2)]), || true).unwrap();
+        let waiter = Arc::clone(&queue);
+        let waiting = std::thread::spawn(move || {
+            let empty = waiter.wait_until_empty();
+            (empty, waiter.lock().messages.len())
+        });
+        let mut received = Vec::new();
+        queue.pop(&mut received, Duration::from_secs(5)).unwrap();
+        assert_eq!((received.len(), waiting.join().unwrap()), (2, (Ok(()), 0)));
+        queue.push(&mut VecDeque::from([message(1)]), || true).unwrap();
+        queue.abandon();
+        assert_eq!(queue.wait_until_empty(), Err(Abandoned));
     }
 
     #[test]

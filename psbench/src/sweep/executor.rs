@@ -57,6 +57,7 @@ pub(super) fn start(
         task_sleep: settings.task_sleep,
         verify: settings.verify,
         cache_bytes: settings.cache_bytes,
+        connector: settings.connector.clone(),
     };
     Ok(match settings.executor {
         ExecutorKind::Own(name) => {

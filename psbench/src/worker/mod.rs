@@ -9,7 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use psbench_connectors::{Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions, checksum};
+use psbench_connectors::{
+    ConnectorConfig, Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions, checksum,
+};
 use psbench_executors::{Task, TaskContext, Work};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub struct WorkerSetup {
     pub verify: bool,
     /// Bytes of resolved objects to keep; 0 for none.
     pub cache_bytes: u64,
+    /// The trial's connector: whose buckets see the credentials of workers.
+    pub connector: ConnectorConfig,
 }
 
 /// What a worker says at its end.
@@ -75,7 +79,8 @@ impl StreamWork {
     /// For the workers of this process.
     pub fn new(setup: WorkerSetup) -> Self {
         let options = StoreOptions { cache_bytes: setup.cache_bytes, ..StoreOptions::default() };
-        let resolver = Resolver::new(format!("worker process {}", std::process::id()), options);
+        let resolver =
+            Resolver::new(format!("worker process {}", std::process::id()), options).trusting(setup.connector.clone());
         Self {
             setup,
             resolver,

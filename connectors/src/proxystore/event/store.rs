@@ -1,6 +1,7 @@
 //! Which of ProxyStore's stores holds an object: its configuration and key, as those of psbench's connectors.
 
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::clip;
 use crate::ConnectorConfig;
@@ -138,9 +139,10 @@ pub(super) fn read_key(config: &ConnectorConfig, key_type: &str, raw: Value<'_>)
     let (Some(name), None) = (parts.next().and_then(Value::as_str), parts.next()) else {
         return Err("its key is not one text".into());
     };
-    // Written in another way it would name another object.
-    Uuid::parse_str(name)
-        .ok()
+    // Written in another way it would name another object. The parser reads all of what it refuses, to say why.
+    Some(name)
+        .filter(|name| name.len() == Hyphenated::LENGTH)
+        .and_then(|name| Uuid::parse_str(name).ok())
         .filter(|id| id.to_string() == name)
         .ok_or_else(|| format!("its key `{}` is no UUID", clip(name)))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -180,6 +181,62 @@ fn what_is_unknown_is_named() {
 fn a_long_name_in_a_small_message_does_not_multiply() {
     let error = key_event(&"x".repeat(100_000), "", ID).unwrap_err();
     assert!(error.len() < 400, "{}", error.len());
+}
+
+/// By hand, for pickles that use a value again, which the writer never does.
+fn pickled_text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+fn pickled_dict(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let entries = entries.iter().flat_map(|(key, value)| [&pickled_text(key), *value].concat());
+    [b'}', b'('].into_iter().chain(entries).chain([b'u']).collect()
+}
+
+/// A batch of as many events as there may be, which are all the same one: a dictionary that has 200 keys of 10 MB beside `fields`.
+/// `LONG` as a value of theirs is that text, too.
+fn batch_of_one_event(fields: &[(&str, &[u8])]) -> Bytes {
+    const MEMOIZE: &[u8] = b"\x94";
+    let long = pickled_text(&"é".repeat(5_000_000));
+    let keys = [LONG, b"N"].concat().repeat(199);
+    let event = [b"}(", &long[..], MEMOIZE, b"N", &keys, &pickled_dict(fields)[2..], MEMOIZE].concat();
+    let again = b"h\x01".repeat(super::MAX_EVENTS - 1);
+    let events = [b"](", &event[..], &again, b"e"].concat();
+    let batch = pickled_dict(&[("event_type", &pickled_text("EVENT_BATCH")), ("events", &events)]);
+    marked(&[b"\x80\x04", &batch[..], b"."].concat())
+}
+
+/// The first entry of the memo.
+const LONG: &[u8] = b"h\0";
+
+/// To read the text again for each look at it would take hours.
+#[test]
+fn a_long_text_that_many_events_use_is_read_once() {
+    let started = Instant::now();
+    let redis_key = pickled_text("proxystore.connectors.redis.RedisKey");
+    let list = [b"]", LONG, b"a"].concat();
+    let options = pickled_dict(&[("hostname", &pickled_text("h")), ("port", b"K\x07")]);
+    let redis = pickled_dict(&[("kind", &pickled_text("redis")), ("options", &options)]);
+    let unknown = pickled_dict(&[("kind", LONG), ("options", LONG)]);
+    for (key_type, connector, expected) in [
+        (&redis_key[..], &redis[..], "is no UUID"),
+        (LONG, &redis, "its key is a é"),
+        (&redis_key, &unknown, "with the connector é"),
+    ] {
+        let (objects, _) = self::objects(&batch_of_one_event(&[
+            ("event_type", &pickled_text("NEW_OBJECT_KEY")),
+            ("evict", b"\x88"),
+            ("key_type", key_type),
+            ("raw_key", &list),
+            ("store_config", &pickled_dict(&[("connector", connector)])),
+        ]));
+        assert_eq!(objects.len(), super::MAX_EVENTS);
+        let failed = |object: &Result<Object, String>| object.as_ref().is_err_and(|error| error.contains(expected));
+        assert!(objects.iter().all(failed), "{:?}", objects[0]);
+    }
+    let unknown_kind = batch_of_one_event(&[("event_type", LONG)]);
+    assert!(matches!(Batch::read(&unknown_kind).unwrap().events().next(), Some(Err(EventError::Form(_)))));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a pickle comes to: plain values.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::Global;
 
@@ -28,8 +29,7 @@ pub(super) enum Node {
     /// An integer beyond 64 bits: two's complement, little-endian.
     Long(Bytes),
     Float(f64),
-    /// UTF-8.
-    Str(Bytes),
+    Str(ByteString),
     Bytes(Bytes),
     Tuple(Vec<Id>),
     List(Vec<Id>),
@@ -107,10 +107,10 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A `str`.
+    /// A `str`, however long, at no cost: a pickle may use one a million times.
     pub fn as_str(self) -> Option<&'a str> {
         match self.node()? {
-            Node::Str(text) => std::str::from_utf8(text).ok(),
+            Node::Str(text) => Some(text),
             _ => None,
         }
     }
@@ -118,7 +118,8 @@ impl<'a> Value<'a> {
     /// `bytes`, a `bytearray`, or a `str` in UTF-8, as a slice of the input.
     pub fn as_bytes(self) -> Option<Bytes> {
         match self.node()? {
-            Node::Bytes(bytes) | Node::Str(bytes) => Some(bytes.clone()),
+            Node::Bytes(bytes) => Some(bytes.clone()),
+            Node::Str(text) => Some(text.as_bytes().clone()),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! The stack machine.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::document::{Document, Id, Node, long};
 use super::{Global, PickleError, opcode};
@@ -143,7 +144,7 @@ impl Machine {
     fn stack_global(&mut self) -> Result<(), PickleError> {
         let (name, module) = (self.pop()?, self.pop()?);
         let text = |id: Id| match self.nodes.get(id as usize) {
-            Some(Node::Str(text)) => std::str::from_utf8(text).ok(),
+            Some(Node::Str(text)) => Some(&**text),
             _ => None,
         };
         let (Some(module), Some(name)) = (text(module), text(name)) else {
@@ -316,10 +317,7 @@ impl Machine {
 
     fn text(&mut self, length: usize) -> Result<Node, PickleError> {
         let text = self.take(length)?;
-        if std::str::from_utf8(&text).is_err() {
-            return Err(self.malformed("text that is not UTF-8"));
-        }
-        Ok(Node::Str(text))
+        ByteString::try_from(text).map(Node::Str).map_err(|_| self.malformed("text that is not UTF-8"))
     }
 
     fn long(&mut self, length: usize) -> Result<Node, PickleError> {

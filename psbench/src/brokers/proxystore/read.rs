@@ -19,6 +19,7 @@ pub(in super::super) struct Reader {
     dialect: Option<Dialect>,
     /// One past the highest number of an item so far: that of the next item whose producer does not number.
     next: u64,
+    ended: bool,
 }
 
 /// What a producer sends; its first message tells.
@@ -61,7 +62,13 @@ impl Reader {
         Ok(())
     }
 
-    fn end(&self) -> Message {
+    /// Whether the end of the stream was read.
+    pub(in super::super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn end(&mut self) -> Message {
+        self.ended = true;
         Message { head: item::encode(&Head::End { generated: self.next }), payload: Bytes::new() }
     }
 

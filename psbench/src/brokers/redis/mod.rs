@@ -130,6 +130,11 @@ impl Server {
         format!("{} at {}", self.name(), self.place())
     }
 
+    /// Whether what is taken from a topic may be wanted by others: then nothing is taken ahead.
+    fn is_sparing(&self) -> bool {
+        self.kind == Kind::Queue && self.format == MessageFormat::ProxyStore
+    }
+
     /// A connection for commands without bulk data.
     fn control(&self) -> Result<Connection, BrokerError> {
         let connect = || {

@@ -1,6 +1,8 @@
 //! The dispatcher's side: a thread reads from the server into a bounded queue.
 //!
-//! When the queue is full the thread stops reading: then the server holds what comes, up to its own bounds.
+//! When the queue is full the thread stops reading: then the server holds what comes, up to its own bounds. From a list of another
+//! program's it takes one message at a time, the next one when the last was taken from the queue, and none past the end of the stream:
+//! so a subscriber that leaves early has taken one message at most that it did not hand on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscrib
             connection.set_patience(None).map_err(failed("subscribe"))?;
             Box::new(Channel)
         }
-        Kind::Queue => Box::new(List { topic: topic.into(), together: 1 }),
+        Kind::Queue => Box::new(List { topic: topic.into(), together: (!server.is_sparing()).then_some(1) }),
     };
     let waker = connection.waker().map_err(failed("subscribe"))?;
     let queue = Arc::new(Queue::default());
@@ -77,18 +79,27 @@ fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queu
     let mut reader = MessageReader::new(server.format);
     let mut payloads = Vec::new();
     let mut messages = VecDeque::new();
+    let sparing = server.is_sparing();
     let reason = loop {
-        if let Err(error) = source.next(&mut connection, &mut payloads) {
+        if sparing && queue.wait_until_empty().is_err() {
+            return;
+        }
+        let received = source.next(&mut connection, &mut payloads);
+        let read = payloads.drain(..).try_for_each(|payload| reader.read(payload, &mut messages));
+        // What came ahead of a failure came whole.
+        if queue.push(&mut messages, || true).is_err() {
+            return;
+        }
+        if let Err(reason) = read {
+            break BrokerError::Protocol { broker: server.label(), reason };
+        }
+        if let Err(error) = received {
             if queue.is_abandoned() {
                 return;
             }
             break explain(server, error);
         }
-        let read = payloads.drain(..).try_for_each(|payload| reader.read(payload, &mut messages));
-        if let Err(reason) = read {
-            break BrokerError::Protocol { broker: server.label(), reason };
-        }
-        if queue.push(&mut messages, || true).is_err() {
+        if sparing && reader.has_ended() {
             return;
         }
     };
@@ -119,8 +130,8 @@ fn pushed(value: Value, kind: &str) -> Option<Bytes> {
 /// A list that is taken from.
 struct List {
     topic: String,
-    /// How many to ask for beyond the first.
-    together: usize,
+    /// How many to ask for beyond the first; `None` where no payload is to be taken before it is wanted.
+    together: Option<usize>,
 }
 
 /// The server waits for the first payload this long, seconds; then it is asked again, so that the end of this side is seen.
@@ -136,16 +147,19 @@ impl Source for List {
     fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()> {
         let first = redis::cmd("BLPOP").arg(&self.topic).arg(PATIENCE).to_owned();
         connection.send(&first).map_err(redis_error)?;
-        // In the same round trip, since the server works through what it is sent.
-        connection.send(redis::cmd("LPOP").arg(&self.topic).arg(self.together)).map_err(redis_error)?;
+        if let Some(together) = self.together {
+            // In the same round trip, since the server works through what it is sent.
+            connection.send(redis::cmd("LPOP").arg(&self.topic).arg(together)).map_err(redis_error)?;
+        }
         if let Value::Array(mut pair) = connection.answer()? {
             payloads.extend(pair.pop().and_then(payload));
         }
+        let Some(together) = &mut self.together else { return Ok(()) };
         if let Value::Array(rest) = connection.answer()? {
             payloads.extend(rest.into_iter().filter_map(payload));
         }
         if let Some(largest) = payloads.iter().map(Bytes::len).max() {
-            self.together = (TOGETHER_BYTES / largest.max(1)).clamp(1, MOST_TOGETHER);
+            *together = (TOGETHER_BYTES / largest.max(1)).clamp(1, MOST_TOGETHER);
         }
         Ok(())
     }
