@@ -84,7 +84,7 @@ mod tests {
 
     fn configs() -> impl Strategy<Value = ConnectorConfig> {
         let address = prop_oneof![
-            "[a-z/]{1,107}".prop_map(|path| PeerAddress::Unix(path.into())),
+            "[a-z/]{1,100}".prop_map(|path| PeerAddress::Unix(path.into())),
             ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| PeerAddress::Tcp { host, port }),
         ];
         prop_oneof![
@@ -105,7 +105,7 @@ mod tests {
                 secret: Secret(secret),
                 limit
             }),
-            ("[a-z/]{1,107}", any::<(u128, [u8; 16], u64)>()).prop_map(|(path, (host, secret, limit))| {
+            ("[a-z/]{1,100}", any::<(u128, [u8; 16], u64)>()).prop_map(|(path, (host, secret, limit))| {
                 ConnectorConfig::Shm { path: path.into(), host: Uuid::from_u128(host), secret: Secret(secret), limit }
             }),
         ]

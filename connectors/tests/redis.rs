@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -37,6 +39,32 @@ fn no_server_is_named_with_its_address() {
     let port = free_port();
     let error = RedisConnector::open("127.0.0.1", port, KeySource::random()).unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--ps-port"), "{error}");
+}
+
+#[test]
+fn something_else_than_redis_is_noticed_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let web = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        // Unread bytes would turn the end of the connection into a reset.
+        client.read_exact(&mut [0; b"*1\r\n$4\r\nPING\r\n".len()]).unwrap();
+        client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let error = RedisConnector::open("127.0.0.1", port, KeySource::random()).unwrap_err().to_string();
+    assert!(error.contains(&port.to_string()) && error.contains("HTTP/1.1"), "{error}");
+    web.join().unwrap();
+}
+
+#[test]
+fn a_batch_of_more_parts_than_one_write_takes_arrives_whole() {
+    let server = RedisServer::start(&[]);
+    let connector = open(&server);
+    let objects: Vec<Bytes> = (0..1500).map(|n| vec![n as u8; n * 37 % 50_000].into()).collect();
+    let keys = connector.put_batch(objects.clone()).unwrap();
+    for (key, object) in keys.iter().zip(&objects) {
+        assert_eq!(connector.get(key).unwrap().as_ref(), Some(object));
+    }
 }
 
 #[test]

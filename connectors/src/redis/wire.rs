@@ -1,35 +1,26 @@
-//! Commands and replies that the client library would copy once more than needed.
+//! Commands and what their answers mean.
 
-use std::io::Write;
+use std::io::{IoSlice, Write};
 
 use bytes::Bytes;
-use redis::{Cmd, Connection, RedisResult, RedisWrite, Value};
+use redis::{Cmd, RedisResult, RedisWrite, Value};
 
-use super::SMALL;
+use super::connection::Connection;
 use crate::Key;
 use crate::proxystore::{PREFIX, strip_prefix};
 
-/// Stores objects with one round trip.
-///
-/// The library copies an argument twice, into the command and into its packed form; sending the command in parts spares a large
-/// object both (1 MB `SET`: 3.4 instead of 2.2 GB/s).
+/// Stores objects with one round trip, and sends them from where they lie: the library would copy each twice, into the command and
+/// into its packed form (1 MB `SET`: 3.4 instead of 2.2 GB/s).
 pub(super) fn set_all(connection: &mut Connection, objects: &[(Key, Bytes)]) -> RedisResult<()> {
-    let mut pending = Vec::new();
-    for (key, object) in objects {
-        pending.extend_from_slice(set_head(key, object.len()).as_bytes());
-        pending.extend_from_slice(PREFIX);
-        if object.len() as u64 > SMALL {
-            connection.send_packed_command(&pending)?;
-            pending.clear();
-            connection.send_packed_command(object)?;
-        } else {
-            pending.extend_from_slice(object);
-        }
-        pending.extend_from_slice(b"\r\n");
-    }
-    connection.send_packed_command(&pending)?;
+    let heads: Vec<String> = objects.iter().map(|(key, object)| set_head(key, object.len())).collect();
+    let mut parts: Vec<IoSlice<'_>> = objects
+        .iter()
+        .zip(&heads)
+        .flat_map(|((_, object), head)| [head.as_bytes(), PREFIX, object, b"\r\n"].map(IoSlice::new))
+        .collect();
+    connection.send(&mut parts)?;
     for _ in objects {
-        connection.recv_response()?.extract_error()?;
+        connection.answer()?;
     }
     Ok(())
 }
@@ -53,7 +44,7 @@ pub(super) fn set(key: &Key, object: &[u8]) -> Cmd {
     command
 }
 
-/// The object in the answer to `GET`, in the memory that the library read it into.
+/// The object in the answer to `GET`, in the memory that it was read into.
 pub(super) fn object(answer: Value) -> Result<Option<Bytes>, String> {
     match answer {
         Value::Nil => Ok(None),

@@ -14,6 +14,10 @@ use super::frames::{Frame, HEADER, Header, Packet};
 const SLICES: usize = 96;
 /// Bytes asked of the kernel at once where frames are small.
 const READ_AHEAD: usize = 256 << 10;
+/// Frames longer than this are read into memory of their own. Only what of them has come with their header is copied once more.
+const LARGE: usize = 64 << 10;
+/// Bytes asked of the kernel at once after a large frame, as the next is likely to be large, too.
+const READ_AHEAD_OF_LARGE: usize = 4 << 10;
 
 /// Frames on their way out, the first perhaps half sent.
 #[derive(Default)]
@@ -107,11 +111,13 @@ pub(super) struct FrameReader<'a> {
     /// The unread part of `buffer`.
     start: usize,
     end: usize,
+    /// Bytes to ask of the kernel at once.
+    ahead: usize,
 }
 
 impl<'a> FrameReader<'a> {
     pub(super) fn new(socket: &'a UnixStream) -> Self {
-        Self { socket, buffer: vec![0; READ_AHEAD].into_boxed_slice(), start: 0, end: 0 }
+        Self { socket, buffer: vec![0; READ_AHEAD].into_boxed_slice(), start: 0, end: 0, ahead: READ_AHEAD }
     }
 
     /// Waits for the next frame; `None` at the end of the stream.
@@ -133,7 +139,8 @@ impl<'a> FrameReader<'a> {
             }
         };
         let (head, payload) = (header.head, header.payload);
-        let (head, payload) = if HEADER + head + payload <= self.buffer.len() {
+        let (head, payload) = if HEADER + head + payload <= LARGE {
+            self.ahead = READ_AHEAD;
             while self.unread().len() < HEADER + head + payload {
                 if self.fill()? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
@@ -145,6 +152,7 @@ impl<'a> FrameReader<'a> {
             self.start += HEADER + head + payload;
             (body.split_to(head), body)
         } else {
+            self.ahead = READ_AHEAD_OF_LARGE;
             self.start += HEADER;
             (self.read_alone(head)?, self.read_alone(payload)?)
         };
@@ -171,8 +179,9 @@ impl<'a> FrameReader<'a> {
             self.end -= self.start;
             self.start = 0;
         }
+        let until = self.buffer.len().min(self.end + self.ahead);
         loop {
-            match self.socket.read(&mut self.buffer[self.end..]) {
+            match self.socket.read(&mut self.buffer[self.end..until]) {
                 Ok(read) => {
                     self.end += read;
                     return Ok(read);
@@ -214,7 +223,7 @@ mod tests {
 
     #[test]
     fn frames_of_all_sizes_arrive_in_order() {
-        let lengths = [0, 1, 100, READ_AHEAD - HEADER, READ_AHEAD, 3_000_000];
+        let lengths = [0, 1, 100, LARGE - HEADER, LARGE, READ_AHEAD, 3_000_000];
         let sizes: Vec<(usize, usize)> =
             lengths.iter().flat_map(|head| lengths.map(|payload| (*head, payload))).collect();
         let (here, there) = UnixStream::pair().unwrap();

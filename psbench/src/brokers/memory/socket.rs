@@ -4,7 +4,7 @@
 //! byte. Then it only sends: for each message the lengths of head (`u32`) and payload (`u64`), little-endian, and both parts.
 
 use std::collections::VecDeque;
-use std::io::{self, BufReader, IoSlice, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
@@ -36,6 +36,9 @@ const MAX_PAYLOAD: u64 = 64 << 30;
 
 /// Payloads from this size on are read where they will stay; smaller ones come through a buffer, many with one system call.
 const LARGE: u64 = 64 << 10;
+
+/// Bytes asked of the system at once. What of a large payload comes with its lengths is copied once more.
+const READ_AHEAD: usize = 64 << 10;
 
 /// The listening side.
 #[derive(Debug)]
@@ -141,7 +144,7 @@ fn greet(mut connection: &UnixStream, topics: &Topics, secret: Secret) -> io::Re
 }
 
 fn receive(connection: UnixStream, queue: &Queue) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(256 << 10, connection);
+    let mut reader = BufReader::with_capacity(READ_AHEAD, connection);
     let mut batch = VecDeque::new();
     loop {
         batch.push_back(read_message(&mut reader)?);
@@ -188,8 +191,14 @@ fn read_message(reader: &mut BufReader<UnixStream>) -> io::Result<Message> {
 fn read_bytes(reader: &mut BufReader<UnixStream>, length: u64) -> io::Result<Bytes> {
     // Beyond this much, memory is reserved only as bytes arrive: an announcement alone costs nothing.
     const TRUSTED: u64 = 64 << 20;
-    let mut bytes = Vec::with_capacity(length.min(TRUSTED) as usize);
-    if reader.take(length).read_to_end(&mut bytes)? as u64 != length {
+    let reserved = length.min(TRUSTED) as usize;
+    let mut bytes = Vec::with_capacity(reserved);
+    let buffered = reserved.min(reader.buffer().len());
+    bytes.extend_from_slice(&reader.buffer()[..buffered]);
+    reader.consume(buffered);
+    let missing = length - buffered as u64;
+    // Not through the buffer: a long read begins with short ones, which would be copied out of it.
+    if reader.get_mut().take(missing).read_to_end(&mut bytes)? as u64 != missing {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(bytes.into())

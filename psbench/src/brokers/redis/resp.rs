@@ -1,13 +1,15 @@
 //! A connection to a Redis server that sends bulk data from where it lies.
 //!
-//! The `redis` crate's own connection copies each argument twice on its way out (into the command, then into the packed command), and
-//! its subscriber can't be woken from another thread. Here a command goes out in one vectored write; answers are read with the crate's parser.
+//! The `redis` crate's own connection copies each argument twice on its way out (into the command, then into the packed command) and
+//! an answer about as often, and its subscriber can't be woken from another thread. Here a command goes out in one vectored write, and
+//! an answer comes in as [`read_reply`] has it.
 
 use std::io::{self, BufReader, IoSlice, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use redis::{Parser, RedisError, RedisResult, Value};
+use psbench_connectors::redis::read_reply;
+use redis::{RedisError, RedisResult, Value};
 
 use super::super::wire;
 
@@ -23,7 +25,6 @@ const READ_BUFFER: usize = 256 << 10;
 /// One connection.
 pub(super) struct Resp {
     reader: BufReader<TcpStream>,
-    parser: Parser,
 }
 
 impl Resp {
@@ -35,7 +36,7 @@ impl Resp {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(SILENCE))?;
                     stream.set_write_timeout(Some(SILENCE))?;
-                    return Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, stream), parser: Parser::new() });
+                    return Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, stream) });
                 }
                 Err(error) => last = error,
             }
@@ -76,7 +77,7 @@ impl Resp {
 
     /// The next answer. An error that the server answers with is an error here.
     pub(super) fn answer(&mut self) -> RedisResult<Value> {
-        self.parser.parse_value(&mut self.reader)?.extract_error()
+        read_reply(&mut self.reader)?.extract_error()
     }
 }
 
