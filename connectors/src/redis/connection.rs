@@ -21,11 +21,11 @@ const MAX_PARTS: usize = 1024;
 pub(super) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    /// Connects to the first of the host's addresses that lets it, within 5 s each, and makes sure that a Redis server answers.
+    /// Connects to the first of the host's addresses that lets it, within 5 s each, and makes sure that a Redis server answers, within 5 s.
     pub(super) fn open(host: &str, port: u16) -> RedisResult<Self> {
         let stream = connect(host, port)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(STALL_TIMEOUT))?;
+        stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
         stream.set_write_timeout(Some(STALL_TIMEOUT))?;
         // Finds out about hosts that vanished between requests.
         set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
@@ -33,6 +33,7 @@ impl Connection {
         connection.send(&mut [IoSlice::new(&redis::cmd("PING").get_packed_command())])?;
         // A server that refuses is one nonetheless: requests tell the reason.
         read_reply(&mut connection.0)?;
+        connection.0.get_ref().set_read_timeout(Some(STALL_TIMEOUT))?;
         Ok(connection)
     }
 

@@ -61,7 +61,7 @@ impl RedisConnector {
     ///
     /// # Errors
     ///
-    /// [`ConnectorError`] where there is none, within 5 s, or where what listens there does not answer as one, within 30 s.
+    /// [`ConnectorError`] where there is none, or none that answers, within 5 s.
     pub fn open(host: &str, port: u16, keys: KeySource) -> Result<Self, ConnectorError> {
         let config = ConnectorConfig::Redis { host: host.into(), port };
         let failures = Failures::new(&config);
