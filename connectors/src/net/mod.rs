@@ -17,7 +17,7 @@ pub(crate) use self::failures::Failures;
 pub(crate) use self::hello::{Protocol, greet};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::server::{Server, Service};
-pub(crate) use self::socket::Socket;
+pub(crate) use self::socket::{Socket, connect_tcp};
 
 /// How long a transfer may make no progress.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -126,7 +126,8 @@ impl Read for &Socket {
     }
 }
 
-fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Connects to the first of the host's addresses that lets it, within 5 s each.
+pub(crate) fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {

@@ -1,7 +1,7 @@
 //! A blocking connection that takes large values from where they lie and leaves them where they arrive.
 
 use std::io::{self, BufReader, IoSlice};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 
 use redis::{Cmd, RedisResult, Value};
 use rustix::net::sockopt::set_socket_keepalive;
@@ -10,6 +10,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use super::reply::read_reply;
 use super::{CONNECT_TIMEOUT, STALL_TIMEOUT};
 use crate::io::write_full;
+use crate::net::connect_tcp;
 
 /// Bytes asked of the system at once for short replies. What of a large value comes with its length is copied once.
 const READ_AHEAD: usize = 16 << 10;
@@ -23,7 +24,7 @@ pub(super) struct Connection(BufReader<TcpStream>);
 impl Connection {
     /// Connects to the first of the host's addresses that lets it, within 5 s each, and makes sure that a Redis server answers, within 5 s.
     pub(super) fn open(host: &str, port: u16) -> RedisResult<Self> {
-        let stream = connect(host, port)?;
+        let stream = connect_tcp(host, port)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
         stream.set_write_timeout(Some(STALL_TIMEOUT))?;
@@ -55,15 +56,4 @@ impl Connection {
     pub(super) fn answer(&mut self) -> RedisResult<Value> {
         read_reply(&mut self.0)?.extract_error()
     }
-}
-
-fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

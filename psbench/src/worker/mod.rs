@@ -80,7 +80,7 @@ impl StreamWork {
     pub fn new(setup: WorkerSetup) -> Self {
         let options = StoreOptions { cache_bytes: setup.cache_bytes, ..StoreOptions::default() };
         let resolver =
-            Resolver::new(format!("worker process {}", std::process::id()), options).trusting(setup.connector.clone());
+            Resolver::new(format!("process {}", std::process::id()), options).trusting(setup.connector.clone());
         Self {
             setup,
             resolver,
