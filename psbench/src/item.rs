@@ -4,6 +4,7 @@ use bytes::Bytes;
 use psbench_connectors::StoreMetrics;
 use serde::{Deserialize, Serialize};
 
+use crate::brokers::PublisherReport;
 use crate::clock::Nanos;
 
 /// The head of a message from the generator.
@@ -78,12 +79,14 @@ pub struct ItemFailure {
 }
 
 /// What the generator says at its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorReport {
     /// Items that were made and handed over.
     pub generated: u64,
     /// What its store came to; all zero when items travel in full.
     pub store: StoreMetrics,
+    /// What its side of the broker has to tell.
+    pub publisher: PublisherReport,
     /// How payloads were made, for people.
     pub payload: String,
     /// What stopped it ahead of its plan.

@@ -12,6 +12,7 @@ mod own;
 pub mod proxystore;
 mod queue;
 mod redis;
+mod report;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use self::format::MessageFormat;
 pub use self::memory::MemoryBroker;
 pub use self::own::{BrokerFactory, OWN_BROKERS};
 use self::redis::{RedisBroker, RedisPublisher};
+pub use self::report::{ClientStatistics, LagSample, PublisherReport, SubscriberReport};
 use crate::environment::BrokerInfo;
 
 /// One message: opaque bytes in two parts, so that bulk data need not be copied to stand next to its metadata.
@@ -51,16 +53,35 @@ impl Message {
 }
 
 /// Sends messages to one topic, in order. Used by one generator's thread; every call is bounded in time.
+///
+/// A topic may be in several partitions, which are ordered each for itself: then message `n` of this publisher, counted from 0, goes to
+/// partition `n` modulo their number.
 pub trait Publisher: Send {
-    /// Hands over messages, with as few round trips as the broker allows. Returns when the broker has them; blocks while a broker
-    /// that holds senders back is full. After an error some may have been sent.
+    /// Hands over messages, with as few round trips as the broker allows. Returns when the broker has them, or its client, which then
+    /// sees to it that they get there; blocks while a broker that holds senders back is full. After an error some may have been sent.
     fn publish(&mut self, messages: &[Message]) -> Result<(), BrokerError>;
+
+    /// Sends the publisher's last message, so that a subscriber gets it after all others, and once. Returns when the broker has all there
+    /// is; an error tells of the messages that it does not have.
+    fn end(&mut self, last: &Message) -> Result<(), BrokerError> {
+        self.publish(std::slice::from_ref(last))
+    }
+
+    /// What there is to tell of this publisher, after its end or an error. Provided for those that know of nothing.
+    fn report(&self) -> PublisherReport {
+        PublisherReport::default()
+    }
 }
 
 /// Receives the messages of one topic, in order, from the moment it was made. Used by the dispatcher's thread.
 pub trait Subscriber: Send {
     /// Appends what has arrived to `messages`, waiting at most `wait` for the first. Appends nothing when nothing came.
     fn receive(&mut self, messages: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError>;
+
+    /// What there is to tell of this subscriber and of what waited for it. Provided for those that know of nothing.
+    fn report(&self) -> SubscriberReport {
+        SubscriberReport::default()
+    }
 }
 
 /// A broker as the dispatcher sees it.

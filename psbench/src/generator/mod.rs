@@ -129,12 +129,26 @@ fn run(
     // A sleeping generator wakes when its item is due, not some 50 µs later.
     let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
     let mut publisher = plan.broker.publisher(&plan.topic)?;
-    let made = make_items(plan, clock, stop, opened, &mut *publisher, progress);
+    let made = publish_stream(plan, clock, stop, opened, &mut *publisher, progress);
+    progress.publisher = publisher.report();
+    made
+}
+
+/// Publishes the items and, if the broker is still there, the stream's end.
+fn publish_stream(
+    plan: &GeneratorPlan,
+    clock: &dyn Clock,
+    stop: Stop<'_>,
+    opened: &dyn Fn(OpenStore, KeySource),
+    publisher: &mut dyn Publisher,
+    progress: &mut GeneratorReport,
+) -> Result<(), GeneratorError> {
+    let made = make_items(plan, clock, stop, opened, publisher, progress);
     if matches!(made, Err(GeneratorError::Broker(_))) {
         return made;
     }
     let end = Message { head: item::encode(&Head::End { generated: progress.generated }), payload: Bytes::new() };
-    made.and(publisher.publish(&[end]).map_err(GeneratorError::from))
+    made.and(publisher.end(&end).map_err(GeneratorError::from))
 }
 
 fn make_items(
