@@ -19,6 +19,7 @@ mod program;
 pub mod recorder;
 pub mod report;
 pub mod results;
+pub mod services;
 pub mod sweep;
 pub mod trace;
 pub mod units;

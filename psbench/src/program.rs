@@ -12,7 +12,7 @@ use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{BrokerChoice, BrokerFactory, OWN_BROKERS};
-use crate::cli::{self, Cli, Command, Ending, Generate, StreamScaling};
+use crate::cli::{self, Cli, Command, Ending, Generate, ServicesCommand, StreamScaling};
 use crate::open_files;
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
@@ -74,6 +74,7 @@ impl Program {
         let ended = match Cli::parse().command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
             Command::Generate(generate) => self::generate(&generate),
+            Command::Services(services) => self::services(services),
             Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
             Command::Worker => cli::serve().map(|()| Ending::Success).map_err(Into::into),
         };
@@ -89,6 +90,11 @@ fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
 fn generate(generate: &Generate) -> anyhow::Result<Ending> {
     let interrupted = watch_signals().context("cannot watch for signals")?;
     Ok(generate.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+}
+
+fn services(services: ServicesCommand) -> anyhow::Result<Ending> {
+    let interrupted = watch_signals().context("cannot watch for signals")?;
+    Ok(services.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
 }
 
 /// Removes what would outlast this process, as far as that goes in a moment. Worker processes see to theirs.

@@ -2,6 +2,7 @@
 
 mod completions;
 mod generate;
+mod services;
 mod stream_scaling;
 mod worker;
 
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::completions::Completions;
 pub use self::generate::Generate;
+pub use self::services::{ServicesCommand, ServicesCommandError};
 pub use self::stream_scaling::{CliError, StreamScaling};
 pub use self::worker::serve;
 
@@ -47,6 +49,14 @@ pub enum Command {
     ///
     /// Exit codes: 0 all items were published; 1 not all were; 2 none, for bad input or because what it names is not there; 130 interrupted.
     Generate(Box<Generate>),
+    /// Start and stop private brokers on this host: Redis and Kafka, without Docker
+    ///
+    /// Each listens on a free port of 127.0.0.1, has a directory of its own, and goes on when psbench ends. psbench services down stops
+    /// it and removes its data. redis-server is taken from the PATH; psbench services fetch kafka gets Kafka, which takes java to run.
+    ///
+    /// Exit codes: 0 all is as asked; 1 a service did not start or stop; 2 nothing was started, for bad input or because what it takes is
+    /// not there; 130 interrupted.
+    Services(ServicesCommand),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Serve as a worker process of the process executor
@@ -59,7 +69,7 @@ pub enum Command {
 pub enum Ending {
     /// As asked.
     Success,
-    /// A trial failed or lost items, or results could not be kept.
+    /// A trial failed or lost items, or results could not be kept; or a service did not start or stop.
     TrialFailed,
     /// Nothing was run.
     BadInput,

@@ -1,6 +1,7 @@
 //! Private servers and runs of psbench for the tests.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+mod kafka;
 #[path = "../../../connectors/tests/support/mod.rs"]
 mod server;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub(crate) use kafka::Kafka;
 pub(crate) use server::endpoint::Endpoint;
 pub(crate) use server::python::python;
 pub(crate) use server::{RedisServer as Redis, free_port};

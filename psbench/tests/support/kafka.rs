@@ -1,0 +1,91 @@
+//! Private Kafka brokers, by `psbench services`.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::text;
+
+/// Runs until it is dropped.
+pub(crate) struct Kafka {
+    directory: TempDir,
+    address: String,
+}
+
+impl Kafka {
+    /// Starts one with these properties (`key=value`) of `server.properties`.
+    pub(crate) fn start(properties: &[&str]) -> Self {
+        // What is made first is dropped even if the start panics, and whatever had started with it.
+        let mut kafka = Self { directory: tempfile::tempdir().unwrap(), address: String::new() };
+        let properties = properties.iter().flat_map(|property| ["--kafka-property", property]);
+        kafka.address = kafka.up(properties)["address"].as_str().unwrap().to_owned();
+        kafka
+    }
+
+    /// One for all tests of this binary that need none of their own, while any of them holds it.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let kafka = Arc::new(Self::start(&[]));
+            *shared = Arc::downgrade(&kafka);
+            kafka
+        })
+    }
+
+    /// `host:port`, also of one that is stopped.
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// The broker's process.
+    pub(crate) fn pid(&self) -> u32 {
+        let services = json(self.services("list").arg("--json"));
+        services[0]["pid"].as_u64().expect("it runs").try_into().unwrap()
+    }
+
+    /// Where its log, configuration and data are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Ends it in order; address and data stay.
+    pub(crate) fn stop(&self) {
+        let output = self.services("down").args(["kafka", "--keep"]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    /// Starts it again, after [`stop`](Self::stop) or its death, at its address and with its data.
+    pub(crate) fn resume(&self) {
+        assert_eq!(self.up([])["address"], self.address);
+    }
+
+    fn up<'a>(&self, properties: impl IntoIterator<Item = &'a str>) -> Value {
+        json(self.services("up").args(["kafka", "--json"]).args(properties))[0].clone()
+    }
+
+    fn services(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        command.args(["services", verb, "--dir"]).arg(self.directory.path());
+        // It starts in half the time, and no test is about how fast it becomes.
+        command.env("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1");
+        command
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let _ = self.services("down").output();
+    }
+}
+
+/// What a command prints.
+fn json(command: &mut Command) -> Value {
+    let output = command.output().unwrap();
+    assert_ne!(output.status.code(), Some(2), "run ./test.sh once: it gets Kafka and what it needs\n{}", text(&output));
+    assert!(output.status.success(), "{}", text(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
