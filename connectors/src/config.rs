@@ -149,6 +149,20 @@ impl ConnectorConfig {
         }
     }
 
+    /// The same for one more that will store objects, so that it shares no memory with the others: a bound holds for each.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        match self {
+            Self::Memory { limit, .. } => Self::Memory { space: Uuid::new_v4(), limit: *limit },
+            Self::Multi { parts, tags } => {
+                let apart = |part: &Part| Part { config: part.config.apart(), ..part.clone() };
+                Self::Multi { parts: parts.iter().map(apart).collect(), tags: tags.clone() }
+            }
+            // These make a server of their own, or share a place outside the process.
+            other => other.clone(),
+        }
+    }
+
     /// For whoever will store objects: makes the directory, starts the server, or connects.
     pub fn open(&self, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {

@@ -100,6 +100,19 @@ impl Connector for MemoryConnector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::multi::{Part, Policy};
+
+    #[test]
+    fn who_stores_apart_shares_no_space() {
+        let memory = ConnectorConfig::Memory { space: Uuid::new_v4(), limit: 10 };
+        let part = Part { config: memory.clone(), policy: Policy::default() };
+        for config in [memory, ConnectorConfig::Multi { parts: vec![part], tags: Vec::new() }] {
+            let open = |config: &ConnectorConfig| config.open(KeySource::random()).unwrap();
+            let (one, same, apart) = (open(&config), open(&config), open(&config.apart()));
+            let key = one.put(Bytes::from_static(b"x")).unwrap();
+            assert_eq!([same, apart].map(|other| other.exists(&key).unwrap()), [true, false], "{config}");
+        }
+    }
 
     #[test]
     fn a_dropped_space_vanishes() {

@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::brokers::PublisherReport;
 use crate::clock::Nanos;
 
-/// The head of a message from the generator.
+/// The head of a message from a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Head {
     /// An item.
     Item(ItemHead),
-    /// The end of the stream.
+    /// The end of one generator's stream.
     End {
-        /// How many items there were.
+        /// Which generator, from 0.
+        generator: u32,
+        /// How many items it made.
         generated: u64,
     },
 }
@@ -22,7 +24,7 @@ pub enum Head {
 /// Metadata of one item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemHead {
-    /// Counted from 0 in the order of generation.
+    /// Counted from 0 over the items of all generators, which take turns: see [`Share`](crate::plan::Share).
     pub sequence: u64,
     /// When the pacing plan wanted it; absent when another program generates.
     pub scheduled: Option<Nanos>,
@@ -78,11 +80,13 @@ pub struct ItemFailure {
     pub reason: String,
 }
 
-/// What the generator says at its end.
+/// What a generator says at its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorReport {
     /// Items that were made and handed over.
     pub generated: u64,
+    /// When its schedule began; absent where it did not come to that.
+    pub began: Option<Nanos>,
     /// What its store came to; all zero when items travel in full.
     pub store: StoreMetrics,
     /// What its side of the broker has to tell.

@@ -88,10 +88,39 @@ pub enum TaskKind {
     Sum,
 }
 
-/// When the generator makes its items.
+/// Which items of a stream one of its generators makes: of `G` generators number `g` makes `g`, `g + G`, `g + 2G` and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Which generator, from 0.
+    pub generator: u32,
+    /// How many there are, at least 1.
+    pub generators: u32,
+}
+
+impl Share {
+    /// All items, of the only generator.
+    pub const ALL: Self = Self { generator: 0, generators: 1 };
+
+    /// The shares of so many generators, in their order.
+    pub fn each(generators: u32) -> impl Iterator<Item = Self> {
+        (0..generators).map(move |generator| Self { generator, generators })
+    }
+
+    /// How many of the stream's first `items` it has.
+    pub fn of(self, items: u64) -> u64 {
+        items.saturating_sub(self.generator.into()).div_ceil(self.generators.into())
+    }
+
+    /// The stream's number of its own `n`th item, both counted from 0.
+    pub fn number(self, n: u64) -> u64 {
+        n.saturating_mul(self.generators.into()).saturating_add(self.generator.into())
+    }
+}
+
+/// When the generators make their items.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Pacing {
-    /// Item `n` is due at `n ×` this interval.
+    /// Item `n` of the stream is due at `n ×` this interval.
     Interval(Duration),
     /// Every item is due at once: as fast as the stream takes them.
     Max,
@@ -167,9 +196,9 @@ impl Default for WorkerPool {
 }
 
 impl WorkerPool {
-    /// The processes of so many workers: one for the generator, and as few as can be for those that compute.
-    pub fn processes(&self, workers: u32) -> u32 {
-        1 + workers.saturating_sub(1).div_ceil(self.threads_per_worker)
+    /// The processes of so many workers: one for each generator, and as few as can be for those that compute.
+    pub fn processes(&self, workers: u32, generators: u32) -> u32 {
+        generators + workers.saturating_sub(generators).div_ceil(self.threads_per_worker)
     }
 }
 
@@ -186,6 +215,8 @@ pub struct Settings {
     pub task_timeout: Option<Duration>,
     /// Who generates.
     pub generator: GeneratorKind,
+    /// Workers that generate, at least 1. Where another program generates it is 1, which is idle.
+    pub generators: u32,
     /// The broker.
     pub broker: BrokerChoice,
     /// First part of every trial's topic; of an external generator's, all of it.
@@ -198,7 +229,7 @@ pub struct Settings {
     pub task: TaskKind,
     /// For how long.
     pub task_sleep: Duration,
-    /// The rate asked for; `None` for the default interval `task_sleep / (workers − 1)`.
+    /// The rate asked for; `None` for the default interval `task_sleep / compute workers`.
     pub pacing: Option<Pacing>,
     /// Tasks waiting at each worker beyond the one it runs.
     pub prefetch: u32,
@@ -225,6 +256,11 @@ impl Settings {
     pub fn is_external(&self) -> bool {
         self.generator == GeneratorKind::External
     }
+
+    /// Generators that psbench runs: none where another program generates.
+    pub fn own_generators(&self) -> u32 {
+        if self.is_external() { 0 } else { self.generators }
+    }
 }
 
 /// One run of one point of the matrix.
@@ -236,7 +272,7 @@ pub struct TrialPlan {
     pub data_size: u64,
     /// The stream method.
     pub method: Method,
-    /// Workers, the generator included; at least 2.
+    /// Workers, the generators included; at least one more than these.
     pub workers: u32,
     /// Which repetition, from 0.
     pub repeat: u32,
@@ -244,13 +280,13 @@ pub struct TrialPlan {
 
 impl TrialPlan {
     /// Workers that compute.
-    pub fn compute_workers(&self) -> u32 {
-        self.workers - 1
+    pub fn compute_workers(&self, settings: &Settings) -> u32 {
+        self.workers - settings.generators
     }
 
     /// Tasks at the executor at any time, at most: those that workers compute, and those that wait at each of them.
     pub fn outstanding(&self, settings: &Settings) -> u64 {
-        u64::from(self.compute_workers()) * (1 + u64::from(settings.prefetch))
+        u64::from(self.compute_workers(settings)) * (1 + u64::from(settings.prefetch))
     }
 
     /// The most bytes of messages that the dispatcher holds: as asked, or twice what can be outstanding, so that as much can wait,
@@ -264,14 +300,14 @@ impl TrialPlan {
     /// When items are due.
     pub fn pacing(&self, settings: &Settings) -> Pacing {
         settings.pacing.unwrap_or_else(|| {
-            let interval = settings.task_sleep / self.compute_workers();
+            let interval = settings.task_sleep / self.compute_workers(settings);
             if interval.is_zero() { Pacing::Max } else { Pacing::Interval(interval) }
         })
     }
 
     /// The shortest time the trial can take: its schedule, or its tasks, whichever is longer.
     pub fn ideal(&self, settings: &Settings) -> Duration {
-        let rounds = settings.task_count.div_ceil(u64::from(self.compute_workers()));
+        let rounds = settings.task_count.div_ceil(u64::from(self.compute_workers(settings)));
         let tasks = mul(settings.task_sleep, rounds);
         match self.pacing(settings) {
             Pacing::Max => tasks,
@@ -307,4 +343,23 @@ pub struct SweepPlan {
     pub settings: Settings,
     /// The trials in the order of running.
     pub trials: Vec<TrialPlan>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_item_is_in_one_share(generators in 1u32..9, items in 0u64..200) {
+            let shares = || Share::each(generators);
+            let mut all: Vec<u64> =
+                shares().flat_map(|share| (0..share.of(items)).map(move |n| share.number(n))).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..items).collect::<Vec<_>>());
+            prop_assert!(shares().all(|share| share.number(share.of(items)) >= items));
+        }
+    }
 }

@@ -37,7 +37,7 @@ const ROW_GROUP: usize = 256 << 10;
 /// What is known of one item at its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TracedItem {
-    /// Counted from 0 in the order of generation.
+    /// Counted from 0 over the items of all generators.
     pub sequence: u64,
     /// Number of the worker that had it; absent when none did.
     pub worker: Option<u32>,

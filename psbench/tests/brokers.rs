@@ -80,7 +80,7 @@ fn what_follows_the_end_stays_in_another_programs_list() {
     let choice =
         BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), server.port), format: MessageFormat::ProxyStore };
     let broker = choice.open().unwrap();
-    let end = Message { head: item::encode(&Head::End { generated: 0 }), payload: Bytes::new() };
+    let end = Message { head: item::encode(&Head::End { generator: 0, generated: 0 }), payload: Bytes::new() };
     broker.config().publisher("topic").unwrap().publish(std::slice::from_ref(&end)).unwrap();
     redis::cmd("RPUSH").arg("topic").arg(&["another", "stream"]).exec(&mut server.connection()).unwrap();
     let mut subscriber = broker.subscribe("topic").unwrap();

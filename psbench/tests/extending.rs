@@ -67,6 +67,8 @@ fn an_own_executor_conforms_and_is_chosen_by_name() {
     });
     let results = sweep("own_executor", "--executor fresh-threads --ps-connector memory");
     assert_eq!(results["trials"][0]["executor"], "fresh-threads");
+    let several = "--executor fresh-threads --ps-connector memory --max-workers 4 --generators 2";
+    assert_eq!(sweep("own_executor", several)["trials"][0]["generators"], 2);
 }
 
 #[test]

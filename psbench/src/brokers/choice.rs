@@ -45,6 +45,11 @@ impl BrokerChoice {
             Self::Own { name, .. } => name,
         }
     }
+
+    /// Into how many partitions, each of which is ordered in itself, a topic is split: see [`Publisher`](super::Publisher).
+    pub fn partitions(&self) -> u32 {
+        1
+    }
 }
 
 impl fmt::Display for BrokerChoice {

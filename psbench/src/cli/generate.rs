@@ -13,7 +13,7 @@ use crate::clock::{Clock, Nanos, SystemClock};
 use crate::generator::{self, GeneratorPlan};
 use crate::item::GeneratorReport;
 use crate::options::{OF_GENERATE, OptionError, StreamScalingOptions};
-use crate::plan::Method;
+use crate::plan::{Method, Share};
 use crate::units::{Seconds, Size, human};
 
 /// The options of one generator.
@@ -80,7 +80,8 @@ impl Generate {
         if !self.await_subscriber(&*broker, &settings.topic, interrupted)? {
             return Ok(Ending::Interrupted);
         }
-        let plan = GeneratorPlan::new(settings, trial, broker.config(), &settings.topic, &KeySource::random());
+        let (topic, keys) = (&settings.topic, KeySource::random());
+        let plan = GeneratorPlan::new(settings, trial, Share::ALL, broker.config(), topic, &keys);
         let started = SystemClock.now();
         let stop = || interrupted.load(Ordering::Relaxed);
         let report = generator::generate(&plan, &SystemClock, &stop, &|_, _| {});

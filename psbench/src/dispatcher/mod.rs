@@ -17,18 +17,20 @@ use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId,
 use crate::brokers::Message;
 use crate::clock::{Clock, Nanos};
 use crate::item::{self, GeneratorReport, Head, ItemHead, ItemOutcome};
-use crate::plan::GeneratorKind;
+use crate::plan::Share;
 use crate::recorder::{Dispatched, Recorder, Unfinished};
 use crate::results::record::DispatcherBytes;
 use crate::trace::Trace;
 
-/// The generator's task; items have their sequence numbers.
-pub const GENERATOR: TaskId = TaskId(u64::MAX);
+/// A generator's task; items have their sequence numbers.
+pub fn generator_task(generator: u32) -> TaskId {
+    TaskId(u64::MAX - u64::from(generator))
+}
 
 /// Moves the items of one trial from broker to executor and into the recorder.
 pub struct Dispatcher {
     state: Mutex<State>,
-    /// An item is done, the generator has ended, or there is room for more messages.
+    /// An item is done, a generator has ended, or there is room for more messages.
     changed: Condvar,
     /// Weak, since an executor holds its sink.
     executor: OnceLock<Weak<dyn Executor>>,
@@ -39,16 +41,29 @@ pub struct Dispatcher {
 /// What a dispatcher keeps within.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Tasks at the executor at any time, the generator's not counted.
+    /// Tasks at the executor at any time, the generators' not counted.
     pub outstanding: usize,
     /// Bytes of messages that are held at any time, waiting or at the executor: above it no more are taken from the broker, and none
     /// goes to the executor. One message is always let through, however large.
     pub inflight_bytes: u64,
     /// Items of the trial.
     pub items: u64,
-    /// Who generates. Of psbench's own generator a message with a higher number is not of this trial; of an external one it is left
-    /// out, and the last of so many items ends the stream.
-    pub generator: GeneratorKind,
+    /// Generators that psbench runs, 0 where another program generates. Of psbench's own a message with a higher number is not of this
+    /// trial; of another program's it is left out, and the last of so many items ends the stream.
+    pub generators: u32,
+}
+
+impl Bounds {
+    /// Whether another program generates.
+    fn is_external(self) -> bool {
+        self.generators == 0
+    }
+
+    /// Whether there is a generator of this number that can have made so many items.
+    fn has_share(self, generator: u32, generated: u64) -> bool {
+        let generators = self.generators.max(1);
+        generator < generators && generated <= Share { generator, generators }.of(self.items)
+    }
 }
 
 struct State {
@@ -56,9 +71,10 @@ struct State {
     waiting_bytes: u64,
     outstanding: HashMap<TaskId, Outstanding>,
     outstanding_bytes: u64,
-    generator: Generator,
-    /// How many items the end of the stream told of.
-    end: Option<u64>,
+    /// What is known of each generator.
+    generators: Vec<Generator>,
+    /// How many items the end of each generator's stream told of, once it has come. An external generator has one, too.
+    ends: Vec<Option<u64>>,
     /// Why no task goes out any more.
     closed: Option<&'static str>,
     /// Threads that wait for [`Dispatcher::changed`].
@@ -67,17 +83,15 @@ struct State {
     recorder: Recorder,
 }
 
-/// What is known of the generator.
+/// What is known of a generator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Generator {
     /// It runs.
     Running,
     /// It ended, and told.
-    Ended(GeneratorReport),
+    Ended(Box<GeneratorReport>),
     /// It ended without telling.
     Lost(String),
-    /// It is another program, of which nothing is known.
-    External,
 }
 
 struct Waiting {
@@ -120,11 +134,8 @@ impl Dispatcher {
             waiting_bytes: 0,
             outstanding: HashMap::with_capacity(bounds.outstanding),
             outstanding_bytes: 0,
-            generator: match bounds.generator {
-                GeneratorKind::Internal => Generator::Running,
-                GeneratorKind::External => Generator::External,
-            },
-            end: None,
+            generators: vec![Generator::Running; bounds.generators as usize],
+            ends: vec![None; bounds.generators.max(1) as usize],
             closed: None,
             watchers: 0,
             bytes: DispatcherBytes::default(),
@@ -143,12 +154,16 @@ impl Dispatcher {
         self.lock().recorder.trace_into(trace);
     }
 
-    /// Starts: tasks go to this executor, the generator's first, where there is one.
-    pub fn run_on(&self, executor: &Arc<dyn Executor>, generator: Option<Bytes>) {
+    /// Starts: tasks go to this executor, first those of the generators, each of which has a plan.
+    pub fn run_on(&self, executor: &Arc<dyn Executor>, generators: Vec<Bytes>) {
         self.executor.get_or_init(|| Arc::downgrade(executor));
-        if let Some(head) = generator {
-            executor.submit(vec![Task { id: GENERATOR, head, payload: Bytes::new(), exclusive: true }]);
-        }
+        let tasks = (0..).zip(generators).map(|(generator, head)| Task {
+            id: generator_task(generator),
+            head,
+            payload: Bytes::new(),
+            exclusive: true,
+        });
+        self.submit(tasks.collect());
     }
 
     /// Takes messages from the broker, leaving `messages` empty.
@@ -209,9 +224,9 @@ impl Dispatcher {
         !self.wait_while(wait, busy).1
     }
 
-    /// Waits, at most `wait`, for the generator's end; tells what is known of it.
-    pub fn generator(&self, wait: Duration) -> Generator {
-        self.wait_while(wait, |state| state.generator == Generator::Running).0.generator.clone()
+    /// Waits, at most `wait`, for the end of all generators; tells what is known of each.
+    pub fn generators(&self, wait: Duration) -> Vec<Generator> {
+        self.wait_while(wait, |state| state.generators.contains(&Generator::Running)).0.generators.clone()
     }
 
     fn wait_while(&self, wait: Duration, condition: impl Fn(&mut State) -> bool) -> (MutexGuard<'_, State>, bool) {
@@ -226,9 +241,19 @@ impl Dispatcher {
         (state, still)
     }
 
-    /// Whether the stream's end has come.
+    /// Whether the stream's end has come: that of every generator's.
     pub fn stream_has_ended(&self) -> bool {
-        self.lock().end.is_some()
+        self.lock().has_ended()
+    }
+
+    /// Once all generators have ended, those whose stream's end has not come. None before, and of another program.
+    pub fn silent_generators(&self) -> Vec<u32> {
+        let state = self.lock();
+        if state.generators.contains(&Generator::Running) {
+            return Vec::new();
+        }
+        let ends = (0..).zip(&state.ends).take(state.generators.len());
+        ends.filter(|(_, end)| end.is_none()).map(|(generator, _)| generator).collect()
     }
 
     /// How far it has come.
@@ -254,16 +279,12 @@ impl Dispatcher {
         true
     }
 
-    /// What was recorded; to be called when the executor has ended. `generated` is what is known to have been made.
+    /// What was recorded; to be called when the executor has ended.
     pub fn finish(&self) -> Finished {
         let mut state = self.lock();
-        let told = match &state.generator {
-            Generator::Ended(report) => report.generated,
-            Generator::Running | Generator::Lost(_) | Generator::External => 0,
-        };
         Finished {
-            generated: told.max(state.end.unwrap_or(0)).max(state.recorder.seen()),
-            ended: state.end.is_some(),
+            generated: state.generated(),
+            ended: state.has_ended(),
             bytes: state.bytes,
             recorder: std::mem::take(&mut state.recorder),
         }
@@ -273,8 +294,8 @@ impl Dispatcher {
 /// What a dispatcher leaves behind.
 #[derive(Debug)]
 pub struct Finished {
-    /// Items made, as far as anyone told.
-    pub generated: u64,
+    /// Items that each generator made, as far as anyone told; an external generator is one.
+    pub generated: Vec<u64>,
     /// Whether the stream's end came.
     pub ended: bool,
     /// What went through.
@@ -283,10 +304,42 @@ pub struct Finished {
     pub recorder: Recorder,
 }
 
+impl Finished {
+    /// Items that all generators made.
+    pub fn all_generated(&self) -> u64 {
+        self.generated.iter().sum()
+    }
+}
+
 impl State {
+    fn has_ended(&self) -> bool {
+        self.ends.iter().all(Option::is_some)
+    }
+
+    /// How many items each generator made: what it told, what its stream's end told, or what has come of its share, where that is more.
+    fn generated(&self) -> Vec<u64> {
+        let shares = Share::each(u32::try_from(self.ends.len()).unwrap_or(u32::MAX));
+        let told = self.generators.iter().map(|generator| match generator {
+            Generator::Ended(report) => report.generated,
+            Generator::Running | Generator::Lost(_) => 0,
+        });
+        let all = shares.zip(&self.ends).zip(told.chain(std::iter::repeat(0)));
+        all.map(|((share, end), told)| told.max(end.unwrap_or(0)).max(self.recorder.seen(share))).collect()
+    }
+
+    /// The end of a generator's stream has come; further ones tell nothing.
+    fn end(&mut self, generator: usize, generated: u64) {
+        self.ends[generator].get_or_insert(generated);
+    }
+
+    /// The generator whose task this is.
+    fn generator_of(&mut self, task: TaskId) -> Option<&mut Generator> {
+        self.generators.get_mut(usize::try_from(u64::MAX - task.0).ok()?)
+    }
+
     fn take_messages(&mut self, messages: &mut Vec<Message>, received: Nanos, bounds: Bounds) -> Result<(), Foreign> {
         for message in messages.drain(..) {
-            if self.end.is_some() && bounds.generator == GeneratorKind::External {
+            if bounds.is_external() && self.has_ended() {
                 continue;
             }
             self.bytes.received += message.len();
@@ -302,13 +355,15 @@ impl State {
                         }
                         Some(reason) => self.not_run(&head, received, received, reason),
                     }
-                    if bounds.generator == GeneratorKind::External && self.recorder.arrived() == bounds.items {
-                        self.end = Some(bounds.items);
+                    if bounds.is_external() && self.recorder.arrived() == bounds.items {
+                        self.end(0, bounds.items);
                     }
                 }
-                Some(Head::End { generated }) if generated <= bounds.items => self.end = Some(generated),
+                Some(Head::End { generator, generated }) if bounds.has_share(generator, generated) => {
+                    self.end(generator as usize, generated);
+                }
                 // More than this trial takes.
-                Some(_) if bounds.generator == GeneratorKind::External => self.end = Some(bounds.items),
+                Some(_) if bounds.is_external() => self.end(0, bounds.items),
                 _ => return Err(Foreign),
             }
         }
@@ -341,8 +396,8 @@ impl State {
 
     fn take_outcome(&mut self, outcome: Outcome, recorded: Nanos) {
         let Outcome { task, worker, result } = outcome;
-        if task == GENERATOR {
-            self.generator = generator_end(result);
+        if let Some(generator) = self.generator_of(task) {
+            *generator = generator_end(result);
         } else if let Some(outstanding) = self.outstanding.remove(&task) {
             self.outstanding_bytes -= outstanding.bytes;
             self.record(worker, &outstanding, result, recorded);
@@ -377,9 +432,10 @@ impl State {
 
 fn generator_end(result: Result<Bytes, TaskError>) -> Generator {
     match result {
-        Ok(report) => item::decode(&report)
-            .map_or_else(|| Generator::Lost("the generator's report can't be read".into()), Generator::Ended),
-        Err(error) => Generator::Lost(format!("the generator: {error}")),
+        Ok(report) => {
+            item::decode(&report).map_or_else(|| Generator::Lost("its report can't be read".into()), Generator::Ended)
+        }
+        Err(error) => Generator::Lost(error.to_string()),
     }
 }
 

@@ -28,14 +28,14 @@ fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
     dispatcher_of(Bounds { outstanding, ..BOUNDS })
 }
 
-const BOUNDS: Bounds =
-    Bounds { outstanding: 8, inflight_bytes: u64::MAX, items: 100, generator: GeneratorKind::Internal };
+const BOUNDS: Bounds = Bounds { outstanding: 8, inflight_bytes: u64::MAX, items: 100, generators: 1 };
 
 fn dispatcher_of(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
-    let dispatcher = Dispatcher::new(bounds, Recorder::default(), Arc::new(ManualClock::default()));
+    let recorder = Recorder::new(None, bounds.generators.max(1), 1);
+    let dispatcher = Dispatcher::new(bounds, recorder, Arc::new(ManualClock::default()));
     let executor = Arc::new(Remembering::default());
     let shared: Arc<dyn Executor> = Arc::clone(&executor) as _;
-    dispatcher.run_on(&shared, (bounds.generator == GeneratorKind::Internal).then(Bytes::new));
+    dispatcher.run_on(&shared, vec![Bytes::new(); bounds.generators as usize]);
     (dispatcher, executor)
 }
 
@@ -54,11 +54,11 @@ fn done(sequence: u64) -> Outcome {
 fn the_next_task_goes_out_with_any_outcome() {
     let (dispatcher, executor) = dispatcher(2);
     dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0), TaskId(1)]);
     // The younger one is done first; the older one holds nothing back.
     dispatcher.deliver(&mut vec![done(1)]);
     dispatcher.deliver(&mut vec![done(2)]);
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1), TaskId(2), TaskId(3)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0), TaskId(1), TaskId(2), TaskId(3)]);
     assert!(!dispatcher.is_drained(Duration::ZERO));
     dispatcher.deliver(&mut vec![done(0), done(3)]);
     dispatcher.deliver(&mut vec![done(4)]);
@@ -74,7 +74,7 @@ fn no_more_bytes_are_held_than_may_be() {
     dispatcher.accept(&mut vec![message(0)]).unwrap();
     assert!(dispatcher.has_room(Duration::ZERO), "another one fits");
     dispatcher.accept(&mut vec![message(1), message(2)]).unwrap();
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0), TaskId(1)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0), TaskId(1)]);
     assert!(!dispatcher.has_room(Duration::ZERO));
     dispatcher.deliver(&mut vec![done(0)]);
     assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(2)));
@@ -87,7 +87,7 @@ fn a_message_beyond_the_bound_goes_alone() {
     let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 3, inflight_bytes: 1, ..BOUNDS });
     assert!(dispatcher.has_room(Duration::ZERO));
     dispatcher.accept(&mut vec![message(0), message(1)]).unwrap();
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0)]);
     dispatcher.deliver(&mut vec![done(0)]);
     assert_eq!(executor.0.lock().unwrap().last(), Some(&TaskId(1)));
 }
@@ -96,7 +96,7 @@ fn a_message_beyond_the_bound_goes_alone() {
 fn a_duplicate_is_counted_and_not_run() {
     let (dispatcher, executor) = dispatcher(8);
     dispatcher.accept(&mut vec![message(0), message(0)]).unwrap();
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0)]);
     assert_eq!(dispatcher.finish().recorder.balance(1, 1, 0).duplicated, 1);
 }
 
@@ -112,34 +112,38 @@ fn what_is_not_of_the_trial_is_refused() {
 fn what_came_ahead_of_a_foreign_message_is_run() {
     let (dispatcher, executor) = dispatcher(8);
     assert_eq!(dispatcher.accept(&mut vec![message(0), message(100)]), Err(Foreign));
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0)]);
 }
 
 fn end(generated: u64) -> Message {
-    Message { head: item::encode(&Head::End { generated }), payload: Bytes::new() }
+    end_of(0, generated)
+}
+
+fn end_of(generator: u32, generated: u64) -> Message {
+    Message { head: item::encode(&Head::End { generator, generated }), payload: Bytes::new() }
 }
 
 #[test]
 fn an_external_stream_ends_with_its_end_or_with_as_many_items_as_are_taken() {
-    let bounds = Bounds { items: 3, generator: GeneratorKind::External, ..BOUNDS };
+    let bounds = Bounds { items: 3, generators: 0, ..BOUNDS };
     let (dispatcher, executor) = dispatcher_of(bounds);
     dispatcher.accept(&mut vec![message(0), message(1), end(2), message(2)]).unwrap();
     assert!(dispatcher.stream_has_ended());
     assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1)]);
-    assert_eq!((dispatcher.generator(Duration::ZERO), dispatcher.finish().generated), (Generator::External, 2));
+    assert_eq!((dispatcher.generators(Duration::ZERO), dispatcher.finish().generated), (vec![], vec![2]));
 
     let (dispatcher, executor) = dispatcher_of(bounds);
     dispatcher.accept(&mut (0..5).map(message).collect()).unwrap();
     assert!(dispatcher.stream_has_ended());
     assert_eq!(*executor.0.lock().unwrap(), [TaskId(0), TaskId(1), TaskId(2)]);
-    assert_eq!(dispatcher.finish().generated, 3);
+    assert_eq!(dispatcher.finish().generated, [3]);
 
     // One of the three was lost.
     let (dispatcher, _) = dispatcher_of(bounds);
     dispatcher.accept(&mut vec![message(0), message(2), message(3)]).unwrap();
     assert!(dispatcher.stream_has_ended());
     let finished = dispatcher.finish();
-    assert_eq!(finished.recorder.balance(3, finished.generated, 0).lost, 1);
+    assert_eq!(finished.recorder.balance(3, finished.all_generated(), 0).lost, 1);
 }
 
 #[test]
@@ -159,23 +163,72 @@ fn a_lost_worker_and_a_closed_trial_are_accounted_for() {
     assert!(!dispatcher.close("once more"));
     let lost = TaskError::WorkerLost { label: "worker 1".into(), reason: "signal 9".into() };
     dispatcher.deliver(&mut vec![Outcome { task: TaskId(0), worker: Some(WorkerId(1)), result: Err(lost) }]);
-    assert_eq!(*executor.0.lock().unwrap(), [GENERATOR, TaskId(0)]);
+    assert_eq!(*executor.0.lock().unwrap(), [generator_task(0), TaskId(0)]);
     let finished = dispatcher.finish();
-    let balance = finished.recorder.balance(100, finished.generated, 0);
+    let balance = finished.recorder.balance(100, finished.all_generated(), 0);
     assert_eq!((balance.generated, balance.failed, balance.lost), (3, 3, 0));
     assert!(finished.recorder.failures().iter().any(|reason| reason.contains("signal 9")));
+}
+
+/// The outcome of a generator's task.
+fn told(generator: u32, result: Result<u64, TaskError>) -> Outcome {
+    let report = |generated| item::encode(&GeneratorReport { generated, ..GeneratorReport::default() });
+    Outcome { task: generator_task(generator), worker: Some(WorkerId(generator)), result: result.map(report) }
+}
+
+fn killed() -> TaskError {
+    TaskError::WorkerLost { label: "worker 1".into(), reason: "signal 9".into() }
 }
 
 #[test]
 fn the_generators_end_is_told() {
     let (dispatcher, _) = dispatcher(1);
-    assert_eq!(dispatcher.generator(Duration::ZERO), Generator::Running);
+    assert_eq!(dispatcher.generators(Duration::ZERO), [Generator::Running]);
+    dispatcher.deliver(&mut vec![told(0, Ok(9))]);
     let report = GeneratorReport { generated: 9, ..GeneratorReport::default() };
-    dispatcher.deliver(&mut vec![Outcome {
-        task: GENERATOR,
-        worker: Some(WorkerId(0)),
-        result: Ok(item::encode(&report)),
-    }]);
-    assert_eq!(dispatcher.generator(Duration::ZERO), Generator::Ended(report));
-    assert_eq!(dispatcher.finish().generated, 9);
+    assert_eq!(dispatcher.generators(Duration::ZERO), [Generator::Ended(Box::new(report))]);
+    assert_eq!(dispatcher.finish().generated, [9]);
+}
+
+#[test]
+fn the_stream_of_several_generators_ends_with_the_last_of_them() {
+    let (dispatcher, executor) = dispatcher_of(Bounds { items: 10, generators: 3, ..BOUNDS });
+    assert_eq!(*executor.0.lock().unwrap(), [0, 1, 2].map(generator_task));
+    // The second one is ahead of the others, which is no other order of its own items.
+    dispatcher.accept(&mut [1, 4, 0, 7, 3].map(message).into()).unwrap();
+    dispatcher.accept(&mut vec![end_of(1, 3), end_of(1, 3), end_of(0, 4)]).unwrap();
+    assert!(!dispatcher.stream_has_ended(), "one end came twice, and one not at all");
+    dispatcher.accept(&mut vec![message(2), end_of(2, 1)]).unwrap();
+    assert!(dispatcher.stream_has_ended());
+    let finished = dispatcher.finish();
+    assert_eq!(finished.generated, [4, 3, 1]);
+    let balance = finished.recorder.balance(10, finished.all_generated(), 0);
+    assert_eq!((balance.generated, balance.lost, balance.reordered, balance.duplicated), (8, 2, 0, 0));
+}
+
+#[test]
+fn an_end_that_no_generator_can_have_is_refused() {
+    let bounds = Bounds { items: 10, generators: 3, ..BOUNDS };
+    for (generator, generated) in [(3, 0), (0, 5), (1, 4), (u32::MAX, 0)] {
+        let (dispatcher, _) = dispatcher_of(bounds);
+        assert_eq!(dispatcher.accept(&mut vec![end_of(generator, generated)]), Err(Foreign), "{generator}");
+    }
+}
+
+#[test]
+fn a_killed_generator_made_what_shows_and_one_that_stopped_early_what_it_told() {
+    let (dispatcher, _) = dispatcher_of(Bounds { items: 30, generators: 3, ..BOUNDS });
+    // Of the items 1, 4, 7, 10 … of the killed one 4 did not come, and who knows what after 7.
+    dispatcher.accept(&mut [0, 1, 7, 2, 5].map(message).into()).unwrap();
+    dispatcher.deliver(&mut vec![told(0, Ok(10)), told(1, Err(killed()))]);
+    assert_eq!(dispatcher.silent_generators(), [0; 0], "one still runs");
+    dispatcher.accept(&mut vec![end_of(2, 2)]).unwrap();
+    dispatcher.deliver(&mut vec![told(2, Ok(2))]);
+    // The end of the first one is on its way.
+    assert_eq!((dispatcher.silent_generators(), dispatcher.stream_has_ended()), (vec![0, 1], false));
+    let finished = dispatcher.finish();
+    assert_eq!(finished.generated, [10, 3, 2]);
+    let balance = finished.recorder.balance(30, finished.all_generated(), 0);
+    // Nine of the first one's ten, and item 4.
+    assert_eq!((balance.generated, balance.lost), (15, 10));
 }

@@ -1,4 +1,4 @@
-//! The generator: makes items by plan, stores them where they travel by proxy, and publishes them.
+//! A generator: makes items by plan, stores them where they travel by proxy, and publishes them.
 
 mod pacing;
 mod payload;
@@ -17,9 +17,9 @@ use uuid::Uuid;
 use self::pacing::Schedule;
 use self::payload::{Payload, PayloadError, Payloads};
 use crate::brokers::{BrokerConfig, BrokerError, Message, Publisher};
-use crate::clock::Clock;
+use crate::clock::{Clock, Nanos};
 use crate::item::{self, Body, GeneratorReport, Head, ItemHead};
-use crate::plan::{Method, ObjectLifetime, Pacing, PayloadSource, Settings, TrialPlan};
+use crate::plan::{Method, ObjectLifetime, Pacing, PayloadSource, Settings, Share, TrialPlan};
 
 /// All that a generator needs to know, wherever it runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,12 +30,16 @@ pub struct GeneratorPlan {
     pub topic: String,
     /// Where to store items that travel by proxy; absent when they travel in full.
     pub store: Option<StorePlan>,
-    /// Items to make.
+    /// Items of the stream.
     pub count: u64,
+    /// Which of them to make.
+    pub share: Share,
     /// Size of each, bytes.
     pub size: u64,
-    /// When.
+    /// When those of the stream are due.
     pub pacing: Pacing,
+    /// When the first one is; absent, or past, for as soon as this generator is ready.
+    pub start: Option<Nanos>,
     /// Of what.
     pub payload: PayloadSource,
     /// Seed of random payloads.
@@ -45,10 +49,17 @@ pub struct GeneratorPlan {
 }
 
 impl GeneratorPlan {
-    /// The generator's part of a trial. `keys`: where the names of the objects start.
-    pub fn new(settings: &Settings, trial: &TrialPlan, broker: BrokerConfig, topic: &str, keys: &KeySource) -> Self {
+    /// One generator's part of a trial. `keys`: where the names of its objects start.
+    pub fn new(
+        settings: &Settings,
+        trial: &TrialPlan,
+        share: Share,
+        broker: BrokerConfig,
+        topic: &str,
+        keys: &KeySource,
+    ) -> Self {
         let store = (trial.method == Method::Proxy).then(|| StorePlan {
-            connector: settings.connector.clone(),
+            connector: if share.generator == 0 { settings.connector.clone() } else { settings.connector.apart() },
             keys: keys.start(),
             lifetime: settings.lifetime,
         });
@@ -57,11 +68,17 @@ impl GeneratorPlan {
             topic: topic.into(),
             store,
             count: settings.task_count,
+            share,
             size: trial.data_size,
             pacing: trial.pacing(settings),
+            start: None,
             payload: settings.payload.clone(),
-            // Each repetition has payloads of its own; the methods have the same.
-            seed: settings.seed.unwrap_or_else(rand::random).wrapping_add(u64::from(trial.repeat)),
+            // Each repetition and each generator has payloads of its own; the methods have the same.
+            seed: settings
+                .seed
+                .unwrap_or_else(rand::random)
+                .wrapping_add(u64::from(share.generator) << 32)
+                .wrapping_add(u64::from(trial.repeat)),
             verify: settings.verify,
         }
     }
@@ -147,7 +164,8 @@ fn publish_stream(
     if matches!(made, Err(GeneratorError::Broker(_))) {
         return made;
     }
-    let end = Message { head: item::encode(&Head::End { generated: progress.generated }), payload: Bytes::new() };
+    let head = Head::End { generator: plan.share.generator, generated: progress.generated };
+    let end = Message { head: item::encode(&head), payload: Bytes::new() };
     made.and(publisher.end(&end).map_err(GeneratorError::from))
 }
 
@@ -160,7 +178,7 @@ fn make_items(
     progress: &mut GeneratorReport,
 ) -> Result<(), GeneratorError> {
     let size = usize::try_from(plan.size).map_err(|_| GeneratorError::Size(plan.size))?;
-    let mut payloads = Payloads::new(&plan.payload, size, plan.verify, plan.seed, plan.pacing, plan.count)?;
+    let mut payloads = Payloads::new(plan, size)?;
     progress.payload = payloads.describe();
     let store = plan.store.as_ref().map(|store| open(store, plan.verify, opened)).transpose()?;
     watched(store.as_ref().map(|(store, _)| store), stop, || {
@@ -206,7 +224,9 @@ fn publish_items(
 ) -> Result<(), GeneratorError> {
     payloads.prepare()?;
     let most = (BATCH_BYTES / plan.size.max(1)).clamp(1, BATCH_ITEMS);
-    let mut schedule = Schedule::start(clock, plan.pacing, plan.count);
+    let count = plan.share.of(plan.count);
+    let mut schedule = Schedule::new(clock, plan.pacing, plan.share, plan.count, plan.start);
+    progress.began = Some(schedule.start());
     loop {
         let due = schedule.due(most, stop);
         if due.is_empty() {
@@ -214,10 +234,11 @@ fn publish_items(
         }
         let mut heads = Vec::with_capacity(due.clone().count());
         let mut items = Vec::with_capacity(heads.capacity());
-        for sequence in due.clone() {
+        for own in due.clone() {
+            let sequence = plan.share.number(own);
             let payload = payloads.next()?;
             let body = Body::Full { size: plan.size, checksum: payload.checksum };
-            let (scheduled, created) = (Some(schedule.scheduled(sequence)), Some(clock.now()));
+            let (scheduled, created) = (Some(schedule.scheduled(own)), Some(clock.now()));
             heads.push(ItemHead { sequence, scheduled, created, stored: None, published: None, body });
             items.push(payload);
         }
@@ -246,7 +267,7 @@ fn publish_items(
             .collect();
         publisher.publish(&messages)?;
         drop(messages);
-        if due.end < plan.count {
+        if due.end < count {
             payloads.prepare()?;
         }
     }

@@ -11,6 +11,7 @@ use psbench_connectors::checksum;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::GeneratorPlan;
 use crate::plan::{Pacing, PayloadSource, Pregenerate};
 
 /// The bytes of one item.
@@ -26,6 +27,8 @@ pub(super) struct Payload {
 pub(super) struct Payloads {
     make: Make,
     next: u64,
+    /// From one payload of `make` to the next: parts of a file in between are for the items of other generators.
+    step: u64,
     /// Made while there was time.
     ready: Option<Payload>,
 }
@@ -53,11 +56,11 @@ enum Source {
     File { file: File, path: PathBuf, parts: u64 },
 }
 
-/// Memory that payloads made beforehand may take.
+/// Memory that payloads made beforehand may take, of each generator.
 const RING_BYTES: usize = 64 << 20;
 const RING_PAYLOADS: usize = 64;
 
-/// Files up to this size are read once and stay in memory.
+/// Files are read once and stay in memory where that takes at most so much, of all generators together.
 const FILE_IN_MEMORY: u64 = 1 << 30;
 
 /// Buffers remembered for another use.
@@ -72,23 +75,23 @@ pub(super) struct PayloadError {
 }
 
 impl Payloads {
-    /// `count` payloads of `size` bytes; with `checksum`, each has its own. Random ones follow from `seed`.
-    pub(super) fn new(
-        source: &PayloadSource,
-        size: usize,
-        checksummed: bool,
-        seed: u64,
-        pacing: Pacing,
-        count: u64,
-    ) -> Result<Self, PayloadError> {
-        let make = match source {
+    /// Those of a plan's items, in their order, each of `size` bytes.
+    pub(super) fn new(plan: &GeneratorPlan, size: usize) -> Result<Self, PayloadError> {
+        let (share, checksummed) = (plan.share, plan.verify);
+        let (make, next, step) = match &plan.payload {
             PayloadSource::Random { pregenerate } => {
-                let maker = Maker::new(Source::Random(SmallRng::seed_from_u64(seed)), size, checksummed);
-                random(maker, *pregenerate, pacing, count)?
+                let maker = Maker::new(Source::Random(SmallRng::seed_from_u64(plan.seed)), size, checksummed);
+                let pacing = match plan.pacing {
+                    Pacing::Interval(interval) => Pacing::Interval(interval.saturating_mul(share.generators)),
+                    Pacing::Max => Pacing::Max,
+                };
+                (random(maker, *pregenerate, pacing, share.of(plan.count))?, 0, 1)
             }
-            PayloadSource::File(path) => file(path, size, checksummed)?,
+            PayloadSource::File(path) => {
+                (file(path, size, checksummed, share.generators)?, share.generator.into(), share.generators.into())
+            }
         };
-        Ok(Self { make, next: 0, ready: None })
+        Ok(Self { make, next, step, ready: None })
     }
 
     /// The next payload.
@@ -97,7 +100,7 @@ impl Payloads {
             return Ok(ready);
         }
         let n = self.next;
-        self.next += 1;
+        self.next += self.step;
         match &mut self.make {
             Make::Ring { payloads, .. } => Ok(payloads[n as usize % payloads.len()].clone()),
             Make::Afresh(maker) => maker.make(n),
@@ -147,7 +150,7 @@ fn making_time(maker: &mut Maker) -> Result<Duration, PayloadError> {
     Ok(started.elapsed())
 }
 
-fn file(path: &Path, size: usize, checksummed: bool) -> Result<Make, PayloadError> {
+fn file(path: &Path, size: usize, checksummed: bool, generators: u32) -> Result<Make, PayloadError> {
     let failed = |source| PayloadError { path: path.into(), source };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
@@ -155,7 +158,7 @@ fn file(path: &Path, size: usize, checksummed: bool) -> Result<Make, PayloadErro
         return Err(failed(std::io::Error::other("it is empty; give a file with at least one byte")));
     }
     let parts = length / size as u64;
-    if parts > 0 && length > FILE_IN_MEMORY {
+    if parts > 0 && length > FILE_IN_MEMORY / u64::from(generators) {
         let source = Source::File { file, path: path.into(), parts };
         return Ok(Make::Afresh(Maker::new(source, size, checksummed)));
     }
@@ -207,17 +210,37 @@ impl Maker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::brokers::BrokerConfig;
+    use crate::plan::Share;
 
     const RANDOM: PayloadSource = PayloadSource::Random { pregenerate: Pregenerate::Never };
 
+    /// Of 100 items with checksums, all due at once.
+    fn plan(payload: PayloadSource) -> GeneratorPlan {
+        GeneratorPlan {
+            broker: BrokerConfig::Own { name: "none".into(), place: String::new() },
+            topic: String::new(),
+            store: None,
+            count: 100,
+            share: Share::ALL,
+            size: 0,
+            pacing: Pacing::Max,
+            start: None,
+            payload,
+            seed: 1,
+            verify: true,
+        }
+    }
+
     fn random(pregenerate: Pregenerate, pacing: Pacing) -> Payloads {
-        Payloads::new(&PayloadSource::Random { pregenerate }, 1000, true, 1, pacing, 100).unwrap()
+        let plan = GeneratorPlan { pacing, ..plan(PayloadSource::Random { pregenerate }) };
+        Payloads::new(&plan, 1000).unwrap()
     }
 
     #[test]
     fn fresh_payloads_all_differ_and_follow_from_the_seed() {
         let take = |seed| {
-            let mut payloads = Payloads::new(&RANDOM, 1000, true, seed, Pacing::Max, 100).unwrap();
+            let mut payloads = Payloads::new(&GeneratorPlan { seed, ..plan(RANDOM) }, 1000).unwrap();
             (0..50).map(|_| payloads.next().unwrap().bytes.to_vec()).collect::<Vec<_>>()
         };
         let mut some = take(1);
@@ -230,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_held_payload_is_not_written_over() {
-        let mut payloads = Payloads::new(&RANDOM, 1000, true, 1, Pacing::Max, 100).unwrap();
+        let mut payloads = Payloads::new(&plan(RANDOM), 1000).unwrap();
         let held: Vec<Payload> = (0..30).map(|_| payloads.next().unwrap()).collect();
         for _ in 0..30 {
             drop(payloads.next().unwrap());
@@ -261,22 +284,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("frames");
         std::fs::write(&path, b"aaabbbcc").unwrap();
-        let source = PayloadSource::File(path);
-        let mut payloads = Payloads::new(&source, 3, false, 0, Pacing::Max, 100).unwrap();
-        let got: Vec<Bytes> = (0..3).map(|_| payloads.next().unwrap().bytes).collect();
-        assert_eq!(got, ["aaa", "bbb", "aaa"]);
-        let mut larger = Payloads::new(&source, 10, false, 0, Pacing::Max, 100).unwrap();
+        let replay = plan(PayloadSource::File(path));
+        let take = |share, count| {
+            let mut payloads = Payloads::new(&GeneratorPlan { share, ..replay.clone() }, 3).unwrap();
+            (0..count).map(|_| payloads.next().unwrap().bytes).collect::<Vec<Bytes>>()
+        };
+        assert_eq!(take(Share::ALL, 3), ["aaa", "bbb", "aaa"]);
+        // The same for the items 0, 3 and 6, and 1, 4 and 7, of three generators.
+        assert_eq!(take(Share { generator: 0, generators: 3 }, 3), ["aaa", "bbb", "aaa"]);
+        assert_eq!(take(Share { generator: 1, generators: 3 }, 3), ["bbb", "aaa", "bbb"]);
+        let mut larger = Payloads::new(&replay, 10).unwrap();
         assert_eq!(larger.next().unwrap().bytes, "aaabbbccaa");
     }
 
     #[test]
     fn a_file_that_cannot_serve_is_named() {
         let missing = PayloadSource::File("/nonexistent/frames".into());
-        let error = Payloads::new(&missing, 3, false, 0, Pacing::Max, 100).unwrap_err();
+        let error = Payloads::new(&plan(missing), 3).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/frames"), "{error}");
         let empty = tempfile::NamedTempFile::new().unwrap();
-        let error =
-            Payloads::new(&PayloadSource::File(empty.path().into()), 3, false, 0, Pacing::Max, 100).unwrap_err();
+        let error = Payloads::new(&plan(PayloadSource::File(empty.path().into())), 3).unwrap_err();
         assert!(error.to_string().contains("empty"), "{error}");
     }
 }

@@ -108,8 +108,13 @@ impl StreamScalingOptions {
         broker: &BrokerChoice,
         connector: &ConnectorConfig,
         methods: &[Method],
+        generators: u32,
     ) -> Result<(), OptionError> {
         let Some(Interop::Proxystore) = self.interop else { return Ok(()) };
+        if generators > 1 {
+            let problem = "with --interop proxystore the first end of a stream ends its consumer; write 1";
+            return Err(OptionError::invalid("--generators", &generators, problem));
+        }
         if !matches!(broker, BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }) {
             let problem = format!(
                 "ProxyStore does not reach --stream {}; use --stream redis or --stream redis-queue",
@@ -174,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_of_proxystores_has_one_generator() {
+        let several = StreamScalingOptions { generators: Some(2), ..options("redis") };
+        let refused = refused(&several);
+        assert!(refused.starts_with("--generators 2: with --interop proxystore"), "{refused}");
+    }
+
+    #[test]
     fn an_external_generator_is_one_trial() {
         let external = StreamScalingOptions { generator: Some(GeneratorKind::External), ..options("redis") };
         let planned = external.plan().unwrap();
@@ -186,6 +198,8 @@ mod tests {
         ] {
             assert!(refused(&more).contains("one trial, not 2"), "{}", refused(&more));
         }
+        let several = StreamScalingOptions { generators: Some(2), ..external.clone() };
+        assert!(refused(&several).starts_with("--generators 2: another program generates"), "{}", refused(&several));
         let alone = StreamScalingOptions { interop: None, ..external.clone() };
         assert!(refused(&alone).contains("needs --interop proxystore"));
         let idle = StreamScalingOptions { rate: Some("5/s".parse().unwrap()), ..external };

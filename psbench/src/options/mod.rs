@@ -47,10 +47,14 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1.., action = ArgAction::Set)]
     pub data_size_bytes: Vec<Size>,
 
-    /// Workers, each number swept: one generates, the others compute [default: the executor's own option, else the CPUs
-    /// but at least 4]
+    /// Workers, each number swept: --generators of them generate, the others compute [default: the executor's own option, else
+    /// the CPUs but at least 3 beside the generators]
     #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1.., action = ArgAction::Set)]
     pub max_workers: Vec<u32>,
+
+    /// Workers that generate the stream together: they take turns, item by item [default: 1]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    pub generators: Option<u32>,
 
     /// How items travel [default: default proxy]
     #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
@@ -68,7 +72,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK)]
     pub task: Option<TaskKind>,
 
-    /// Items due each second, or `max` [default: one each task-sleep / (max-workers − 1)]
+    /// Items due each second, over all generators, or `max` [default: one each task-sleep / (max-workers − generators)]
     #[arg(long, help_heading = BENCHMARK, value_name = "N/s", allow_negative_numbers = true)]
     pub rate: Option<Rate>,
 
@@ -134,7 +138,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = EXECUTOR, value_name = "SECONDS", allow_negative_numbers = true)]
     pub worker_idle: Option<Seconds>,
 
-    /// Most address space of a worker process, the generator's included: one that leaks ends itself. From 1.25GB up: the allocator
+    /// Most address space of a worker process, a generator's included: one that leaks ends itself. From 1.25GB up: the allocator
     /// reserves 1 GiB of it at once [default: no limit]
     #[arg(long, help_heading = EXECUTOR, value_name = "SIZE")]
     pub worker_memory: Option<Size>,
@@ -227,7 +231,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "NAME")]
     pub ps_interface: Option<String>,
 
-    /// The most that the memory, peer and shm connectors hold [default: 1GiB, or two of the largest items]
+    /// The most that the memory, peer and shm connectors hold, for each generator [default: 1GiB, or two of the largest items]
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
     pub ps_memory_limit: Option<Size>,
 

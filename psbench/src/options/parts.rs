@@ -10,17 +10,20 @@ use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
-use super::checks::distinct;
+use super::checks::{distinct, within};
 use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, StreamName, ZMQ, choose, choose_any};
+use super::interop::EXTERNAL;
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::BrokerChoice;
-use crate::plan::{ExecutorKind, Method, ObjectLifetime, PayloadSource, Pregenerate};
+use crate::plan::{ExecutorKind, GeneratorKind, Method, ObjectLifetime, PayloadSource, Pregenerate};
 use crate::units::{Seconds, Size};
 
 const DATA_SIZES: [Size; 3] = [Size::from_bytes(100_000), Size::from_bytes(1_000_000), Size::from_bytes(10_000_000)];
 const METHODS: [Method; 2] = [Method::Default, Method::Proxy];
-/// Fewer would leave the dispatcher without a choice between workers.
-const LEAST_DEFAULT_WORKERS: usize = 4;
+/// Fewer that compute would leave the dispatcher without a choice between workers.
+const LEAST_DEFAULT_COMPUTING: u32 = 3;
+/// More are a mistake, which would only exhaust memory.
+const MOST_GENERATORS: u32 = 1024;
 const REDIS_HOST: &str = "localhost";
 const REDIS_PORT: u16 = 6379;
 /// Of objects in memory, where two of the largest items are not more.
@@ -46,10 +49,43 @@ impl StreamScalingOptions {
         Ok(self.data_size_bytes.clone())
     }
 
-    /// The numbers of workers to sweep; and how many the executor starts, where it was told to start more than one of these.
+    /// How many workers generate.
+    pub(super) fn generators(&mut self, kind: GeneratorKind, task_count: u64) -> Result<u32, OptionError> {
+        const OPTION: &str = "--generators";
+        let generators = within(OPTION, *self.generators.get_or_insert(1), 1..=MOST_GENERATORS)?;
+        let invalid = |problem| Err(OptionError::invalid(OPTION, &generators, problem));
+        if generators > 1 && kind == GeneratorKind::External {
+            return invalid(format!("another program generates with {EXTERNAL}; leave one of the two out"));
+        }
+        if u64::from(generators) > task_count {
+            return invalid(format!("more than --task-count {task_count}; write at most as many"));
+        }
+        Ok(generators)
+    }
+
+    /// Refuses one port for several generators that serve what they store.
+    pub(super) fn check_port(
+        &self,
+        connector: &ConnectorConfig,
+        methods: &[Method],
+        generators: u32,
+    ) -> Result<(), OptionError> {
+        match fixed_port(connector) {
+            Some(port) if generators > 1 && methods.contains(&Method::Proxy) => {
+                let problem =
+                    format!("each of {generators} generators listens at a port of its own; leave it out for free ones");
+                Err(OptionError::invalid("--ps-port", &port, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The numbers of workers to sweep, so many of which generate; and how many the executor starts, where it was told to start more than
+    /// one of these.
     pub(super) fn workers(
         &mut self,
         executor: ExecutorKind,
+        generators: u32,
         notes: &mut Vec<String>,
     ) -> Result<(Vec<u32>, Option<u32>), OptionError> {
         let (pool_option, pool) = match executor {
@@ -60,11 +96,12 @@ impl StreamScalingOptions {
         let mut option = "--max-workers";
         if self.max_workers.is_empty() {
             option = pool.map_or(option, |_| pool_option);
-            self.max_workers.push(pool.unwrap_or_else(default_workers));
+            self.max_workers.push(pool.unwrap_or_else(|| default_workers(generators)));
         }
         distinct(option, &mut self.max_workers, notes);
-        if let Some(few) = self.max_workers.iter().find(|workers| **workers < 2) {
-            let problem = "at least 2 workers: one generates, the others compute";
+        if let Some(few) = self.max_workers.iter().find(|workers| **workers <= generators) {
+            let generate = if generators == 1 { "one generates".into() } else { format!("{generators} generate") };
+            let problem = format!("at least {} workers: {generate}, the others compute", generators + 1);
             return Err(OptionError::invalid(option, few, problem));
         }
         let Some(pool) = pool else { return Ok((self.max_workers.clone(), None)) };
@@ -292,7 +329,16 @@ impl StreamScalingOptions {
     }
 }
 
-fn default_workers() -> u32 {
+fn default_workers(generators: u32) -> u32 {
     let cpus = available_parallelism().map_or(1, NonZero::get);
-    u32::try_from(cpus.max(LEAST_DEFAULT_WORKERS)).unwrap_or(u32::MAX)
+    u32::try_from(cpus).unwrap_or(u32::MAX).max(generators + LEAST_DEFAULT_COMPUTING)
+}
+
+/// The TCP port at which whoever stores listens, where it is told which.
+fn fixed_port(connector: &ConnectorConfig) -> Option<u16> {
+    match connector {
+        ConnectorConfig::Peer { address: PeerAddress::Tcp { port, .. }, .. } => Some(*port).filter(|port| *port != 0),
+        ConnectorConfig::Multi { parts, .. } => parts.iter().find_map(|part| fixed_port(&part.config)),
+        _ => None,
+    }
 }

@@ -63,9 +63,10 @@ impl StreamScalingOptions {
         let executor = options.executor()?;
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
-        let (workers, pool_workers) = options.workers(executor, &mut notes)?;
-        let broker = options.broker()?;
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
+        let generators = options.generators(generator, task_count)?;
+        let (workers, pool_workers) = options.workers(executor, generators, &mut notes)?;
+        let broker = options.broker()?;
         let lifetime = options.lifetime(&mut notes)?;
         let connector = options.connector(&sizes, &mut notes)?;
         if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()
@@ -78,16 +79,18 @@ impl StreamScalingOptions {
                 format!("objects of the {} connector end with their trial; use redis or file", connector.name());
             return Err(OptionError::invalid("--ps-lifetime", &"static", problem));
         }
-        options.check_interop(&broker, &connector, &methods)?;
+        options.check_interop(&broker, &connector, &methods, generators)?;
+        options.check_port(&connector, &methods, generators)?;
         notes.extend(self.idle(&methods, executor, &connector, &broker, generator));
 
-        let pool = options.worker_pool(&workers, pool_workers)?;
+        let pool = options.worker_pool(&workers, pool_workers, generators)?;
         let settings = Settings {
             executor,
             pool_workers,
             pool,
             task_timeout: options.task_limit()?,
             generator,
+            generators,
             broker,
             topic: options.stream_topic.get_or_insert_with(|| TOPIC.into()).clone(),
             connector,

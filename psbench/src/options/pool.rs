@@ -15,8 +15,13 @@ const MOST_THREADS: u32 = 1024;
 const LEAST_MEMORY: u64 = 1_250_000_000;
 
 impl StreamScalingOptions {
-    /// How worker processes are kept, for the largest of so many `workers`, or a larger pool.
-    pub(super) fn worker_pool(&mut self, workers: &[u32], larger: Option<u32>) -> Result<WorkerPool, OptionError> {
+    /// How worker processes are kept, for the largest of so many `workers`, or a larger pool, of which so many generate.
+    pub(super) fn worker_pool(
+        &mut self,
+        workers: &[u32],
+        larger: Option<u32>,
+        generators: u32,
+    ) -> Result<WorkerPool, OptionError> {
         let threads = *self.threads_per_worker.get_or_insert(1);
         let pool = WorkerPool {
             threads_per_worker: within("--threads-per-worker", threads, 1..=MOST_THREADS)?,
@@ -28,7 +33,7 @@ impl StreamScalingOptions {
             memory: self.memory()?,
             cpu_affinity: self.affinity()?,
         };
-        let processes = pool.processes(workers.iter().copied().chain(larger).max().unwrap_or_default());
+        let processes = pool.processes(workers.iter().copied().chain(larger).max().unwrap_or_default(), generators);
         match &pool.cpu_affinity {
             Some(affinity @ CpuAffinity::List(sets)) if sets.len() < processes as usize => {
                 let problem = format!("cores for {} of {processes} worker processes; write as many sets", sets.len());

@@ -14,6 +14,7 @@ use self::jitter::{Passage, jitter};
 use self::sequence::Sequence;
 use crate::clock::Nanos;
 use crate::item::{ItemHead, ItemOutcome};
+use crate::plan::Share;
 use crate::results::record::{Balance, Jitter, Latency, Rates};
 use crate::trace::{Trace, TracedItem};
 
@@ -121,9 +122,13 @@ impl Stage {
 const FAILURES_IN_WORDS: usize = 5;
 
 impl Recorder {
-    /// For a trial whose items should have finished `deadline` after they were scheduled.
-    pub fn new(deadline: Option<Duration>) -> Self {
-        Self { deadline, ..Self::default() }
+    /// For a trial of so many generators at a broker of so many partitions, whose items should have finished `deadline` after they
+    /// were scheduled.
+    pub fn new(deadline: Option<Duration>, generators: u32, partitions: u32) -> Self {
+        // A generator's `k`th message goes to partition `k` modulo their number, and is item `k` of its share: so what one generator
+        // sends to one partition, which is all whose order is kept, are the numbers that leave one remainder by the product.
+        let arrivals = Sequence::new(generators.saturating_mul(partitions));
+        Self { deadline, arrivals, ..Self::default() }
     }
 
     /// An item's message has come; `false` when it had come before.
@@ -136,9 +141,9 @@ impl Recorder {
         self.arrivals.distinct
     }
 
-    /// One past the highest number of an item that has come.
-    pub fn seen(&self) -> u64 {
-        self.arrivals.end
+    /// How many items a generator has made, as far as they show: up to the last one of its share that has come.
+    pub fn seen(&self, share: Share) -> u64 {
+        share.of(self.arrivals.end(share))
     }
 
     /// Items that are done with, well or not.
@@ -376,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_a_foreign_generator_does_not_tell_is_absent() {
-        let mut recorder = Recorder::new(Some(Duration::ZERO));
+        let mut recorder = Recorder::new(Some(Duration::ZERO), 1, 1);
         for sequence in 0..2 {
             let unknown = ItemHead { scheduled: None, created: None, stored: None, published: None, ..head(sequence) };
             recorder.record(WorkerId(0), &unknown, DISPATCHED, outcome());
@@ -391,7 +396,7 @@ mod tests {
 
     #[test]
     fn the_balance_adds_up() {
-        let mut recorder = Recorder::new(Some(Duration::from_nanos(80)));
+        let mut recorder = Recorder::new(Some(Duration::from_nanos(80)), 1, 1);
         for sequence in [0, 2, 1, 1] {
             if recorder.arrive(sequence) {
                 let failure = (sequence == 2).then(|| ItemFailure { corrupt: true, reason: "bad".into() });

@@ -1,7 +1,11 @@
 //! Which items have come.
 
+use crate::plan::Share;
+
 /// Tells new items from those that came before.
-#[derive(Clone, Debug, Default)]
+///
+/// Items are in lanes, item `n` in that of `n` modulo their number, and a lane's items come in the order of their numbers.
+#[derive(Clone, Debug)]
 pub(super) struct Sequence {
     /// A bit for each sequence number.
     seen: Vec<u64>,
@@ -9,13 +13,24 @@ pub(super) struct Sequence {
     pub(super) distinct: u64,
     /// Further arrivals of an item that had come.
     pub(super) duplicated: u64,
-    /// Items that came after one with a higher number.
+    /// Items that came after one of their lane with a higher number.
     pub(super) reordered: u64,
-    /// One past the highest number that came.
-    pub(super) end: u64,
+    /// One past the highest number that came in each lane.
+    ends: Vec<u64>,
+}
+
+impl Default for Sequence {
+    fn default() -> Self {
+        Self::new(1)
+    }
 }
 
 impl Sequence {
+    /// Nothing has come yet in any of so many lanes, at least 1.
+    pub(super) fn new(lanes: u32) -> Self {
+        Self { seen: Vec::new(), distinct: 0, duplicated: 0, reordered: 0, ends: vec![0; lanes as usize] }
+    }
+
     /// Takes note of an arrival; `false` for a duplicate. `number` must be within what is planned: memory grows with it.
     pub(super) fn arrive(&mut self, number: u64) -> bool {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
@@ -28,9 +43,17 @@ impl Sequence {
         }
         self.seen[word] |= bit;
         self.distinct += 1;
-        self.reordered += u64::from(number < self.end);
-        self.end = self.end.max(number + 1);
+        let lane = (number % self.ends.len() as u64) as usize;
+        let end = &mut self.ends[lane];
+        self.reordered += u64::from(number < *end);
+        *end = (*end).max(number + 1);
         true
+    }
+
+    /// One past the highest number that came of a generator's share, which is of whole lanes.
+    pub(super) fn end(&self, share: Share) -> u64 {
+        let lanes = self.ends.iter().skip(share.generator as usize).step_by(share.generators as usize);
+        lanes.max().copied().unwrap_or(0)
     }
 }
 
@@ -44,12 +67,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_set(numbers in prop::collection::vec(0u64..500, 0..600)) {
-            let mut sequence = Sequence::default();
+        fn it_agrees_with_a_set(
+            numbers in prop::collection::vec(0u64..500, 0..600), generators in 1u32..5, partitions in 1u32..4,
+        ) {
+            let lanes = generators * partitions;
+            let mut sequence = Sequence::new(lanes);
             let mut set = HashSet::new();
             let mut reordered = 0;
             for number in &numbers {
-                let highest = set.iter().max().copied();
+                let lane = number % u64::from(lanes);
+                let highest = set.iter().filter(|other| **other % u64::from(lanes) == lane).max().copied();
                 let new = set.insert(*number);
                 reordered += u64::from(new && highest.is_some_and(|highest| number < &highest));
                 prop_assert_eq!(sequence.arrive(*number), new);
@@ -57,7 +84,32 @@ mod tests {
             prop_assert_eq!(sequence.distinct, set.len() as u64);
             prop_assert_eq!(sequence.duplicated, (numbers.len() - set.len()) as u64);
             prop_assert_eq!(sequence.reordered, reordered);
-            prop_assert_eq!(sequence.end, set.iter().max().map_or(0, |highest| highest + 1));
+            for share in Share::each(generators) {
+                let own = set.iter().filter(|number| **number % u64::from(generators) == u64::from(share.generator));
+                prop_assert_eq!(sequence.end(share), own.max().map_or(0, |highest| highest + 1));
+            }
+        }
+
+        #[test]
+        fn lanes_that_are_each_in_order_are_never_reordered(
+            turns in prop::collection::vec(any::<prop::sample::Index>(), 1..300),
+            generators in 1u32..5, partitions in 1u32..4,
+        ) {
+            // What each generator sends to each partition, a lane each, in the order in which it sends it.
+            let mut lanes: Vec<Vec<u64>> = Share::each(generators)
+                .flat_map(|share| (0..u64::from(partitions)).map(move |partition| (share, partition)))
+                .map(|(share, partition)| {
+                    let sent = (0..30).filter(|n| n % u64::from(partitions) == partition);
+                    sent.map(|n| share.number(n)).rev().collect()
+                })
+                .collect();
+            let mut sequence = Sequence::new(generators * partitions);
+            for turn in turns {
+                if let Some(number) = turn.get_mut(&mut lanes).pop() {
+                    sequence.arrive(number);
+                }
+            }
+            prop_assert_eq!(sequence.reordered, 0);
         }
     }
 }

@@ -37,13 +37,14 @@ pub fn plan(planned: &Planned) -> String {
     }
     let outputs = &planned.outputs;
     format!(
-        "executor {}, broker {}, connector {}\n{} items in each trial, {} each\n{}\n\
+        "executor {}, broker {}, connector {}\n{} items in each trial, {} each{}\n{}\n\
          {} trials, at least {}; results in {}/stream-scaling-…/ ({}, results.json, {})",
         settings.executor.name(),
         settings.broker,
         place(&settings.connector),
         settings.task_count,
         time(settings.task_sleep),
+        if settings.generators > 1 { format!(", by {} generators", settings.generators) } else { String::new() },
         table.trim_fmt(),
         planned.plan.trials.len(),
         time(total),

@@ -48,6 +48,7 @@ struct Row<'a> {
     dispatcher_peak_memory_bytes: Option<u64>,
     payload: Option<&'a str>,
     problem: Option<&'a str>,
+    generators: u32,
 }
 
 impl<'a> From<&'a TrialRecord> for Row<'a> {
@@ -102,6 +103,7 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
             dispatcher_peak_memory_bytes: dispatcher.and_then(|process| process.peak_memory_bytes),
             payload: trial.payload.as_deref(),
             problem: trial.problems.first().map(String::as_str),
+            generators: trial.generators,
         }
     }
 }

@@ -48,8 +48,10 @@ pub struct TrialRecord {
     pub task_sleep: f64,
     /// The stream method; of an external generator, what the options expect.
     pub method: Method,
-    /// Workers, the generator included.
+    /// Workers, the generators included.
     pub workers: u32,
+    /// Workers that generate; the others compute. 1 where another program generates: that worker is idle.
+    pub generators: u32,
     /// How it ended.
     pub status: Status,
     /// What went wrong, each with its remedy; the first is the cause.
@@ -68,14 +70,14 @@ pub struct TrialRecord {
     pub jitter: Option<Jitter>,
     /// Bytes that passed through the dispatcher: messages received and tasks sent, without transport framing.
     pub dispatcher_bytes: DispatcherBytes,
-    /// What the generator's store and the workers' resolves came to, added up over those that told; absent under the default
+    /// What the generators' stores and the workers' resolves came to, added up over those that told; absent under the default
     /// method.
     pub store: Option<StoreMetrics>,
     /// CPU and memory of each process that took part.
     pub processes: Vec<ProcessUsage>,
     /// CPU seconds of all processes per 10⁹ payload bytes that reached a worker; absent when none did.
     pub cpu_seconds_per_gb: Option<f64>,
-    /// How payloads were made: `fresh`, `pregenerated (N variants)` or `file`; absent when the generator did not tell.
+    /// How payloads were made: `fresh`, `pregenerated (N variants)` or `file`; absent when no generator told.
     pub payload: Option<String>,
 }
 
@@ -90,9 +92,9 @@ impl TrialRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Balance {
-    /// Items the generator was asked for; of an external one, those it made until its end.
+    /// Items the generators were asked for; of an external one, those it made until its end.
     pub planned: u64,
-    /// Items it made; of a generator that was lost or is external, those that came and those missing between them.
+    /// Items they made; of a generator that was lost or is external, those that came and those of its missing between them.
     pub generated: u64,
     /// Items whose task ended well.
     pub finished: u64,
@@ -102,7 +104,7 @@ pub struct Balance {
     pub lost: u64,
     /// Further receptions of an item that had come before.
     pub duplicated: u64,
-    /// Items received after one that was made later.
+    /// Items received after one that their generator made later and sent to the same partition of the broker.
     pub reordered: u64,
     /// Items that failed for their length or checksum.
     pub corrupt: u64,
@@ -196,7 +198,7 @@ pub struct ProcessUsage {
     pub label: String,
     /// Its number in the system; absent where it has none here.
     pub pid: Option<u32>,
-    /// Tasks it ran, the generator's not counted.
+    /// Tasks it ran, those of generators not counted.
     pub tasks: u64,
     /// User and system time in the trial, seconds; absent when it ended without telling.
     pub cpu_seconds: Option<f64>,

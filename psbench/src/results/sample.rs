@@ -50,6 +50,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         task_sleep: 0.01,
         method,
         workers: 4,
+        generators: 1,
         status: Status::Complete,
         problems: Vec::new(),
         start_submit_tasks_timestamp: 1_800_000_000.25,

@@ -10,7 +10,7 @@ use crate::plan::Method;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// Workers, the generator included.
+    /// Workers, the generators included.
     pub workers: u32,
     /// Item size, bytes.
     pub data_size_bytes: u64,

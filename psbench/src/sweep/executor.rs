@@ -32,7 +32,8 @@ where
 
 /// What an executor is asked to be.
 pub struct ExecutorRequest {
-    /// Workers, at least 2: one gets the generator, an [exclusive](psbench_executors::Task::exclusive) task.
+    /// Workers, more than are [sharing](Self::sharing): each generator, an [exclusive](psbench_executors::Task::exclusive) task, gets one
+    /// to itself.
     pub workers: u32,
     /// Most shared tasks that may run at a time.
     pub sharing: u32,
@@ -50,8 +51,8 @@ pub(super) fn start(
     sink: Arc<dyn OutcomeSink>,
 ) -> Result<Arc<dyn Executor>, ExecutorError> {
     let workers = settings.pool_workers.unwrap_or(trial.workers);
-    // However many there are: what the generator leaves idle, and a larger pool, compute nothing.
-    let sharing = trial.compute_workers();
+    // However many there are: what the generators leave idle, and a larger pool, compute nothing.
+    let sharing = trial.compute_workers(settings);
     let setup = WorkerSetup {
         task: settings.task,
         task_sleep: settings.task_sleep,
@@ -80,7 +81,7 @@ pub(super) fn start(
                 settings.pool.clone();
             let options = ProcessOptions {
                 args: vec!["worker".into()],
-                workers: settings.pool.processes(workers),
+                workers: settings.pool.processes(workers, settings.generators),
                 threads_per_worker,
                 max_tasks_per_worker,
                 idle_timeout: idle,

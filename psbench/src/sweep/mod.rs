@@ -1,6 +1,7 @@
 //! A sweep: one trial after the other, results on disk after each.
 
 mod executor;
+mod generators;
 mod trial;
 
 use std::path::{Path, PathBuf};

@@ -1,19 +1,18 @@
-//! One trial: generator → broker → dispatcher → executor → workers → recorder, and the record of it.
+//! One trial: generators → broker → dispatcher → executor → workers → recorder, and the record of it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use psbench_connectors::{ConnectorError, Key, KeySource, StoreMetrics};
 use psbench_executors::{Executor, ExecutorError, WorkerEnd, WorkerReport};
 use uuid::Uuid;
 
 use super::executor;
+use super::generators::{Generators, Noted, store_metrics};
 use crate::brokers::{Broker, BrokerError, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
-use crate::dispatcher::{Bounds, Dispatcher, Finished, GENERATOR, Generator};
-use crate::generator::GeneratorPlan;
+use crate::dispatcher::{Bounds, Dispatcher, Finished};
 use crate::item::{self, GeneratorReport};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
@@ -49,13 +48,10 @@ enum StartError {
 /// One look at everything takes at most this long.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Said of a generator that left no report.
-const GENERATED_UNKNOWN: &str = "the generator did not tell how many items it made: there may be more than are counted";
-
-/// Silence of the broker after which a message that should have come counts as lost, once the generator has ended.
+/// Silence of the broker after which a message that should have come counts as lost, once all generators have ended.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Time for generator and workers to end when all is well, and when not.
+/// Time for generators and workers to end when all is well, and when not.
 const ENDING: Duration = Duration::from_secs(10);
 const FORCED: Duration = Duration::from_secs(2);
 
@@ -99,6 +95,7 @@ impl Bench<'_> {
             task_sleep: settings.task_sleep.as_secs_f64(),
             method: trial.method,
             workers: trial.workers,
+            generators: settings.generators,
             status: Status::Complete,
             problems: Vec::new(),
             start_submit_tasks_timestamp: start,
@@ -121,7 +118,7 @@ struct Run<'a> {
     bench: &'a Bench<'a>,
     trial: &'a TrialPlan,
     topic: String,
-    keys: KeySource,
+    generators: Generators,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<dyn Executor>,
     trace: Option<TraceFile>,
@@ -130,7 +127,7 @@ struct Run<'a> {
     deadline: Nanos,
     /// What went wrong, the cause first.
     problems: Vec<String>,
-    /// Whether the first problem is the broker's: then the generator's follows from it.
+    /// Whether the first problem is the broker's: then those of generators follow from it.
     broker_failed: bool,
 }
 
@@ -141,19 +138,21 @@ impl<'a> Run<'a> {
         tracing::info!(topic, "subscribed");
         let outstanding = usize::try_from(trial.outstanding(settings)).unwrap_or(usize::MAX);
         let inflight_bytes = trial.inflight_bytes(settings);
-        let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count, generator: settings.generator };
-        let dispatcher = Arc::new(Dispatcher::new(bounds, Recorder::new(settings.deadline), Arc::clone(&bench.clock)));
+        let generators = settings.own_generators();
+        let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count, generators };
+        let recorder = Recorder::new(settings.deadline, settings.generators, settings.broker.partitions());
+        let dispatcher = Arc::new(Dispatcher::new(bounds, recorder, Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
         tracing::info!(workers = executor.workers().len(), "workers are ready");
         let trace = bench.trace_dir.map(|dir| trace::start(dir, trial)).transpose()?.map(|(items, file)| {
             dispatcher.trace_into(items);
             file
         });
-        let keys = KeySource::random();
+        let generators = Generators::new(generators);
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
-        let plan = GeneratorPlan::new(settings, trial, bench.broker.config(), topic, &keys);
-        dispatcher.run_on(&executor, (!settings.is_external()).then(|| item::encode(&plan)));
+        let plans = generators.plans(settings, trial, &bench.broker.config(), topic, start);
+        dispatcher.run_on(&executor, plans.iter().map(item::encode).collect());
         if settings.is_external() {
             let (broker, most, time) = (&settings.broker, settings.task_count, trial.timeout(settings));
             tracing::info!(
@@ -165,7 +164,7 @@ impl<'a> Run<'a> {
             bench,
             trial,
             topic: topic.into(),
-            keys,
+            generators,
             dispatcher,
             executor,
             trace,
@@ -182,28 +181,30 @@ impl<'a> Run<'a> {
         let all_well = received.is_ok();
         if let Err(problem) = received {
             self.problems.push(problem);
-            self.executor.cancel(GENERATOR);
+            self.generators.cancel(&*self.executor);
         }
         // A generator that waits for room at the broker learns from this that nobody takes any more.
         self.subscriber = None;
         tracing::info!("no more messages are taken; waiting for running tasks");
         let drained = self.drain(events);
         let all_well = all_well && drained;
-        let generator = self.dispatcher.generator(if all_well { ENDING } else { FORCED });
+        let ended = self.dispatcher.generators(if all_well { ENDING } else { FORCED });
         self.dispatcher.close("the trial was given up");
         let reports = self.executor.shutdown(if all_well { ENDING } else { FORCED });
-        let generator = self.note_generator(generator);
+        let Noted { causes, effects, reports: told } = self.generators.note(ended);
+        let place = usize::from(self.broker_failed);
+        self.problems.splice(place..place, causes);
+        self.problems.extend(effects);
         let finished = self.dispatcher.finish();
-        let held = reports.iter().filter_map(finish).find_map(|finish| finish.held);
-        let orphaned = self.clean_up(&finished, held);
-        self.record(finished, orphaned, generator, &reports, before)
+        let orphaned = self.clean_up(&finished, self.generators.held(&reports));
+        self.record(finished, orphaned, &told, &reports, before)
     }
 
     /// Takes messages from the broker to the dispatcher until the stream ends; an error is why it could not go on.
     fn receive(&mut self, events: &mut TrialEvents<'_>) -> Result<(), String> {
         let Some(subscriber) = &mut self.subscriber else { return Ok(()) };
         let clock = &self.bench.clock;
-        let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor);
+        let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor, &self.generators);
         let mut messages = Vec::new();
         let mut last_came = clock.now();
         // A large item shows only when it is there as a whole.
@@ -228,12 +229,11 @@ impl<'a> Run<'a> {
             if !messages.is_empty() {
                 last_came = now;
                 self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
-            } else if now.saturating_sub(last_came) > silence.as_nanos() as u64
-                && matches!(self.dispatcher.generator(Duration::ZERO), Generator::Ended(_) | Generator::Lost(_))
-            {
-                return Err(format!(
-                    "the generator has ended, but the end of the stream did not come within {silence:.0?}"
-                ));
+            } else if now.saturating_sub(last_came) > silence.as_nanos() as u64 {
+                let silent = self.dispatcher.silent_generators();
+                if !silent.is_empty() {
+                    return Err(self.generators.silent(&silent, silence));
+                }
             }
         }
         Ok(())
@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
 
     /// Waits until the tasks that are out are done; `false` when the time is up before.
     fn drain(&mut self, events: &mut TrialEvents<'_>) -> bool {
-        let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor);
+        let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor, &self.generators);
         while !self.dispatcher.is_drained(POLL) {
             if watch.look(events) >= self.deadline {
                 if self.problems.is_empty() {
@@ -253,30 +253,8 @@ impl<'a> Run<'a> {
         true
     }
 
-    /// Notes what became of the generator; returns its report, where it told.
-    fn note_generator(&mut self, generator: Generator) -> Option<GeneratorReport> {
-        let place = usize::from(self.broker_failed);
-        match generator {
-            Generator::External => None,
-            Generator::Ended(report) => {
-                let failure = report.failure.as_ref().map(|failure| format!("the generator: {failure}"));
-                self.problems.splice(place..place, failure);
-                Some(report)
-            }
-            Generator::Lost(reason) => {
-                self.problems.splice(place..place, [reason, GENERATED_UNKNOWN.into()]);
-                None
-            }
-            Generator::Running => {
-                self.problems.push("the generator was still running and was ended by force".into());
-                self.problems.push(GENERATED_UNKNOWN.into());
-                None
-            }
-        }
-    }
-
     /// Deletes what is left at broker and connector; returns how many objects were orphaned: left behind by their resolve, or, where
-    /// they were to stay, never resolved. `held`: what the generator's process still held at its end.
+    /// they were to stay, never resolved. `held`: what the generators' processes still held at their end, where all told.
     fn clean_up(&mut self, finished: &Finished, held: Option<u64>) -> u64 {
         if self.bench.settings.is_external() {
             // What is left is its own.
@@ -290,51 +268,42 @@ impl<'a> Run<'a> {
         }
         let lifetime = self.bench.settings.lifetime;
         let connector = &self.bench.settings.connector;
-        let unresolved = finished.generated.saturating_sub(finished.recorder.resolved());
+        let generated = finished.all_generated();
+        let unresolved = generated.saturating_sub(finished.recorder.resolved());
         if lifetime == ObjectLifetime::Static {
-            tracing::info!("objects stay for ever: {} at {connector}, from {}", finished.generated, self.keys.start());
+            tracing::info!("objects stay for ever: {generated} at {connector}, from {}", self.generators.starts());
             return unresolved;
         }
         let expected = if lifetime == ObjectLifetime::Owned { finished.recorder.evicted() } else { 0 };
-        let left = finished.generated.saturating_sub(expected);
+        let left = generated.saturating_sub(expected);
         let known = self.problems.is_empty();
         let elsewhere = if !connector.outlives_process() || (left == 0 && known) {
             0
         } else {
-            self.delete_objects(if known { finished.generated } else { self.bench.settings.task_count }).unwrap_or_else(
-                |error| {
-                    self.problems.push(format!("objects may be left behind: {error}"));
-                    left
-                },
-            )
+            let most = self.generators.most(self.bench.settings.task_count);
+            let stored = if known { &finished.generated } else { &most };
+            self.generators.delete_objects(connector, stored).unwrap_or_else(|error| {
+                self.problems.push(format!("objects may be left behind: {error}"));
+                left
+            })
         };
         if lifetime != ObjectLifetime::Owned {
             return unresolved;
         }
-        // Where the generator did not tell what it held at its end, only what is missing can be told.
+        // Where a generator did not tell what it held at its end, only what is missing can be told.
         elsewhere + held.unwrap_or(if connector.outlives_process() { 0 } else { left })
-    }
-
-    fn delete_objects(&self, count: u64) -> Result<u64, ConnectorError> {
-        const TOGETHER: u64 = 1000;
-        let connector = self.bench.settings.connector.open(KeySource::random())?;
-        let mut deleted = 0;
-        for first in (0..count).step_by(TOGETHER as usize) {
-            let keys: Vec<Key> = (first..count.min(first + TOGETHER)).map(|n| Key::named(self.keys.nth(n))).collect();
-            deleted += connector.evict_batch(&keys)?;
-        }
-        Ok(deleted)
     }
 
     fn record(
         mut self,
         finished: Finished,
         orphaned: u64,
-        generator: Option<GeneratorReport>,
+        generators: &[GeneratorReport],
         reports: &[WorkerReport],
         before: Usage,
     ) -> TrialRecord {
-        let Finished { generated, ended, bytes, mut recorder } = finished;
+        let generated = finished.all_generated();
+        let Finished { ended, bytes, mut recorder, .. } = finished;
         recorder.end_trace();
         if let Some(Err(error)) = self.trace.take().map(TraceFile::finish) {
             self.problems.push(error.to_string());
@@ -342,7 +311,7 @@ impl<'a> Run<'a> {
         let (settings, trial) = (self.bench.settings, self.trial);
         let planned = if settings.is_external() && ended { generated } else { settings.task_count };
         let items = recorder.balance(planned, generated, orphaned);
-        // Not from the generator's start: making payloads beforehand is no part of the stream.
+        // Not from the generators' start: making payloads beforehand is no part of the stream.
         let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
         let scheduled = match trial.pacing(settings) {
@@ -351,7 +320,7 @@ impl<'a> Run<'a> {
         };
         let size = recorder.mean_size().filter(|_| settings.is_external()).unwrap_or(trial.data_size);
         let ideal = (!settings.task_sleep.is_zero())
-            .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
+            .then(|| f64::from(trial.compute_workers(settings)) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
         self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {
             Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end})", report.worker.label)),
@@ -374,8 +343,8 @@ impl<'a> Run<'a> {
             dispatcher_bytes: bytes,
             cpu_seconds_per_gb: cpu.filter(|_| gigabytes > 0.0).map(|cpu| cpu / gigabytes),
             processes,
-            store: (trial.method == Method::Proxy).then(|| store_metrics(generator.as_ref(), reports)),
-            payload: generator.map(|report| report.payload),
+            store: (trial.method == Method::Proxy).then(|| store_metrics(generators, reports)),
+            payload: generators.first().map(|report| report.payload.clone()),
             ..self.bench.blank(trial, self.topic, unix_seconds(start))
         }
     }
@@ -411,7 +380,7 @@ impl<'a> Run<'a> {
         let workers = reports.iter().filter(|report| report.worker.pid.is_some()).map(|report| {
             let finish = finish(report);
             ProcessUsage {
-                role: if finish.as_ref().is_some_and(|finish| finish.generated) { "generator" } else { "worker" }
+                role: if finish.as_ref().is_some_and(|finish| finish.generators > 0) { "generator" } else { "worker" }
                     .into(),
                 label: report.worker.label.clone(),
                 pid: report.worker.pid,
@@ -430,12 +399,18 @@ struct Watch<'a> {
     bench: &'a Bench<'a>,
     dispatcher: &'a Dispatcher,
     executor: &'a dyn Executor,
+    generators: &'a Generators,
     told: Nanos,
 }
 
 impl<'a> Watch<'a> {
-    fn new(bench: &'a Bench<'a>, dispatcher: &'a Dispatcher, executor: &'a dyn Executor) -> Self {
-        Self { bench, dispatcher, executor, told: 0 }
+    fn new(
+        bench: &'a Bench<'a>,
+        dispatcher: &'a Dispatcher,
+        executor: &'a dyn Executor,
+        generators: &'a Generators,
+    ) -> Self {
+        Self { bench, dispatcher, executor, generators, told: 0 }
     }
 
     /// Lets only running tasks go on when the user wants an end, and tells of progress now and then. Returns the time.
@@ -445,7 +420,7 @@ impl<'a> Watch<'a> {
             tracing::warn!(
                 "interrupted: running tasks finish, waiting ones don't start; interrupt again to leave at once"
             );
-            self.executor.cancel(GENERATOR);
+            self.generators.cancel(self.executor);
         }
         if now.saturating_sub(self.told) >= POLL.as_nanos() as u64 {
             self.told = now;
@@ -456,18 +431,8 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What generator and workers told of their stores, added up.
-fn store_metrics(generator: Option<&GeneratorReport>, reports: &[WorkerReport]) -> StoreMetrics {
-    let mut sum = generator.map(|report| report.store).unwrap_or_default();
-    for finish in reports.iter().filter_map(finish) {
-        sum += finish.metrics;
-        sum.expired += finish.expired;
-    }
-    sum
-}
-
 /// What a worker said at its end.
-fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
+pub(super) fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
     report.finish.as_deref().and_then(item::decode)
 }
 

@@ -4,7 +4,7 @@ mod usage;
 
 use std::hint::black_box;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ pub struct WorkerFinish {
     pub usage: Usage,
     /// What its resolves came to.
     pub metrics: StoreMetrics,
-    /// Whether the generator ran here.
-    pub generated: bool,
-    /// Objects of the generator here that were deleted because their lease had expired.
+    /// Generators that ran here.
+    pub generators: u32,
+    /// Objects of the generators here that were deleted because their lease had expired.
     pub expired: u64,
-    /// Objects of the generator that this process still held at its end; absent where they are elsewhere.
+    /// Objects of the generators here that this process still held at its end; absent where they are elsewhere.
     pub held: Option<u64>,
 }
 
@@ -56,16 +56,16 @@ pub struct StreamWork {
     setup: WorkerSetup,
     resolver: Resolver,
     clock: SystemClock,
-    /// Whether the generator ran here.
-    generator: AtomicBool,
-    /// Whether the generator is to stop because nobody is left to work for.
+    /// Generators that ran here.
+    generators: AtomicU32,
+    /// Whether generators are to stop because nobody is left to work for.
     abandoned: AtomicBool,
-    /// Whether the generator is at work here.
-    generating: Mutex<bool>,
-    /// It has ended.
+    /// Generators that are at work here.
+    generating: Mutex<u32>,
+    /// One has ended.
     generated_all: Condvar,
-    /// The generator's store: its objects may live in this process.
-    generated: Mutex<Option<Generated>>,
+    /// The store of each generator: its objects may live in this process.
+    generated: Mutex<Vec<Generated>>,
 }
 
 /// What a generator here has stored.
@@ -85,11 +85,11 @@ impl StreamWork {
             setup,
             resolver,
             clock: SystemClock,
-            generator: AtomicBool::new(false),
+            generators: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
-            generating: Mutex::new(false),
+            generating: Mutex::new(0),
             generated_all: Condvar::new(),
-            generated: Mutex::new(None),
+            generated: Mutex::default(),
         }
     }
 
@@ -98,19 +98,19 @@ impl StreamWork {
         item::decode(setup).map(Self::new).ok_or_else(|| "the dispatcher is another version of psbench".into())
     }
 
-    fn generated(&self) -> MutexGuard<'_, Option<Generated>> {
+    fn generated(&self) -> MutexGuard<'_, Vec<Generated>> {
         lock(&self.generated)
     }
 
     fn generate(&self, task: &Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
         let plan: GeneratorPlan = item::decode(&task.head).ok_or("not a generator's plan")?;
-        self.generator.store(true, Ordering::Relaxed);
+        self.generators.fetch_add(1, Ordering::Relaxed);
         let lifetime = plan.store.as_ref().map_or(ObjectLifetime::Owned, |store| store.lifetime);
-        let opened = |store, keys| *self.generated() = Some(Generated { store, keys, lifetime });
+        let opened = |store, keys| self.generated().push(Generated { store, keys, lifetime });
         let stop = || context.is_cancelled() || self.abandoned.load(Ordering::Relaxed);
-        *lock(&self.generating) = true;
+        *lock(&self.generating) += 1;
         let report = generator::generate(&plan, &self.clock, &stop, &opened);
-        *lock(&self.generating) = false;
+        *lock(&self.generating) -= 1;
         self.generated_all.notify_all();
         Ok(item::encode(&report))
     }
@@ -201,33 +201,29 @@ impl Work for StreamWork {
     }
 
     fn finish(&self) -> Bytes {
-        let store = self.generated().take().map(|generated| generated.store);
-        let expired = store.as_ref().map_or(0, |store| store.metrics().expired);
-        let held = store.and_then(|store| store.connector().held());
-        let generated = self.generator.load(Ordering::Relaxed);
+        let stores: Vec<_> = self.generated().drain(..).map(|generated| generated.store).collect();
         item::encode(&WorkerFinish {
             usage: Usage::of_this_process(),
             metrics: self.resolver.metrics(),
-            generated,
-            expired,
-            held,
+            generators: self.generators.load(Ordering::Relaxed),
+            expired: stores.iter().map(|store| store.metrics().expired).sum(),
+            held: stores.iter().filter_map(|store| store.connector().held()).reduce(|sum, held| sum + held),
         })
     }
 
     fn abandoned(&self) {
-        /// For a generator to be out of the store: it is not to add to what is deleted.
+        /// For generators to be out of their stores: they are not to add to what is deleted.
         const MOMENT: Duration = Duration::from_secs(1);
         self.abandoned.store(true, Ordering::Relaxed);
         let generating =
-            self.generated_all.wait_timeout_while(lock(&self.generating), MOMENT, |generating| *generating);
+            self.generated_all.wait_timeout_while(lock(&self.generating), MOMENT, |generating| *generating > 0);
         drop(generating);
         // Nobody else knows any more what was stored.
-        if let Some(Generated { store, keys, lifetime }) = self.generated().take()
-            && store.connector().config().outlives_process()
-            && lifetime != ObjectLifetime::Static
-        {
-            let stored: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
-            let _ = store.evict_batch(&stored);
+        for Generated { store, keys, lifetime } in self.generated().drain(..) {
+            if store.connector().config().outlives_process() && lifetime != ObjectLifetime::Static {
+                let stored: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
+                let _ = store.evict_batch(&stored);
+            }
         }
     }
 }
@@ -247,7 +243,7 @@ pub fn local(setup: WorkerSetup) -> Arc<StreamWork> {
     work
 }
 
-/// Deletes what a generator on a thread of this process has stored; for a process that is about to exit with the trial unfinished.
+/// Deletes what generators on threads of this process have stored; for a process that is about to exit with the trial unfinished.
 pub fn abandon_local() {
     let work = lock(&LOCAL).upgrade();
     if let Some(work) = work {

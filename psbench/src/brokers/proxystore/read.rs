@@ -69,7 +69,7 @@ impl Reader {
 
     fn end(&mut self) -> Message {
         self.ended = true;
-        Message { head: item::encode(&Head::End { generated: self.next }), payload: Bytes::new() }
+        Message { head: item::encode(&Head::End { generator: 0, generated: self.next }), payload: Bytes::new() }
     }
 
     fn item(&mut self, object: Result<Object, String>, told: Told) -> Message {

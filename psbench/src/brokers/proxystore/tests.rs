@@ -57,13 +57,13 @@ fn messages_come_back_as_they_were() {
 
 #[test]
 fn the_end_tells_how_many_there_were() {
-    let end = Message { head: item::encode(&Head::End { generated: 99 }), payload: Bytes::new() };
+    let end = Message { head: item::encode(&Head::End { generator: 0, generated: 99 }), payload: Bytes::new() };
     let item = message(head(6, Body::Full { size: 1, checksum: None }), Bytes::from_static(b"x"));
     let mut reader = Reader::default();
     read(&mut reader, joined(&batch("t", &[item]).unwrap()));
     let ends = read(&mut reader, joined(&batch("t", &[end]).unwrap()));
     // The event itself says nothing of it.
-    assert_eq!(heads(&ends), [Head::End { generated: 7 }]);
+    assert_eq!(heads(&ends), [Head::End { generator: 0, generated: 7 }]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn the_first_message_tells_whether_payloads_are_raw() {
         (&messages[0].payload[..], &messages[1].payload[..]),
         (&b"payload"[..], &b"PK\nlooks like an event"[..])
     );
-    assert_eq!(heads(&messages[2..]), [Head::End { generated: 2 }]);
+    assert_eq!(heads(&messages[2..]), [Head::End { generator: 0, generated: 2 }]);
 
     let mut events = Reader::default();
     read(&mut events, joined(&batch("t", &[]).unwrap()));
