@@ -4,11 +4,12 @@
 #   ./test.sh             every test
 #   ./test.sh redis       the tests with "redis" in their names (any `cargo test` filter)
 #
-# Needed: `redis-server`, Python with `venv`, and Java and Maven for Kafka; installed with apt-get where they are missing. The Python
-# packages of tests/python/requirements.txt go into a virtual environment, target/python; Kafka (40 MB) goes where
-# `psbench services fetch kafka` keeps it, below ~/.cache. The tests start private servers on free ports of the loopback interface, and
-# stop them. On two cores compiling takes about six minutes the first time, the tests about four, of which `executors` takes 45 s and
-# `pool` 35 s: time limits have to run out.
+# Needed: `redis-server`, Python with `venv`, Java and Maven, and make, a C++ compiler and Perl for Kafka's clients with SSL; installed with
+# apt-get where they are missing. The Python packages of tests/python/requirements.txt go into a virtual environment, target/python; Maven
+# gets Apache Kafka into the user's cache, where `psbench services up kafka` finds it. The tests start private servers on free ports of the
+# loopback interface, and stop them. On two cores compiling takes about ten minutes the first time, OpenSSL and librdkafka some four of
+# them; the tests take about seven, of which `kafka` takes two, since each broker needs some seconds to start and outages have to last,
+# `executors` 45 s and `pool` 35 s: time limits have to run out.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -25,6 +26,9 @@ install_packages() {
 
 command -v redis-server >/dev/null || install_packages redis-server redis-tools
 python3 -c 'import ensurepip' 2>/dev/null || install_packages python3 python3-venv
+for program in make g++ perl; do
+    command -v "$program" >/dev/null || install_packages make g++ perl
+done
 # Tests start a broker from $PSBENCH_KAFKA_HOME, where it is set.
 [ -n "${PSBENCH_KAFKA_HOME:-}" ] || command -v mvn >/dev/null || install_packages maven
 command -v java >/dev/null || install_packages default-jre-headless
@@ -46,6 +50,6 @@ python_environment() {
 }
 
 step python_environment
-step cargo build --workspace --all-targets --locked
+step cargo build --workspace --all-targets --all-features --locked
 [ -n "${PSBENCH_KAFKA_HOME:-}" ] || step "${CARGO_TARGET_DIR:-target}/debug/psbench" services fetch kafka
-step cargo test --workspace --locked -- "$@"
+step cargo test --workspace --all-features --locked -- "$@"

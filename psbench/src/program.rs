@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
-use crate::brokers::{BrokerChoice, BrokerFactory, OWN_BROKERS};
+use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
 use crate::cli::{self, Cli, Command, Ending, Generate, ServicesCommand, StreamScaling};
 use crate::open_files;
 use crate::plan::ExecutorKind;
@@ -104,6 +104,7 @@ fn clean_up() {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
         worker::abandon_local();
+        brokers::abandon();
         let _ = done.send(());
     });
     let _ = wait.recv_timeout(MOMENT);

@@ -85,7 +85,7 @@ fn what_makes_no_sweep_is_one_line() {
             "--executor parsl: not in this version; there are: process, thread",
         ),
         ("--executor fork", "--executor fork: unknown; there are: process, thread"),
-        ("--stream kafka", "--stream kafka: not in this version; there are: memory, redis, redis-queue"),
+        ("--stream pulsar", "--stream pulsar: unknown; there are: kafka, memory, redis, redis-queue"),
         (
             "--stream-method adios --adios-file x.xml",
             "--stream-method adios: not in this version; there are: default, proxy",
@@ -267,7 +267,7 @@ fn help_is_grouped_and_lists_what_there_is() {
     {
         assert!(help.contains(there), "{there}\n{help}");
     }
-    for elsewhere in ["parsl", "kafka", "daos"] {
+    for elsewhere in ["parsl", "globus", "daos"] {
         assert!(!help.contains(elsewhere), "{elsewhere}");
     }
 }

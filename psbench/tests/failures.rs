@@ -4,31 +4,16 @@
 mod support;
 
 use std::process::{Child, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use support::{Bench, Redis, assert_complete, is_alive, send_signal, text, wait_until, workers_of};
+use support::{
+    Bench, Redis, assert_complete, is_alive, output_within, problems, send_signal, text, wait_until, workers_of,
+};
 
 /// A trial of some seconds: 3 workers, a task each 100 ms.
 const SLOW: &str = "--max-workers 4 --data-size-bytes 10kB --task-count 60 --task-sleep 0.3 --stream-method proxy";
-
-/// Ends within the time, or the test fails and the run with it.
-fn output_within(mut child: Child, seconds: u64) -> Output {
-    let until = Instant::now() + Duration::from_secs(seconds);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > until {
-            child.kill().unwrap();
-            panic!("still running after {seconds} s: {}", text(&child.wait_with_output().unwrap()));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.wait_with_output().unwrap()
-}
-
-fn problems(trial: &Value) -> String {
-    trial["problems"].as_array().unwrap().iter().map(|problem| problem.as_str().unwrap()).collect::<Vec<_>>().join("\n")
-}
 
 fn assert_balanced(trial: &Value) {
     let item = |name: &str| trial["items"][name].as_u64().unwrap();

@@ -12,7 +12,7 @@ use psbench_connectors::{ConnectorConfig, Key, KeySource};
 use serde_json::Value;
 use uuid::Uuid;
 
-use support::{Bench, Redis, assert_complete, python, send_signal, text, wait_until};
+use support::{Bench, Kafka, Redis, assert_complete, python, send_signal, text, wait_until};
 
 const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
 const BROKERS: [&str; 2] = ["redis", "redis-queue"];
@@ -166,6 +166,57 @@ fn psbench_consumes_what_python_produces() {
         assert_eq!(server.keys(), [""; 0], "{broker} {store}: objects were left behind");
     }
     assert_eq!(std::fs::read_dir(directory.path().join("objects")).unwrap().count(), 0, "files were left behind");
+}
+
+#[test]
+fn python_consumes_what_psbench_generates_over_kafka() {
+    const SIZE: usize = 10_000;
+    const COUNT: usize = 100;
+    let (server, kafka) = (Redis::start(&UNLIMITED), Kafka::shared());
+    let directory = tempfile::tempdir().unwrap();
+    let (payload, output) = (directory.path().join("payload"), directory.path().join("output"));
+    let content: Vec<u8> = (0..SIZE * COUNT).map(|n| (n * n / 97) as u8).collect();
+    std::fs::write(&payload, &content).unwrap();
+    for (topic, method, form) in [("to-objects", "default", "objects"), ("to-proxies", "proxy", "proxies")] {
+        let arguments = format!(
+            "--stream kafka --stream-servers {} --stream-topic {topic} --stream-method {method} {} --data-size-bytes {SIZE} \
+             --task-count {COUNT} --payload-file {}",
+            kafka.address(),
+            redis_connector(&server),
+            payload.display()
+        );
+        succeed(&generate(&server, &arguments).output().unwrap());
+        let mut consume = program("consume.py", &["kafka", kafka.port(), topic, output.to_str().unwrap(), form]);
+        let consumed: Value = serde_json::from_str(&succeed(&consume.output().unwrap())).unwrap();
+        assert!(std::fs::read(&output).unwrap() == content, "{method}: the items are not what was generated");
+        assert_eq!(consumed["metadata"].as_array().unwrap().len(), COUNT);
+        assert_eq!(consumed["resolved"], if method == "proxy" { COUNT } else { 0 });
+        assert_eq!(server.keys(), [""; 0], "{method} left objects behind");
+    }
+}
+
+#[test]
+fn psbench_consumes_what_python_produces_over_kafka() {
+    let (server, kafka) = (Redis::start(&UNLIMITED), Kafka::shared());
+    let in_redis = format!("redis:{}", server.port);
+    for (method, executor, batch, store) in [("default", "thread", "1", "none"), ("proxy", "process", "5", &*in_redis)]
+    {
+        let topic = format!("{TOPIC}-{method}");
+        let external = External::start(
+            &server,
+            &format!(
+                "--stream kafka --stream-servers {} --stream-topic {topic} --stream-method {method} --executor {executor} {} --task-count 100",
+                kafka.address(),
+                redis_connector(&server)
+            ),
+        );
+        succeed(&program("produce.py", &["kafka", kafka.port(), &topic, "37", "5000", batch, store]).output().unwrap());
+        let (code, trial) = external.finish();
+        assert_eq!(code, 0, "{trial:#}");
+        assert_complete(&trial);
+        assert_eq!((&trial["items"]["finished"], &trial["data_size_bytes"]), (&37.into(), &5000.into()));
+        assert_eq!(server.keys(), [""; 0], "{method} left objects behind");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::MessageFormat;
+use super::{KafkaSettings, MessageFormat};
 
 /// A broker, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum BrokerChoice {
         /// Of messages.
         format: MessageFormat,
     },
+    /// Apache Kafka.
+    Kafka(KafkaSettings),
     /// One that this program brings with it.
     Own {
         /// Its name.
@@ -34,11 +36,12 @@ pub enum BrokerChoice {
 
 impl BrokerChoice {
     /// The names of psbench's brokers, as `--stream` takes them.
-    pub const NAMES: [&'static str; 3] = ["memory", "redis", "redis-queue"];
+    pub const NAMES: [&'static str; 4] = ["kafka", "memory", "redis", "redis-queue"];
 
     /// The broker's name.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "kafka",
             Self::Memory => "memory",
             Self::Redis { .. } => "redis",
             Self::RedisQueue { .. } => "redis-queue",
@@ -48,13 +51,17 @@ impl BrokerChoice {
 
     /// Into how many partitions, each of which is ordered in itself, a topic is split: see [`Publisher`](super::Publisher).
     pub fn partitions(&self) -> u32 {
-        1
+        match self {
+            Self::Kafka(settings) => settings.partitions,
+            Self::Memory | Self::Redis { .. } | Self::RedisQueue { .. } | Self::Own { .. } => 1,
+        }
     }
 }
 
 impl fmt::Display for BrokerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kafka(settings) => f.write_str(&settings.label()),
             Self::Memory => f.write_str("memory"),
             Self::Own { name, servers } if servers.is_empty() => f.write_str(name),
             Self::Own { name, servers } => write!(f, "{name} at {}", servers.join(" ")),

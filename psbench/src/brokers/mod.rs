@@ -7,6 +7,7 @@
 mod choice;
 pub mod conformance;
 mod format;
+pub(crate) mod kafka;
 mod memory;
 mod own;
 pub mod proxystore;
@@ -25,10 +26,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
 pub use self::format::MessageFormat;
+pub use self::kafka::KafkaSettings;
 pub use self::memory::MemoryBroker;
 pub use self::own::{BrokerFactory, OWN_BROKERS};
 use self::redis::{RedisBroker, RedisPublisher};
-pub use self::report::{ClientStatistics, LagSample, PublisherReport, SubscriberReport};
+pub use self::report::{ClientStatistics, LagSample, PublisherReport};
 use crate::environment::BrokerInfo;
 
 /// One message: opaque bytes in two parts, so that bulk data need not be copied to stand next to its metadata.
@@ -78,9 +80,14 @@ pub trait Subscriber: Send {
     /// Appends what has arrived to `messages`, waiting at most `wait` for the first. Appends nothing when nothing came.
     fn receive(&mut self, messages: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError>;
 
-    /// What there is to tell of this subscriber and of what waited for it. Provided for those that know of nothing.
-    fn report(&self) -> SubscriberReport {
-        SubscriberReport::default()
+    /// The latest look at how much waits for this subscriber; `None` where nobody looks. Returns at once.
+    fn lag(&self) -> Option<LagSample> {
+        None
+    }
+
+    /// What the broker's client counted so far; `None` where it does not.
+    fn statistics(&self) -> Option<ClientStatistics> {
+        None
     }
 }
 
@@ -134,6 +141,8 @@ pub enum BrokerConfig {
         /// Of messages.
         format: MessageFormat,
     },
+    /// Apache Kafka.
+    Kafka(KafkaSettings),
     /// A broker that this program brings with it.
     Own {
         /// The name it is [registered](OWN_BROKERS) under.
@@ -150,6 +159,7 @@ impl BrokerConfig {
             Self::Memory { socket, secret } => memory::publisher(socket, *secret, topic)?,
             Self::Redis { server, format } => Box::new(RedisPublisher::pub_sub(server, *format, topic)?),
             Self::RedisQueue { server, format } => Box::new(RedisPublisher::queue(server, *format, topic)?),
+            Self::Kafka(settings) => kafka::publisher(settings, topic)?,
             Self::Own { name, place } => own::factory(name)?.publisher(place, topic)?,
         })
     }
@@ -162,9 +172,15 @@ impl BrokerChoice {
             Self::Memory => Box::new(MemoryBroker::start()?),
             Self::Redis { server, format } => Box::new(RedisBroker::pub_sub(server, *format)?),
             Self::RedisQueue { server, format } => Box::new(RedisBroker::queue(server, *format)?),
+            Self::Kafka(settings) => kafka::open(settings)?,
             Self::Own { name, servers } => own::factory(name)?.open(servers)?,
         })
     }
+}
+
+/// Deletes what trials of this process would leave at brokers; for a process that is about to exit.
+pub(crate) fn abandon() {
+    kafka::abandon();
 }
 
 /// Why a broker could not do what it was asked.
@@ -189,6 +205,18 @@ pub enum BrokerError {
         action: String,
         /// The client's reason.
         source: ::redis::RedisError,
+        /// What to do, beginning with a separator, or empty.
+        remedy: String,
+    },
+    /// The Kafka cluster refused, vanished or did not answer.
+    #[error("{broker}: {action}: {source}{remedy}")]
+    Kafka {
+        /// The broker and its address.
+        broker: String,
+        /// What was tried.
+        action: String,
+        /// The client's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
         /// What to do, beginning with a separator, or empty.
         remedy: String,
     },

@@ -110,6 +110,12 @@ impl Queue {
         self.drained.notify_all();
     }
 
+    /// How many messages wait for the subscriber.
+    #[cfg(feature = "kafka")]
+    pub(super) fn len(&self) -> usize {
+        self.lock().messages.len()
+    }
+
     /// Whether the subscriber is gone.
     pub(super) fn is_abandoned(&self) -> bool {
         self.lock().abandoned

@@ -14,15 +14,6 @@ pub struct PublisherReport {
     pub client: Option<ClientStatistics>,
 }
 
-/// What a subscriber tells at its end.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SubscriberReport {
-    /// How many messages waited at the broker, over time; empty where nobody looked.
-    pub lag: Vec<LagSample>,
-    /// What the broker's client counted; absent where it does not.
-    pub client: Option<ClientStatistics>,
-}
-
 /// One look at what the broker holds for a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LagSample {
@@ -30,7 +21,7 @@ pub struct LagSample {
     pub at: Nanos,
     /// Messages that had been published, from the subscription on.
     pub published: u64,
-    /// Of these, messages that the dispatcher had taken.
+    /// Of these, messages that the subscriber had handed on.
     pub taken: u64,
 }
 

@@ -44,7 +44,7 @@ const HELP: [(&str, &str); 11] = [
     ("ps-connector", "Where bulk data lives under the proxy method: file or redis"),
     ("ps-port", "Port of the redis connector [default: 6379]"),
     ("ps-lifetime", "How long stored objects stay: owned (until their resolve) or static (for ever) [default: owned]"),
-    ("stream", "The broker: redis or redis-queue"),
+    ("stream", "The broker: kafka, redis or redis-queue"),
     ("stream-topic", "The topic [default: stream-benchmark-data]"),
     ("interop", "Whose streams to speak; required"),
 ];

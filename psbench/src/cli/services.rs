@@ -49,7 +49,8 @@ struct Up {
     #[arg(long, value_name = "DIR")]
     kafka_home: Option<PathBuf>,
 
-    /// A setting of the broker, as in its server.properties, which wins over psbench's; may be repeated
+    /// A setting of the broker, as in its server.properties, which wins over psbench's; {port} and {controller-port} stand for its
+    /// ports; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     kafka_property: Vec<Property>,
 }

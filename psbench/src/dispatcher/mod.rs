@@ -256,6 +256,11 @@ impl Dispatcher {
         ends.filter(|(_, end)| end.is_none()).map(|(generator, _)| generator).collect()
     }
 
+    /// How many messages have come for which no worker was free.
+    pub fn waiting(&self) -> u64 {
+        self.lock().waiting.len() as u64
+    }
+
     /// How far it has come.
     pub fn progress(&self) -> Progress {
         let state = self.lock();

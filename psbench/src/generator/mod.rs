@@ -112,7 +112,7 @@ enum GeneratorError {
 
 /// Items that are stored and published together when all are due.
 const BATCH_ITEMS: u64 = 64;
-const BATCH_BYTES: u64 = 1 << 20;
+pub(crate) const BATCH_BYTES: u64 = 1 << 20;
 
 /// The store of a generator, which has to outlive it: workers resolve from it, and it keeps leases.
 pub type OpenStore = Arc<Store>;

@@ -27,6 +27,8 @@ pub(super) enum ExecutorName {
 /// A broker, without its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StreamName {
+    /// Apache Kafka
+    Kafka,
     /// Inside psbench; needs no server
     Memory,
     /// Redis pub/sub
@@ -105,7 +107,7 @@ impl Choice for ExecutorName {
 
 impl Choice for StreamName {
     const OPTION: &'static str = "--stream";
-    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("kafka", "")];
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[];
 
     fn own() -> Vec<&'static str> {
         OWN_BROKERS.names()

@@ -8,7 +8,7 @@ pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 5];
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 21] = [
+const NEEDS: [Needs; 22] = [
     ("generator", &["internal"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
     ("stream-method", &["adios"], &["adios-file"]),
     ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
@@ -40,7 +40,12 @@ const NEEDS: [Needs; 21] = [
     ("ps-connector", &["s3"], &["ps-s3-bucket", "ps-s3-prefix", "ps-s3-endpoint", "ps-s3-region"]),
     ("ps-connector", &["globus"], &["ps-globus-config"]),
     ("ps-connector", &["daos"], &["ps-daos-pool", "ps-daos-container", "ps-daos-namespace"]),
-    ("stream", &["redis", "redis-queue"], &["stream-servers"]),
+    ("stream", &["kafka", "redis", "redis-queue"], &["stream-servers"]),
+    (
+        "stream",
+        &["kafka"],
+        &["stream-partitions", "stream-replication", "stream-retention", "stream-max-message-bytes", "kafka-option"],
+    ),
 ];
 
 /// A line for each given option that has no effect with the implementations chosen.

@@ -25,7 +25,7 @@ const ONE_SIZE: Size = Size::from_bytes(1_000_000);
 const ONE_METHOD: Method = Method::Proxy;
 
 /// The options that `psbench generate` has of those of a sweep.
-pub const OF_GENERATE: [&str; 17] = [
+pub const OF_GENERATE: [&str; 18] = [
     "data-size-bytes",
     "stream-method",
     "task-count",
@@ -42,6 +42,7 @@ pub const OF_GENERATE: [&str; 17] = [
     "stream",
     "stream-topic",
     "stream-servers",
+    "kafka-option",
     "interop",
 ];
 
@@ -115,9 +116,9 @@ impl StreamScalingOptions {
             let problem = "with --interop proxystore the first end of a stream ends its consumer; write 1";
             return Err(OptionError::invalid("--generators", &generators, problem));
         }
-        if !matches!(broker, BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }) {
+        if !matches!(broker, BrokerChoice::Kafka(_) | BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }) {
             let problem = format!(
-                "ProxyStore does not reach --stream {}; use --stream redis or --stream redis-queue",
+                "ProxyStore does not reach --stream {}; use --stream redis, redis-queue or kafka",
                 broker.name()
             );
             return Err(OptionError::invalid("--interop", &"proxystore", problem));
@@ -168,7 +169,7 @@ mod tests {
             };
             assert_eq!(format, MessageFormat::ProxyStore);
         }
-        assert!(refused(&options("memory")).contains("--stream redis-queue"));
+        assert!(refused(&options("memory")).contains("--stream redis, redis-queue or kafka"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The options of `psbench stream-scaling`: command line, recipe file and what the results record are one struct.
 
+mod broker;
 mod checks;
 mod choices;
 mod effect;
@@ -279,11 +280,32 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "NAME")]
     pub stream_topic: Option<String>,
 
-    /// The broker's server [default: localhost:6379]
+    /// The broker's server; of Kafka one or more, required there [default: localhost:6379]
     #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1.., action = ArgAction::Set)]
     pub stream_servers: Vec<String>,
 
-    /// Speak another program's streams instead of psbench's own; over a Redis broker, with the file or the redis connector
+    /// Partitions of each trial's topic, which are ordered each for itself [default: 1]
+    #[arg(long, help_heading = STREAM, value_name = "N")]
+    pub stream_partitions: Option<u32>,
+
+    /// Replicas of each trial's topic [default: the broker's]
+    #[arg(long, help_heading = STREAM, value_name = "N")]
+    pub stream_replication: Option<u16>,
+
+    /// How long each trial's topic keeps messages; it is deleted after the trial [default: the broker's]
+    #[arg(long, help_heading = STREAM, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub stream_retention: Option<Seconds>,
+
+    /// The largest batch of messages that each trial's topic takes, its max.message.bytes [default: what the items need]
+    #[arg(long, help_heading = STREAM, value_name = "SIZE")]
+    pub stream_max_message_bytes: Option<Size>,
+
+    /// Properties of Kafka's clients, as librdkafka has them: acks=1, linger.ms=5, security.protocol=SASL_SSL … Secrets come from
+    /// the environment of psbench and its workers, for example PSBENCH_KAFKA_SASL_PASSWORD
+    #[arg(long, help_heading = STREAM, value_name = "KEY=VALUE", num_args = 1.., action = ArgAction::Append)]
+    pub kafka_option: Vec<String>,
+
+    /// Speak another program's streams instead of psbench's own; over Redis or Kafka, with the file or the redis connector
     #[arg(long, help_heading = STREAM)]
     pub interop: Option<Interop>,
 

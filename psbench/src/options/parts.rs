@@ -11,10 +11,9 @@ use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
 use super::checks::{distinct, within};
-use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, StreamName, ZMQ, choose, choose_any};
+use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, ZMQ, choose, choose_any};
 use super::interop::EXTERNAL;
 use super::{OptionError, StreamScalingOptions, server};
-use crate::brokers::BrokerChoice;
 use crate::plan::{ExecutorKind, GeneratorKind, Method, ObjectLifetime, PayloadSource, Pregenerate};
 use crate::units::{Seconds, Size};
 
@@ -24,8 +23,8 @@ const METHODS: [Method; 2] = [Method::Default, Method::Proxy];
 const LEAST_DEFAULT_COMPUTING: u32 = 3;
 /// More are a mistake, which would only exhaust memory.
 const MOST_GENERATORS: u32 = 1024;
-const REDIS_HOST: &str = "localhost";
-const REDIS_PORT: u16 = 6379;
+pub(super) const REDIS_HOST: &str = "localhost";
+pub(super) const REDIS_PORT: u16 = 6379;
 /// Of objects in memory, where two of the largest items are not more.
 const MEMORY_LIMIT: u64 = 1 << 30;
 
@@ -119,24 +118,6 @@ impl StreamScalingOptions {
             Named::Ours(ExecutorName::Thread) => ExecutorKind::Thread,
             Named::Own(name) => ExecutorKind::Own(name),
         })
-    }
-
-    pub(super) fn broker(&mut self) -> Result<BrokerChoice, OptionError> {
-        let with_server = match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
-            Named::Ours(StreamName::Memory) => return Ok(BrokerChoice::Memory),
-            Named::Ours(StreamName::Redis) => |server, format| BrokerChoice::Redis { server, format },
-            Named::Ours(StreamName::RedisQueue) => |server, format| BrokerChoice::RedisQueue { server, format },
-            Named::Own(name) => return Ok(BrokerChoice::Own { name, servers: self.stream_servers.clone() }),
-        };
-        if self.stream_servers.is_empty() {
-            self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
-        }
-        let [server] = &self.stream_servers[..] else {
-            let problem = "Redis takes one server; write one host:port";
-            let given = self.stream_servers.join(" ");
-            return Err(OptionError::invalid("--stream-servers", &given, problem));
-        };
-        Ok(with_server(server::parse("--stream-servers", server)?, self.format()))
     }
 
     pub(super) fn connector(

@@ -66,7 +66,7 @@ impl StreamScalingOptions {
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
         let generators = options.generators(generator, task_count)?;
         let (workers, pool_workers) = options.workers(executor, generators, &mut notes)?;
-        let broker = options.broker()?;
+        let broker = options.broker(&methods, &sizes)?;
         let lifetime = options.lifetime(&mut notes)?;
         let connector = options.connector(&sizes, &mut notes)?;
         if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()

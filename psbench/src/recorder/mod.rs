@@ -2,6 +2,7 @@
 
 mod histogram;
 mod jitter;
+mod lag;
 mod sequence;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use psbench_executors::WorkerId;
 
 use self::histogram::Times;
 use self::jitter::{Passage, jitter};
+pub use self::lag::Backlog;
 use self::sequence::Sequence;
 use crate::clock::Nanos;
 use crate::item::{ItemHead, ItemOutcome};
@@ -277,6 +279,7 @@ impl Recorder {
             finished: self.finished,
             failed: self.failed,
             lost: generated.saturating_sub(self.arrived()),
+            unacknowledged: 0,
             duplicated: self.arrivals.duplicated,
             reordered: self.arrivals.reordered,
             corrupt: self.corrupt,
@@ -410,6 +413,7 @@ mod tests {
             finished: 2,
             failed: 1,
             lost: 2,
+            unacknowledged: 0,
             duplicated: 1,
             reordered: 1,
             corrupt: 1,

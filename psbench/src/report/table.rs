@@ -74,11 +74,11 @@ fn row(summary: &Summary) -> Vec<Cell> {
 
 /// The worst end of the point's trials, and what was missing or late.
 fn end(summary: &Summary) -> Cell {
-    let counts: Vec<_> = [(summary.lost, "lost"), (summary.failed, "failed"), (summary.late, "late")]
+    let counts = [(summary.lost, "lost"), (summary.failed, "failed"), (summary.late, "late")]
         .into_iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, how)| format!("{count} {how}"))
-        .collect();
+        .map(|(count, how)| format!("{count} {how}"));
+    let counts: Vec<_> = counts.chain((summary.sustained == Some(false)).then(|| "not sustained".into())).collect();
     let end = status(summary.status);
     match (summary.status, &counts[..]) {
         (Status::Complete, []) => Cell::new(end).fg(Color::Green),

@@ -49,6 +49,10 @@ struct Row<'a> {
     payload: Option<&'a str>,
     problem: Option<&'a str>,
     generators: u32,
+    unacknowledged: u64,
+    lag_max_messages: Option<u64>,
+    lag_growth_per_s: Option<f64>,
+    sustained: Option<bool>,
 }
 
 impl<'a> From<&'a TrialRecord> for Row<'a> {
@@ -58,6 +62,7 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
         let end_to_end = trial.end_to_end();
         let latency = |figure: fn(&Latency) -> u64| end_to_end.map(figure);
         let jitter = trial.jitter.as_ref();
+        let lag = trial.broker.as_ref().and_then(|broker| broker.lag.as_ref());
         let dispatcher = trial.processes.iter().find(|process| process.role == "dispatcher");
         Self {
             executor: &trial.executor,
@@ -104,6 +109,10 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
             payload: trial.payload.as_deref(),
             problem: trial.problems.first().map(String::as_str),
             generators: trial.generators,
+            unacknowledged: trial.items.unacknowledged,
+            lag_max_messages: lag.map(|lag| lag.max_messages),
+            lag_growth_per_s: lag.and_then(|lag| lag.growth_per_s),
+            sustained: lag.and_then(|lag| lag.sustained),
         }
     }
 }

@@ -8,6 +8,7 @@ use psbench_connectors::StoreMetrics;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::brokers::ClientStatistics;
 use crate::plan::Method;
 
 /// How a trial ended.
@@ -73,6 +74,8 @@ pub struct TrialRecord {
     /// What the generators' stores and the workers' resolves came to, added up over those that told; absent under the default
     /// method.
     pub store: Option<StoreMetrics>,
+    /// What the broker and its clients told; absent where they tell nothing.
+    pub broker: Option<BrokerUse>,
     /// CPU and memory of each process that took part.
     pub processes: Vec<ProcessUsage>,
     /// CPU seconds of all processes per 10⁹ payload bytes that reached a worker; absent when none did.
@@ -102,6 +105,9 @@ pub struct Balance {
     pub failed: u64,
     /// Items that were made and never came to the dispatcher.
     pub lost: u64,
+    /// Messages of which the broker did not tell the generator that it has them: their items are lost, where they did not come all the
+    /// same. 0 for brokers that tell at once.
+    pub unacknowledged: u64,
     /// Further receptions of an item that had come before.
     pub duplicated: u64,
     /// Items received after one that their generator made later and sent to the same partition of the broker.
@@ -113,6 +119,44 @@ pub struct Balance {
     /// Stored objects that no worker evicted, which were deleted after the trial; under other lifetimes than `owned`, those that no
     /// worker resolved. Those of an external generator are its own, and not counted.
     pub orphaned: u64,
+}
+
+/// What a broker and its clients told of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerUse {
+    /// The generators' clients, in the order of the generators; a round trip is of one request to publish.
+    pub publishers: Vec<ClientStatistics>,
+    /// The dispatcher's client; its round trips include the broker's waiting for messages to come.
+    pub subscriber: Option<ClientStatistics>,
+    /// How far the workers were behind; absent where nobody looked.
+    pub lag: Option<Lag>,
+}
+
+/// Messages that had been published and that no worker had been given, at the broker or at the dispatcher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lag {
+    /// The most.
+    pub max_messages: u64,
+    /// Growth while messages were published, messages per second: the median of the slopes between all looks (Sen 1968); absent below
+    /// five looks.
+    pub growth_per_s: Option<f64>,
+    /// Whether the workers kept up: it did not grow by more than a hundredth of the rate of publishing, or not significantly (Mann and
+    /// Kendall's test for a trend, 5 %). Absent below five looks.
+    pub sustained: Option<bool>,
+    /// Over time; of long trials some looks are left out.
+    pub samples: Vec<LagPoint>,
+}
+
+/// One look at the lag.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LagPoint {
+    /// When: seconds after the instant from which rates count.
+    pub at_s: f64,
+    /// How many messages waited.
+    pub messages: u64,
 }
 
 /// Rates of a trial.

@@ -72,6 +72,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         }),
         dispatcher_bytes: DispatcherBytes { received: 200 * 150, sent: 200 * 170 },
         store: Some(StoreMetrics { puts: 200, gets: 200, evictions: 200, ..StoreMetrics::default() }),
+        broker: None,
         processes: vec![ProcessUsage {
             role: "dispatcher".into(),
             label: "dispatcher (pid 1)".into(),

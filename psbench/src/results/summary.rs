@@ -30,6 +30,8 @@ pub struct Summary {
     pub lost: u64,
     /// Items of all trials that failed.
     pub failed: u64,
+    /// Whether the workers kept up in every trial whose broker told; absent where none did.
+    pub sustained: Option<bool>,
     /// Rate at which items were due, per second; absent when they were due at once.
     pub scheduled_items_per_s: Option<f64>,
     /// Finished items per second.
@@ -75,6 +77,10 @@ impl Summary {
             late: trials.iter().map(|trial| trial.items.late).sum(),
             lost: trials.iter().map(|trial| trial.items.lost).sum(),
             failed: trials.iter().map(|trial| trial.items.failed).sum(),
+            sustained: trials
+                .iter()
+                .filter_map(|trial| trial.broker.as_ref()?.lag.as_ref()?.sustained)
+                .reduce(|all, this| all && this),
             scheduled_items_per_s: counted.iter().find_map(|trial| trial.rates?.scheduled_items_per_s),
             items_per_s: estimate(&|trial| Some(trial.rates?.items_per_s)),
             goodput_bytes_per_s: estimate(&|trial| trial.rates?.goodput_bytes_per_s),

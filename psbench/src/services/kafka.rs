@@ -118,9 +118,12 @@ impl Kafka {
         java
     }
 
-    /// At the end of the file, where they win.
-    fn own_properties(&self) -> String {
-        self.properties.iter().map(|Property { key, value }| format!("{key}={value}\n")).collect()
+    /// At the end of the file, where they win; with `{port}` and `{controller-port}` for its ports.
+    fn own_properties(&self, ports: &[u16]) -> String {
+        let named: Vec<_> = ["{port}", "{controller-port}"].into_iter().zip(ports.iter().map(u16::to_string)).collect();
+        let with_ports =
+            |value: &str| named.iter().fold(value.to_owned(), |value, (name, port)| value.replace(name, port));
+        self.properties.iter().map(|Property { key, value }| format!("{key}={}\n", with_ports(value))).collect()
     }
 }
 
@@ -149,7 +152,7 @@ impl Service for Kafka {
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n"
         );
-        let properties = format!("{PROPERTIES}{listeners}{}", self.own_properties());
+        let properties = format!("{PROPERTIES}{listeners}{}", self.own_properties(ports));
         for (name, text) in [(CONFIGURATION, &*properties), (LOGGING, include_str!("kafka-log4j2.properties"))] {
             let file = directory.join(name);
             fs::write(&file, text).map_err(ServicesError::file(&file))?;
@@ -165,9 +168,9 @@ impl Service for Kafka {
         }
     }
 
-    fn reconfigure(&self, directory: &Path) -> Result<(), ServicesError> {
+    fn reconfigure(&self, directory: &Path, ports: &[u16]) -> Result<(), ServicesError> {
         let file = directory.join(CONFIGURATION);
-        let append = || OpenOptions::new().append(true).open(&file)?.write_all(self.own_properties().as_bytes());
+        let append = || OpenOptions::new().append(true).open(&file)?.write_all(self.own_properties(ports).as_bytes());
         append().map_err(ServicesError::file(&file))
     }
 

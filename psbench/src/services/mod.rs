@@ -72,7 +72,7 @@ pub trait Service {
     fn prepare(&self, directory: &Path, ports: &[u16], interrupted: &AtomicBool) -> Result<(), ServicesError>;
 
     /// Changes the configuration of one that comes back, by what differs now.
-    fn reconfigure(&self, directory: &Path) -> Result<(), ServicesError>;
+    fn reconfigure(&self, directory: &Path, ports: &[u16]) -> Result<(), ServicesError>;
 
     /// What starts it. Runs in its directory.
     fn command(&self) -> Command;
@@ -278,7 +278,7 @@ impl Start<'_> {
         if let Some(port) = ports::taken(&state.ports) {
             return Err(ServicesError::PortTaken { name: state.name, port });
         }
-        self.service.reconfigure(&self.directory.of(state.name))?;
+        self.service.reconfigure(&self.directory.of(state.name), &state.ports)?;
         self.run(&mut state)?;
         Ok(state)
     }

@@ -43,7 +43,7 @@ impl Service for RedisServer {
         fs::write(&file, lines.join("\n") + "\n").map_err(ServicesError::file(&file))
     }
 
-    fn reconfigure(&self, _directory: &Path) -> Result<(), ServicesError> {
+    fn reconfigure(&self, _directory: &Path, _ports: &[u16]) -> Result<(), ServicesError> {
         Ok(())
     }
 

@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::executor;
 use super::generators::{Generators, Noted, store_metrics};
-use crate::brokers::{Broker, BrokerError, Subscriber};
+use crate::brokers::{Broker, BrokerError, ClientStatistics, LagSample, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
 use crate::dispatcher::{Bounds, Dispatcher, Finished};
 use crate::item::{self, GeneratorReport};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
-use crate::recorder::Recorder;
-use crate::results::record::{Balance, ProcessUsage, Status, TrialRecord};
+use crate::recorder::{Backlog, Recorder};
+use crate::results::record::{Balance, BrokerUse, Lag, ProcessUsage, Status, TrialRecord};
 use crate::trace::{self, TraceError, TraceFile};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
 
@@ -106,6 +106,7 @@ impl Bench<'_> {
             jitter: None,
             dispatcher_bytes: Default::default(),
             store: None,
+            broker: None,
             processes: Vec::new(),
             cpu_seconds_per_gb: None,
             payload: None,
@@ -123,6 +124,8 @@ struct Run<'a> {
     executor: Arc<dyn Executor>,
     trace: Option<TraceFile>,
     subscriber: Option<Box<dyn Subscriber>>,
+    /// How many messages waited, where the broker tells.
+    backlog: Backlog,
     start: Nanos,
     deadline: Nanos,
     /// What went wrong, the cause first.
@@ -169,6 +172,7 @@ impl<'a> Run<'a> {
             executor,
             trace,
             subscriber: Some(subscriber),
+            backlog: Backlog::default(),
             start,
             deadline: start.saturating_add(timeout),
             problems: Vec::new(),
@@ -183,6 +187,7 @@ impl<'a> Run<'a> {
             self.problems.push(problem);
             self.generators.cancel(&*self.executor);
         }
+        let client = self.subscriber.as_ref().and_then(|subscriber| subscriber.statistics());
         // A generator that waits for room at the broker learns from this that nobody takes any more.
         self.subscriber = None;
         tracing::info!("no more messages are taken; waiting for running tasks");
@@ -197,7 +202,7 @@ impl<'a> Run<'a> {
         self.problems.extend(effects);
         let finished = self.dispatcher.finish();
         let orphaned = self.clean_up(&finished, self.generators.held(&reports));
-        self.record(finished, orphaned, &told, &reports, before)
+        self.record(finished, orphaned, Told { generators: &told, workers: &reports, subscriber: client }, before)
     }
 
     /// Takes messages from the broker to the dispatcher until the stream ends; an error is why it could not go on.
@@ -217,6 +222,9 @@ impl<'a> Run<'a> {
             // Whoever generates goes on: nobody tells it to end its stream.
             if self.bench.settings.is_external() && self.bench.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+            if let Some(LagSample { at, published, taken }) = subscriber.lag() {
+                self.backlog.push(at, published, published.saturating_sub(taken) + self.dispatcher.waiting());
             }
             if !self.dispatcher.has_room(POLL) {
                 last_came = now;
@@ -294,14 +302,8 @@ impl<'a> Run<'a> {
         elsewhere + held.unwrap_or(if connector.outlives_process() { 0 } else { left })
     }
 
-    fn record(
-        mut self,
-        finished: Finished,
-        orphaned: u64,
-        generators: &[GeneratorReport],
-        reports: &[WorkerReport],
-        before: Usage,
-    ) -> TrialRecord {
+    fn record(mut self, finished: Finished, orphaned: u64, told: Told<'_>, before: Usage) -> TrialRecord {
+        let Told { generators, workers: reports, subscriber } = told;
         let generated = finished.all_generated();
         let Finished { ended, bytes, mut recorder, .. } = finished;
         recorder.end_trace();
@@ -310,7 +312,8 @@ impl<'a> Run<'a> {
         }
         let (settings, trial) = (self.bench.settings, self.trial);
         let planned = if settings.is_external() && ended { generated } else { settings.task_count };
-        let items = recorder.balance(planned, generated, orphaned);
+        let unacknowledged = generators.iter().map(|report| report.publisher.unacknowledged).sum();
+        let items = Balance { unacknowledged, ..recorder.balance(planned, generated, orphaned) };
         // Not from the generators' start: making payloads beforehand is no part of the stream.
         let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
@@ -322,11 +325,13 @@ impl<'a> Run<'a> {
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers(settings)) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
+        let broker = self.broker_use(generators, subscriber, start);
         self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {
             Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end})", report.worker.label)),
             Some(WorkerEnd::Retired(_)) | None => None,
         }));
         self.problems.extend(item_problems(&items, recorder.failures()));
+        self.problems.extend(broker.as_ref().and_then(|broker| lag_problem(broker.lag.as_ref()?)));
         self.problems.extend(method_problem(trial.method, recorder.finished(), recorder.resolved()));
         let cpu: Option<f64> = processes.iter().map(|process| process.cpu_seconds).sum();
         let gigabytes = recorder.payload_bytes() as f64 / 1e9;
@@ -341,12 +346,26 @@ impl<'a> Run<'a> {
             latency: recorder.latency(),
             jitter: recorder.jitter(),
             dispatcher_bytes: bytes,
+            broker,
             cpu_seconds_per_gb: cpu.filter(|_| gigabytes > 0.0).map(|cpu| cpu / gigabytes),
             processes,
             store: (trial.method == Method::Proxy).then(|| store_metrics(generators, reports)),
             payload: generators.first().map(|report| report.payload.clone()),
             ..self.bench.blank(trial, self.topic, unix_seconds(start))
         }
+    }
+
+    /// What the broker and its clients told, where they tell.
+    fn broker_use(
+        &self,
+        generators: &[GeneratorReport],
+        subscriber: Option<ClientStatistics>,
+        start: Nanos,
+    ) -> Option<BrokerUse> {
+        let publishers: Vec<_> = generators.iter().filter_map(|report| report.publisher.client).collect();
+        let lag = self.backlog.summary(start);
+        let told = !publishers.is_empty() || subscriber.is_some() || lag.is_some();
+        told.then_some(BrokerUse { publishers, subscriber, lag })
     }
 
     fn status(&self, items: &Balance, arrived: u64) -> Status {
@@ -394,6 +413,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What those that took part told at their end.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    generators: &'a [GeneratorReport],
+    workers: &'a [WorkerReport],
+    subscriber: Option<ClientStatistics>,
+}
+
 /// Looks after a trial while somebody waits for something.
 struct Watch<'a> {
     bench: &'a Bench<'a>,
@@ -438,6 +465,15 @@ pub(super) fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
 
 fn timed_out(timeout: Duration) -> String {
     format!("given up after {timeout:.0?}; raise --timeout if it only needed longer")
+}
+
+/// Said of workers that did not keep up.
+fn lag_problem(lag: &Lag) -> Option<String> {
+    let growth = lag.growth_per_s.filter(|_| lag.sustained == Some(false))?;
+    Some(format!(
+        "not sustained: workers fell behind by {growth:.0} messages a second, up to {}; lower --rate, or add workers",
+        lag.max_messages
+    ))
 }
 
 /// Said of a stream that came by another method than its options tell: its figures stand under the wrong name.

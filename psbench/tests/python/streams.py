@@ -1,10 +1,12 @@
-"""ProxyStore's ends of a stream on Redis, as the tests' programs use them."""
+"""ProxyStore's ends of a stream on Redis and Kafka, as the tests' programs use them."""
 
 import signal
 
+import confluent_kafka
 from proxystore.connectors.file import FileConnector
 from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
+from proxystore.stream.shims.kafka import KafkaPublisher, KafkaSubscriber
 from proxystore.stream.shims.redis import (
     RedisPublisher,
     RedisQueuePublisher,
@@ -15,8 +17,27 @@ from proxystore.stream.shims.redis import (
 # Ends a program whose other side never comes, seconds.
 signal.alarm(120)
 
-PUBLISHERS = {"redis": RedisPublisher, "redis-queue": RedisQueuePublisher}
-SUBSCRIBERS = {"redis": RedisSubscriber, "redis-queue": RedisQueueSubscriber}
+
+
+class ToKafka(KafkaPublisher):
+    def __init__(self, host, port):
+        super().__init__(confluent_kafka.Producer({"bootstrap.servers": f"{host}:{port}"}))
+
+
+class FromKafka(KafkaSubscriber):
+    """From the topic's beginning."""
+
+    def __init__(self, host, port, topic):
+        servers = f"{host}:{port}"
+        client = confluent_kafka.Consumer(
+            {"bootstrap.servers": servers, "group.id": "tests", "auto.offset.reset": "earliest"}
+        )
+        client.subscribe([topic])
+        super().__init__(client)
+
+
+PUBLISHERS = {"redis": RedisPublisher, "redis-queue": RedisQueuePublisher, "kafka": ToKafka}
+SUBSCRIBERS = {"redis": RedisSubscriber, "redis-queue": RedisQueueSubscriber, "kafka": FromKafka}
 
 
 def connector(place):

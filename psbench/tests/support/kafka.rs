@@ -41,6 +41,10 @@ impl Kafka {
         self.address.clone()
     }
 
+    pub(crate) fn port(&self) -> &str {
+        self.address.rsplit(':').next().unwrap_or_default()
+    }
+
     /// The broker's process.
     pub(crate) fn pid(&self) -> u32 {
         let services = json(self.services("list").arg("--json"));

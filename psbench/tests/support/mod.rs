@@ -6,7 +6,7 @@ mod kafka;
 mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -135,4 +135,21 @@ pub(crate) fn assert_complete(trial: &Value) {
     for amiss in ["failed", "lost", "duplicated", "reordered", "corrupt", "orphaned"] {
         assert_eq!(items[amiss], 0, "{amiss}: {items}");
     }
+}
+
+/// Ends within the time, or the test fails and the run with it.
+pub(crate) fn output_within(mut child: Child, seconds: u64) -> Output {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("still running after {seconds} s: {}", text(&child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+pub(crate) fn problems(trial: &Value) -> String {
+    trial["problems"].as_array().unwrap().iter().map(|problem| problem.as_str().unwrap()).collect::<Vec<_>>().join("\n")
 }

@@ -1,0 +1,305 @@
+//! A cluster as its administrator sees it: whether it answers, its topics, its limits.
+
+use std::collections::BTreeMap;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use futures_executor::block_on;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication, TopicResult,
+};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, Producer};
+
+use super::super::BrokerError;
+use super::KafkaSettings;
+use super::context::Context;
+use super::settings::MESSAGE_OVERHEAD;
+
+/// Connections to a cluster that neither send nor receive messages.
+pub(super) struct Cluster {
+    pub(super) settings: KafkaSettings,
+    admin: AdminClient<Context>,
+    /// Librdkafka tells what is wrong with connections only to who polls, and nobody polls an `AdminClient`'s.
+    probe: BaseProducer<Context>,
+    /// One of its brokers.
+    broker: i32,
+}
+
+/// Time for the cluster to answer one request.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a cluster to answer for the first time.
+const CONNECT_TIME: Duration = Duration::from_secs(8);
+
+/// What a client may have to tell after one attempt.
+const EVENTS: usize = 100;
+
+/// Time for a look whether anything listens at an address.
+const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// Partitions of a topic that can be read: for each, the first offset and that of the message that comes next.
+pub(super) type Offsets = Vec<(i64, i64)>;
+
+impl Cluster {
+    /// Connects, and sees that every broker can be reached where the cluster says it is, and takes what the items need.
+    pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, BrokerError> {
+        let failed = |error| settings.failed("connect", error);
+        let client = settings.client();
+        let probe: BaseProducer<Context> = client.create_with_context(Context::default()).map_err(failed)?;
+        let metadata = first_metadata(settings, &probe)?;
+        for broker in metadata.brokers() {
+            let (host, port) = (broker.host(), u16::try_from(broker.port()).unwrap_or(0));
+            if let Err(why) = look(host, port) {
+                let reason = format!("the server answers, but says that broker {} is at {host}:{port}", broker.id());
+                return Err(BrokerError::Kafka {
+                    broker: settings.label(),
+                    action: "connect".into(),
+                    source: format!("{reason}, which can't be reached from here ({why})").into(),
+                    remedy:
+                        "; correct advertised.listeners in the broker's configuration, or make that name known here"
+                            .into(),
+                });
+            }
+        }
+        // Who answered is not told of while it is known by its address alone.
+        let broker = metadata.brokers().first().map_or(-1, rdkafka::metadata::MetadataBroker::id);
+        let admin = client.create_with_context(Context::default()).map_err(failed)?;
+        Ok(Self { settings: settings.clone(), admin, probe, broker })
+    }
+
+    fn options() -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(ANSWER_TIME)).operation_timeout(Some(ANSWER_TIME))
+    }
+
+    /// Makes a topic where there is none of this name; waits until its partitions can be used, and tells their offsets.
+    pub(super) fn topic(&self, name: &str) -> Result<Offsets, BrokerError> {
+        if self.partitions(name).map_err(|error| self.settings.failed("look for the topic", error))?.is_none() {
+            self.create(name)?;
+        } else {
+            self.check_limit_of(name)?;
+        }
+        let until = Instant::now() + ANSWER_TIME;
+        loop {
+            match self.offsets(name) {
+                Ok(offsets) if !offsets.is_empty() => return Ok(offsets),
+                Err(error) if Instant::now() >= until => {
+                    return Err(self.settings.failed("read the topic's offsets", error));
+                }
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// The offsets of every partition.
+    pub(super) fn offsets(&self, topic: &str) -> KafkaResult<Offsets> {
+        let partitions = self.partitions(topic)?.unwrap_or(0);
+        (0..partitions).map(|partition| self.watermarks(topic, partition)).collect()
+    }
+
+    /// The first offset of a partition, and that of the message that comes next.
+    pub(super) fn watermarks(&self, topic: &str, partition: i32) -> KafkaResult<(i64, i64)> {
+        self.probe.poll(Duration::ZERO);
+        self.probe.client().fetch_watermarks(topic, partition, Duration::from_secs(1))
+    }
+
+    /// How many partitions a topic has; `None` when there is none of this name.
+    fn partitions(&self, topic: &str) -> KafkaResult<Option<i32>> {
+        // All of them, since a broker may make a topic that is asked for by its name.
+        let metadata = self.probe.client().fetch_metadata(None, ANSWER_TIME)?;
+        let found = metadata.topics().iter().find(|known| known.name() == topic);
+        Ok(found.map(|known| known.partitions().len() as i32).filter(|partitions| *partitions > 0))
+    }
+
+    fn create(&self, name: &str) -> Result<(), BrokerError> {
+        let settings = &self.settings;
+        let replication = TopicReplication::Fixed(settings.replication.map_or(-1, i32::from));
+        let partitions = i32::try_from(settings.partitions).unwrap_or(i32::MAX);
+        let retention = settings.retention.map(|retention| retention.as_millis().to_string());
+        let limit = self.largest_batch()?.map(|limit| limit.to_string());
+        let mut topic = NewTopic::new(name, partitions, replication);
+        for (key, value) in [("retention.ms", &retention), ("max.message.bytes", &limit)] {
+            if let Some(value) = value {
+                topic = topic.set(key, value);
+            }
+        }
+        let made = block_on(self.admin.create_topics([&topic], &Self::options()));
+        self.done("make the topic", made, RDKafkaErrorCode::TopicAlreadyExists)
+    }
+
+    /// Deletes a topic, where there is one of this name.
+    pub(super) fn delete(&self, name: &str) -> Result<(), BrokerError> {
+        let deleted = block_on(self.admin.delete_topics(&[name], &Self::options()));
+        self.done("delete the topic", deleted, RDKafkaErrorCode::UnknownTopicOrPartition)
+    }
+
+    fn done(
+        &self,
+        action: &str,
+        result: KafkaResult<Vec<TopicResult>>,
+        fine: RDKafkaErrorCode,
+    ) -> Result<(), BrokerError> {
+        match result {
+            Err(error) => Err(self.settings.failed(action, error)),
+            Ok(topics) => match topics.into_iter().find_map(Result::err) {
+                Some((_, code)) if code != fine => Err(self.settings.failed(action, KafkaError::AdminOp(code))),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// The topic's own limit of a batch, where the broker's default is not what the items need.
+    fn largest_batch(&self) -> Result<Option<u64>, BrokerError> {
+        let needed = self.settings.largest_message + MESSAGE_OVERHEAD;
+        let of_broker = self.broker_settings()?;
+        let number = |key: &str| of_broker.get(key).and_then(|value| value.parse::<u64>().ok());
+        match number(REQUEST_LIMIT) {
+            Some(limit) if limit < needed => {
+                let way = "in the configuration of every broker (a topic has no such setting)";
+                return Err(self.too_small(REQUEST_LIMIT, limit, needed, way));
+            }
+            _ => {}
+        }
+        if let Some(wanted) = self.settings.max_message_bytes {
+            return Ok(Some(wanted));
+        }
+        Ok(number("message.max.bytes").is_none_or(|limit| limit < needed).then_some(needed))
+    }
+
+    /// Whether a topic that is not of psbench's making takes the items.
+    fn check_limit_of(&self, topic: &str) -> Result<(), BrokerError> {
+        const LIMIT: &str = "max.message.bytes";
+        let needed = self.settings.largest_message + MESSAGE_OVERHEAD;
+        let Some(described) = self.describe(ResourceSpecifier::Topic(topic))? else { return Ok(()) };
+        let limit = described.get(LIMIT).and_then(|entry| entry.value.as_ref()?.parse::<u64>().ok());
+        match limit {
+            Some(limit) if limit < self.settings.largest_message => Err(self.too_small(
+                LIMIT,
+                limit,
+                needed,
+                "for the topic (kafka-configs.sh --alter --entity-type topics)",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_small(&self, setting: &str, limit: u64, needed: u64, place: &str) -> BrokerError {
+        BrokerError::Kafka {
+            broker: self.settings.label(),
+            action: "prepare the topic".into(),
+            source: format!("its {setting} is {limit}, and the items in full need {needed}").into(),
+            remedy: format!("; set {setting}={needed} {place}, or use --stream-method proxy"),
+        }
+    }
+
+    /// The settings of one broker; empty where we may not read them.
+    pub(super) fn broker_settings(&self) -> Result<BTreeMap<String, String>, BrokerError> {
+        let described = self.describe(ResourceSpecifier::Broker(self.broker))?;
+        let entries = described.into_iter().flat_map(|resource| resource.entries).filter(|entry| !entry.is_sensitive);
+        Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    fn describe(&self, of: ResourceSpecifier<'_>) -> Result<Option<ConfigResource>, BrokerError> {
+        let described = block_on(self.admin.describe_configs([&of], &Self::options()));
+        match described {
+            Ok(resources) => Ok(resources.into_iter().find_map(Result::ok)),
+            Err(error) => Err(self.settings.failed("read the broker's settings", error)),
+        }
+    }
+}
+
+/// What bounds every request to a broker, whatever the topic.
+const REQUEST_LIMIT: &str = "socket.request.max.bytes";
+
+/// The cluster's first answer, or why there is none.
+fn first_metadata(settings: &KafkaSettings, probe: &BaseProducer<Context>) -> Result<Metadata, BrokerError> {
+    let until = Instant::now() + CONNECT_TIME;
+    let error = loop {
+        let answer = probe.client().fetch_metadata(None, Duration::from_millis(500));
+        // One event each, of which most are only logged.
+        (0..EVENTS).for_each(|_| probe.poll(Duration::ZERO));
+        match answer {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) if Instant::now() >= until || probe.context().refusal().is_some() => break error,
+            // Nothing listens, which does not get better by waiting.
+            Err(error) if settings.servers.iter().all(|(host, port)| look(host, *port).is_err()) => break error,
+            Err(_) => {}
+        }
+    };
+    let (source, remedy) = match (probe.context().refusal(), not_there(settings)) {
+        (Some(refusal), _) => (refusal, NOT_LET_IN),
+        (None, Some(why)) => (why, "; start one (`psbench services up kafka`), or correct --stream-servers"),
+        (None, None) => (
+            format!(
+                "something listens there, but did not answer as Kafka does within {CONNECT_TIME:.0?} ({})",
+                probe.context().trouble().unwrap_or_else(|| error.to_string())
+            ),
+            "; is it a Kafka broker, and does --kafka-option security.protocol fit its listener?",
+        ),
+    };
+    Err(BrokerError::Kafka {
+        broker: settings.label(),
+        action: "connect".into(),
+        source: source.into(),
+        remedy: remedy.into(),
+    })
+}
+
+/// Said of a cluster that refuses this user.
+const NOT_LET_IN: &str = "; check --kafka-option security.protocol, sasl.mechanism, sasl.username and ssl.ca.location, and the password in \
+                          PSBENCH_KAFKA_SASL_PASSWORD";
+
+/// Why no server can be reached; `None` when one can.
+fn not_there(settings: &KafkaSettings) -> Option<String> {
+    let mut why = None;
+    for (host, port) in &settings.servers {
+        match look(host, *port) {
+            Ok(()) => return None,
+            Err(error) => why = Some(format!("no broker at {host}:{port} ({error})")),
+        }
+    }
+    why
+}
+
+/// Whether anything listens at an address.
+fn look(host: &str, port: u16) -> std::io::Result<()> {
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, LOOK_TIME) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl KafkaSettings {
+    /// An error of the client's, with its remedy where there is one.
+    pub(super) fn failed(&self, action: &str, error: KafkaError) -> BrokerError {
+        use RDKafkaErrorCode as Code;
+        let remedy = match super::context::code_of(&error) {
+            Some(Code::InvalidReplicationFactor) => "; lower --stream-replication to the number of brokers",
+            Some(Code::PolicyViolation | Code::InvalidConfig) => {
+                "; the broker's policy does not allow it: lower --stream-retention or --stream-max-message-bytes"
+            }
+            Some(Code::MessageSizeTooLarge) => {
+                "; raise the topic's max.message.bytes (--stream-max-message-bytes), or use --stream-method proxy"
+            }
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+                "; was the topic deleted while it was in use?"
+            }
+            Some(
+                Code::MessageTimedOut | Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut,
+            ) => "; is the broker running? --kafka-option message.timeout.ms bounds how long psbench waits for it",
+            Some(code) if super::context::is_refusal(code) => NOT_LET_IN,
+            _ => "",
+        };
+        BrokerError::Kafka {
+            broker: self.label(),
+            action: action.into(),
+            source: Box::new(error),
+            remedy: remedy.into(),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The broker of a plan.
+
+use std::collections::BTreeMap;
+
+use super::checks::within;
+use super::choices::{Named, StreamName, choose_any};
+use super::parts::{REDIS_HOST, REDIS_PORT};
+use super::{OptionError, StreamScalingOptions, server};
+use crate::brokers::{BrokerChoice, KafkaSettings};
+use crate::generator::BATCH_BYTES;
+use crate::plan::Method;
+use crate::units::{Seconds, Size};
+
+const SERVERS: &str = "--stream-servers";
+const KAFKA_OPTION: &str = "--kafka-option";
+
+/// More partitions than a cluster has in all are a mistake.
+const MOST_PARTITIONS: u32 = 100_000;
+
+impl StreamScalingOptions {
+    pub(super) fn broker(&mut self, methods: &[Method], sizes: &[Size]) -> Result<BrokerChoice, OptionError> {
+        match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
+            Named::Ours(StreamName::Memory) => Ok(BrokerChoice::Memory),
+            Named::Ours(StreamName::Redis) => {
+                Ok(BrokerChoice::Redis { server: self.redis_server()?, format: self.format() })
+            }
+            Named::Ours(StreamName::RedisQueue) => {
+                Ok(BrokerChoice::RedisQueue { server: self.redis_server()?, format: self.format() })
+            }
+            Named::Ours(StreamName::Kafka) => self.kafka(methods, sizes).map(BrokerChoice::Kafka),
+            Named::Own(name) => Ok(BrokerChoice::Own { name, servers: self.stream_servers.clone() }),
+        }
+    }
+
+    fn redis_server(&mut self) -> Result<(String, u16), OptionError> {
+        if self.stream_servers.is_empty() {
+            self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
+        }
+        let [server] = &self.stream_servers[..] else {
+            let problem = "Redis takes one server; write one host:port";
+            return Err(OptionError::invalid(SERVERS, &self.stream_servers.join(" "), problem));
+        };
+        server::parse(SERVERS, server)
+    }
+
+    fn kafka(&mut self, methods: &[Method], sizes: &[Size]) -> Result<KafkaSettings, OptionError> {
+        if self.stream_servers.is_empty() {
+            return Err(OptionError::Missing {
+                option: "--stream-servers host:port (`psbench services up kafka` starts a private broker and prints it)",
+                needed_by: "--stream kafka",
+            });
+        }
+        // Kafka's own tools take a list with commas.
+        let servers = self.stream_servers.iter().flat_map(|servers| servers.split(','));
+        let servers = servers.map(|server| server::parse(SERVERS, server)).collect::<Result<_, _>>()?;
+        let partitions = within("--stream-partitions", *self.stream_partitions.get_or_insert(1), 1..=MOST_PARTITIONS)?;
+        if partitions > 1 && self.interop.is_some() {
+            let problem = "with --interop proxystore: a StreamConsumer ends with the first end it sees, so all goes to one partition; \
+                           leave it out";
+            return Err(OptionError::invalid("--stream-partitions", &partitions, problem));
+        }
+        let settings = KafkaSettings {
+            servers,
+            properties: self.kafka_properties()?,
+            format: self.format(),
+            partitions,
+            replication: self
+                .stream_replication
+                .map(|replicas| within("--stream-replication", replicas, 1..=i16::MAX as u16))
+                .transpose()?,
+            retention: self.stream_retention.map(Seconds::duration),
+            max_message_bytes: self.stream_max_message_bytes.map(Size::bytes),
+            largest_message: self.largest_message(methods, sizes),
+        };
+        settings.check().map_err(|refused| match &*refused.key {
+            "" => OptionError::invalid("--stream", &"kafka", refused.problem),
+            key => {
+                let value = settings.properties.get(key).map(|value| format!("{key}={value}"));
+                OptionError::invalid(KAFKA_OPTION, &value.unwrap_or_else(|| key.into()), refused.problem)
+            }
+        })?;
+        Ok(settings)
+    }
+
+    fn kafka_properties(&self) -> Result<BTreeMap<String, String>, OptionError> {
+        let pair = |text: &String| {
+            let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+                OptionError::invalid(KAFKA_OPTION, text, "write property=value, for example compression.type=lz4")
+            })?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        self.kafka_option.iter().map(pair).collect()
+    }
+
+    /// The largest message that a trial sends, bytes, its metadata not counted.
+    fn largest_message(&self, methods: &[Method], sizes: &[Size]) -> u64 {
+        if !methods.contains(&Method::Default) {
+            return 0;
+        }
+        let largest = sizes.iter().map(|size| size.bytes()).max().unwrap_or(0);
+        // Another program's form has what is due together in one message.
+        if self.interop.is_some() { largest.max(BATCH_BYTES) } else { largest }
+    }
+}
