@@ -4,14 +4,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use serde_json::Value;
 
-use support::{Bench, Redis, assert_complete, send_signal, text, wait_until, workers_of};
+use support::{Bench, Redis, assert_complete, output_within, send_signal, text, wait_until, workers_of};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
@@ -40,20 +39,6 @@ fn due(bench: &Bench) -> BTreeMap<u64, i64> {
     let (sequence, scheduled) = (column("sequence"), column("scheduled"));
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
     rows.map(|row| (row.get_ulong(sequence).unwrap(), row.get_long(scheduled).unwrap())).collect()
-}
-
-/// Waits for the end, which has to come in time.
-fn ended_within(mut child: Child, seconds: u64) {
-    let until = Instant::now() + Duration::from_secs(seconds);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > until {
-            child.kill().unwrap();
-            panic!("still running after {seconds} s: {}", text(&child.wait_with_output().unwrap()));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
 }
 
 #[test]
@@ -154,7 +139,8 @@ fn a_killed_generator_ends_the_trial_when_the_others_have_done_their_part() {
     std::thread::sleep(Duration::from_millis(1500));
     // The generators' workers are the first two.
     send_signal(workers[1], "KILL");
-    ended_within(child, 60);
+    let output = output_within(child, 60);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let results = bench.results();
     let trial = &results["trials"][0];
     assert_balanced(trial);

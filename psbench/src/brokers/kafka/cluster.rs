@@ -21,7 +21,7 @@ use super::settings::MESSAGE_OVERHEAD;
 pub(super) struct Cluster {
     pub(super) settings: KafkaSettings,
     admin: AdminClient<Context>,
-    /// Librdkafka tells what is wrong with connections only to who polls, and nobody polls an `AdminClient`'s.
+    /// librdkafka tells what is wrong with connections only to who polls, and nobody polls an `AdminClient`'s.
     probe: BaseProducer<Context>,
     /// One of its brokers.
     broker: i32,
@@ -43,7 +43,7 @@ const LOOK_TIME: Duration = Duration::from_secs(2);
 pub(super) type Offsets = Vec<(i64, i64)>;
 
 impl Cluster {
-    /// Connects, and sees that every broker can be reached where the cluster says it is, and takes what the items need.
+    /// Connects, and sees that every broker can be reached where the cluster says it is.
     pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, BrokerError> {
         let failed = |error| settings.failed("connect", error);
         let client = settings.client();
