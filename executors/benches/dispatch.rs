@@ -16,9 +16,9 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr, worker};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions, WorkerStderr};
 use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
-use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskId, Work};
+use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskContext, TaskId, Work, worker};
 use rayon::ThreadPoolBuilder;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 

@@ -149,7 +149,7 @@ impl Shared {
     }
 
     fn info(&self, worker: WorkerId) -> WorkerInfo {
-        WorkerInfo { id: worker, label: label(worker), pid: None, alive: !lock(&self.state).shut_down, end: None }
+        WorkerInfo { alive: !lock(&self.state).shut_down, ..WorkerInfo::new(worker, label(worker)) }
     }
 }
 

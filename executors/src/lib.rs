@@ -9,16 +9,20 @@
 //! | [`EngineExecutor`](engine::EngineExecutor) | whatever an engine of yours runs closures on | by reference count | is the engine's affair |
 //! | [`ProcessExecutor`](process::ProcessExecutor) | child processes, of one thread or several | vectored over a Unix socket pair | is ended and replaced |
 
+mod clock;
 pub mod conformance;
 mod courier;
 pub mod engine;
+mod fleet;
+pub mod pilot;
 pub mod process;
 mod run;
 mod sync;
 mod task;
 pub mod thread;
 
+pub use fleet::worker;
 pub use task::{
-    Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd, WorkerId,
-    WorkerInfo, WorkerReport,
+    ClockOffset, Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd,
+    WorkerId, WorkerInfo, WorkerReport,
 };

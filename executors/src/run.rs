@@ -22,6 +22,11 @@ pub(crate) fn finish(work: &dyn Work) -> Option<Bytes> {
         .ok()
 }
 
+/// Asks for what the work has to tell so far, nothing after a panic.
+pub(crate) fn progress(work: &dyn Work) -> Bytes {
+    catch_unwind(AssertUnwindSafe(|| work.progress())).unwrap_or_default()
+}
+
 fn message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

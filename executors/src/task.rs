@@ -118,6 +118,12 @@ pub trait Work: Send + Sync {
         Bytes::new()
     }
 
+    /// What [`finish`](Self::finish) would tell so far, for workers whose end nobody sees: called after every few tasks, so it has to
+    /// be quick.
+    fn progress(&self) -> Bytes {
+        Bytes::new()
+    }
+
     /// Called once in a worker process whose dispatcher vanished without a shutdown: release what must not stay
     /// behind, within a second or so. The process exits afterwards.
     fn abandoned(&self) {}
@@ -185,12 +191,32 @@ pub struct WorkerInfo {
     pub id: WorkerId,
     /// For people: for example `worker 2 (pid 4711)`.
     pub label: String,
-    /// Its process, where it has one of its own on this host.
+    /// Its process, where it has one of its own: a number of its host.
     pub pid: Option<u32>,
+    /// Its host, where that may be another than this one.
+    pub host: Option<String>,
+    /// Its host's clock, where that may be another than this one's.
+    pub clock: Option<ClockOffset>,
     /// Whether it is running.
     pub alive: bool,
     /// How it ended, where it ended before the shutdown.
     pub end: Option<WorkerEnd>,
+}
+
+impl WorkerInfo {
+    /// A running worker of which no more is known.
+    pub fn new(id: WorkerId, label: String) -> Self {
+        Self { id, label, pid: None, host: None, clock: None, alive: true, end: None }
+    }
+}
+
+/// How far the monotonic clock of a worker's host is ahead of this host's, as estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockOffset {
+    /// Nanoseconds; below zero where it is behind.
+    pub ahead_ns: i64,
+    /// The estimate is off by at most so many nanoseconds, the drift since it was made left out.
+    pub error_ns: u64,
 }
 
 /// What one worker process, or the one set of threads, left at its end.

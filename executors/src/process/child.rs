@@ -1,10 +1,12 @@
 //! One worker process, from its start to its end.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +17,12 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit};
 use rustix::time::Timespec;
 
-use super::ProcessOptions;
+use super::WorkerStderr;
 use super::memory::{Evidence, out_of_memory_killings};
-use super::output::{Outlet, Output};
-use crate::ExecutorError;
+use super::output::{Log, Outlet, Output};
+use crate::fleet::member::{End, WorkerProcess};
 use crate::sync::lock;
+use crate::{ExecutorError, WorkerInfo};
 
 /// Room in the socket: 10 MB payloads move at three times the rate they have with the kernel's default of 208 KiB,
 /// and no faster with more.
@@ -29,7 +32,7 @@ const KILLED: Duration = Duration::from_secs(5);
 
 /// A child process in a process group of its own, so that a terminal's Ctrl-C, which its parent handles, does not hit
 /// it.
-pub(super) struct Process {
+pub(crate) struct Process {
     /// `None` once its end was collected: its pid may then be somebody else's.
     child: Mutex<Option<Child>>,
     pid: Pid,
@@ -40,38 +43,38 @@ pub(super) struct Process {
     memory: AtomicU64,
     /// Processes that were ended for want of memory before it began.
     killings: Option<u64>,
+    /// What it prints, until that is logged.
+    output: Mutex<Option<Output>>,
+    log: Mutex<Option<Log>>,
 }
 
-/// How a process ended.
-pub(super) struct End {
-    /// For people.
-    pub(super) text: String,
-    /// The signal that ended it.
-    pub(super) signal: Option<i32>,
-    /// Whether it ended by itself and well.
-    pub(super) success: bool,
-}
-
-impl End {
-    /// The end of a process that was killed for this reason, or that is still there for it.
-    pub(super) fn by_force(text: String) -> Self {
-        Self { text, signal: None, success: false }
-    }
+/// What to start.
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    /// Added to this process's environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) stderr: WorkerStderr,
+    /// Most address space, bytes.
+    pub(crate) memory_limit: Option<u64>,
+    /// For errors: for example `worker program`.
+    pub(crate) what: &'static str,
 }
 
 impl Process {
-    /// Starts `options.program` with one end of a socket pair as its standard input; returns the other end. No
-    /// address can be connected to, so neither side needs to prove who it is.
-    pub(super) fn spawn(options: &ProcessOptions) -> Result<(Self, UnixStream, Output), ExecutorError> {
+    /// Starts a program with one end of a socket pair as its standard input; returns the other end. No address can be
+    /// connected to, so neither side needs to prove who it is.
+    pub(crate) fn spawn(program: &Program) -> Result<(Self, UnixStream), ExecutorError> {
         let start =
-            |source| ExecutorError::Start { what: format!("worker program {}", options.program.display()), source };
+            |source| ExecutorError::Start { what: format!("{} {}", program.what, program.path.display()), source };
         let (socket, worker) = UnixStream::pair().map_err(start)?;
         // Less room is slower, not wrong.
         let _ = set_socket_send_buffer_size(&socket, SEND_BUFFER);
         let _ = set_socket_send_buffer_size(&worker, SEND_BUFFER);
-        let Outlet { stdout, stderr, output } = Outlet::open(options.stderr).map_err(start)?;
-        let mut child = Command::new(&options.program)
-            .args(&options.args)
+        let Outlet { stdout, stderr, output } = Outlet::open(program.stderr).map_err(start)?;
+        let mut child = Command::new(&program.path)
+            .args(&program.args)
+            .envs(program.env.iter().map(|(name, value)| (name, value)))
             .stdin(OwnedFd::from(worker))
             .stdout(stdout)
             .stderr(stderr)
@@ -79,7 +82,7 @@ impl Process {
             .spawn()
             .map_err(start)?;
         let pid = Pid::from_child(&child);
-        let prepared = limit_memory(pid, options.memory_limit)
+        let prepared = limit_memory(pid, program.memory_limit)
             .and_then(|()| pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from));
         match prepared {
             Ok(end) => {
@@ -87,11 +90,13 @@ impl Process {
                     child: Mutex::new(Some(child)),
                     pid,
                     end,
-                    memory_limit: options.memory_limit,
+                    memory_limit: program.memory_limit,
                     memory: AtomicU64::new(0),
                     killings: out_of_memory_killings(),
+                    output: Mutex::new(Some(output)),
+                    log: Mutex::new(None),
                 };
-                Ok((process, socket, output))
+                Ok((process, socket))
             }
             Err(error) => {
                 // Without its socket it ends by itself, but it must not be left as a zombie.
@@ -102,12 +107,32 @@ impl Process {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// Starts to log what it prints.
+    pub(crate) fn log_as(&self, label: &str) -> io::Result<()> {
+        if let Some(output) = lock(&self.output).take() {
+            *lock(&self.log) = Some(output.log(label.to_owned())?);
+        }
+        Ok(())
+    }
+
+    /// The last line that it printed, as far as that is logged. After [`reap`](Self::reap), so that all of it has come.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        lock(&self.log).as_ref().and_then(Log::last_line)
+    }
+
+    /// Asks the process, and those it started, to end.
+    pub(crate) fn terminate(&self) {
+        if lock(&self.child).is_some() {
+            let _ = kill_process_group(self.pid, Signal::TERM);
+        }
+    }
+
     /// Ends the process, and those it started, by force.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if lock(&self.child).is_some() {
             // An error means that they have ended already.
             let _ = kill_process_group(self.pid, Signal::KILL);
@@ -115,7 +140,7 @@ impl Process {
     }
 
     /// Looks at the process: tells whether it is stopped, as by SIGSTOP, and remembers the memory that it uses.
-    pub(super) fn is_stopped(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.pid())) else {
             return false;
         };
@@ -130,7 +155,7 @@ impl Process {
     }
 
     /// What is known of its memory, beside what it said itself.
-    pub(super) fn evidence(&self, said_so: Option<bool>) -> Evidence {
+    fn evidence(&self, said_so: Option<bool>) -> Evidence {
         let killings = self.killings.zip(out_of_memory_killings());
         let used = self.memory.load(Ordering::Relaxed);
         Evidence {
@@ -142,21 +167,26 @@ impl Process {
     }
 
     /// Waits `linger` for the process to end, then ends it by force; says how it ended.
-    pub(super) fn reap(&self, linger: Duration) -> End {
+    pub(crate) fn reap(&self, linger: Duration) -> End {
         if !self.ends_within(linger) {
             self.kill();
             if !self.ends_within(KILLED) {
                 return End::by_force(format!("still there {KILLED:?} after SIGKILL"));
             }
         }
-        match lock(&self.child).take().map(|mut child| child.wait()) {
-            Some(Ok(status)) => End { text: describe(status), signal: status.signal(), success: status.success() },
-            Some(Err(error)) => End::by_force(format!("its end is unknown: {error}")),
-            None => End::by_force("ended before".to_owned()),
-        }
+        let status = match lock(&self.child).take().map(|mut child| child.wait()) {
+            Some(Ok(status)) => status,
+            Some(Err(error)) => return End::by_force(format!("its end is unknown: {error}")),
+            None => return End::by_force("ended before".to_owned()),
+        };
+        let said_so = lock(&self.log).as_ref().and_then(Log::finish);
+        let remark = status.signal().and_then(|signal| self.evidence(said_so).remark(signal));
+        let text = [Some(describe(status)), remark].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        End { text, success: status.success() }
     }
 
-    fn ends_within(&self, time: Duration) -> bool {
+    /// Whether it has ended, or does so within a time.
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
         let timeout = Timespec::try_from(time).ok();
         loop {
             match poll(&mut [PollFd::from_borrowed_fd(self.end.as_fd(), PollFlags::IN)], timeout.as_ref()) {
@@ -165,6 +195,32 @@ impl Process {
                 ended => return ended.is_ok_and(|ready| ready > 0),
             }
         }
+    }
+}
+
+impl WorkerProcess for Process {
+    fn place(&self) -> String {
+        format!("pid {}", self.pid())
+    }
+
+    fn introduce(&self, info: &mut WorkerInfo) {
+        info.pid = Some(self.pid());
+    }
+
+    fn name(&self, label: &str) -> io::Result<()> {
+        self.log_as(label)
+    }
+
+    fn ailment(&self) -> Option<&'static str> {
+        self.is_stopped().then_some("stopped (SIGSTOP)")
+    }
+
+    fn kill(&self) {
+        Self::kill(self);
+    }
+
+    fn reap(&self, linger: Duration) -> End {
+        Self::reap(self, linger)
     }
 }
 

@@ -21,23 +21,9 @@
 //! | workers die idle, again and again | the watch, with growing pauses | once none is left, [`NotRun`](crate::TaskError::NotRun) |
 
 mod affinity;
-mod child;
-mod crew;
-mod deadline;
-mod ending;
-mod fleet;
-mod frames;
-mod lifeline;
-mod link;
+pub(crate) mod child;
 mod memory;
-mod outbox;
-mod output;
-mod roster;
-mod schedule;
-mod setbacks;
-mod watch;
-mod wire;
-pub mod worker;
+pub(crate) mod output;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,15 +34,19 @@ use bytes::Bytes;
 
 pub use affinity::{AffinityError, CpuAffinity};
 
+use crate::fleet::Fleet;
+use crate::fleet::member::{Recruit, Recruiter};
+use crate::fleet::terms::Terms;
 use crate::{Executor, ExecutorError, OutcomeSink, Task, TaskId, WorkerInfo, WorkerReport};
-use fleet::Fleet;
+use affinity::CorePlan;
+use child::{Process, Program};
 
 /// What worker processes are and how many there are.
 ///
 /// [`new`](Self::new) makes one with what suits most; change the fields that are to differ.
 #[derive(Clone, Debug)]
 pub struct ProcessOptions {
-    /// The program, which has to call [`worker::serve`].
+    /// The program, which has to call [`serve`](crate::worker::serve).
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
@@ -123,35 +113,59 @@ impl ProcessOptions {
         }
     }
 
-    fn check(&self) -> Result<(), ExecutorError> {
-        let too_few = |what: &str, value: u64| match value {
-            0 => Err(ExecutorError::Invalid(format!("the process executor needs {what} of at least 1"))),
-            _ => Ok(()),
+    fn terms(&self) -> Terms {
+        Terms {
+            workers: self.workers,
+            first: 0,
+            threads_per_worker: self.threads_per_worker,
+            sharing: self.sharing,
+            setup: self.setup.clone(),
+            capacity: self.capacity,
+            ready_timeout: self.ready_timeout,
+            max_tasks_per_worker: self.max_tasks_per_worker,
+            idle_timeout: self.idle_timeout,
+            task_timeout: self.task_timeout,
+            stopped_limit: self.stopped_limit,
+        }
+    }
+}
+
+/// Starts worker processes.
+struct Spawner {
+    program: Program,
+    /// `None` if workers may use all cores.
+    cores: Option<CorePlan>,
+}
+
+impl Spawner {
+    fn new(options: ProcessOptions) -> Result<Self, ExecutorError> {
+        if options.memory_limit == Some(0) {
+            return Err(ExecutorError::Invalid("an executor needs a memory limit of at least 1".to_owned()));
+        }
+        let share_out = |affinity| CorePlan::new(affinity, options.workers as usize);
+        let cores = options.cpu_affinity.as_ref().map(share_out).transpose()?;
+        let program = Program {
+            path: options.program,
+            args: options.args,
+            env: Vec::new(),
+            stderr: options.stderr,
+            memory_limit: options.memory_limit,
+            what: "worker program",
         };
-        too_few("a number of workers", self.workers.into())?;
-        too_few("a capacity", self.capacity.into())?;
-        too_few("a sharing", self.sharing.into())?;
-        too_few("a number of threads per worker", self.threads_per_worker.into())?;
-        too_few("a number of tasks per worker", self.max_tasks_per_worker.unwrap_or(1))?;
-        too_few("a memory limit", self.memory_limit.unwrap_or(1))?;
-        if self.threads_per_worker > frames::MAX_THREADS {
-            return Err(ExecutorError::Invalid(format!(
-                "{} threads per worker are more than {}: use more workers",
-                self.threads_per_worker,
-                frames::MAX_THREADS
-            )));
-        }
-        if self.setup.len() > frames::MAX_HEAD {
-            return Err(ExecutorError::Invalid(format!(
-                "a setup of {} bytes is more than the {} that a worker takes",
-                self.setup.len(),
-                frames::MAX_HEAD
-            )));
-        }
-        if self.task_timeout.is_some_and(|limit| limit.is_zero()) {
-            return Err(ExecutorError::Invalid("a task timeout of 0 lets no task run".to_owned()));
-        }
-        Ok(())
+        Ok(Self { program, cores })
+    }
+}
+
+impl Recruiter for Spawner {
+    fn recruit(&self, rank: usize) -> Result<Recruit, ExecutorError> {
+        let spawn = || Process::spawn(&self.program);
+        let (process, socket) = match &self.cores {
+            None => spawn()?,
+            Some(cores) => cores
+                .on_cores(rank, spawn)
+                .map_err(|source| ExecutorError::Start { what: "a worker on cores of its own".to_owned(), source })??,
+        };
+        Ok(Recruit { process: Box::new(process), channel: socket.into() })
     }
 }
 
@@ -191,13 +205,15 @@ impl ProcessExecutor {
     /// [`ExecutorError::Invalid`] for options that can't work, [`ExecutorError::Start`] if the program can't be
     /// started, and [`ExecutorError::NotReady`] if a worker ends or fails before it is ready.
     pub fn start(options: ProcessOptions, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
-        options.check()?;
-        let workers = options.workers;
-        let executor = Self { fleet: Arc::new(Fleet::new(options, sink)?) };
+        let terms = options.terms();
+        // Before any is started, so that options are checked first.
+        terms.check()?;
+        let workers = terms.workers;
+        let executor = Self { fleet: Arc::new(Fleet::new(terms, Some(Box::new(Spawner::new(options)?)), sink)?) };
         for _ in 0..workers {
-            executor.fleet.enlist()?;
+            executor.fleet.recruit()?;
         }
-        executor.fleet.wait_ready()?;
+        executor.fleet.wait_ready(&|| None)?;
         executor.fleet.watch()?;
         Ok(executor)
     }

@@ -153,13 +153,8 @@ impl Shared {
         let end = self.seats[thread]
             .is_left_behind()
             .then(|| WorkerEnd::Lost(format!("left behind with a task that ran for longer than {:?}", self.limit())));
-        WorkerInfo {
-            id: worker(thread),
-            label: label(thread),
-            pid: None,
-            alive: end.is_none() && lock(&self.queue).pool.is_some(),
-            end,
-        }
+        let alive = end.is_none() && lock(&self.queue).pool.is_some();
+        WorkerInfo { alive, end, ..WorkerInfo::new(worker(thread), label(thread)) }
     }
 }
 

@@ -10,11 +10,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use psbench_executors::conformance::{Collector, Command};
+use psbench_executors::pilot::PilotOptions;
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::{Executor, ExecutorError, TaskError, TaskId, WorkerEnd, WorkerId, WorkerInfo};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{HOUR, eventually, lost, options, signal, start};
+use crate::pilots;
+use crate::support::{HOUR, eventually, lost, options, runs, signal, start};
 
 /// The argument that makes the test program an executor that gets killed.
 pub(crate) const PARENT: &str = "parent";
@@ -40,12 +42,6 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 
 fn kill(worker: &WorkerInfo) {
     signal(worker, Signal::KILL);
-}
-
-/// Whether a process runs; one that nobody collects has ended all the same.
-fn runs(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
 #[track_caller]
@@ -237,10 +233,15 @@ fn without_workers_all_tasks_end() {
 }
 
 fn workers_do_not_outlive_a_killed_executor() {
+    end_with_their_executor("process");
+}
+
+/// Checks that the workers of a kind of executor end when it is killed, and that their work is told.
+pub(crate) fn end_with_their_executor(kind: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let mut parent =
-        Program::new(current_exe().unwrap()).arg(PARENT).arg(&mark).stdout(Stdio::piped()).spawn().unwrap();
+        Program::new(current_exe().unwrap()).args([PARENT, kind]).arg(&mark).stdout(Stdio::piped()).spawn().unwrap();
     let told = BufReader::new(parent.stdout.take().unwrap()).lines().next();
     let pids: Vec<u32> = told.unwrap().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
@@ -253,9 +254,13 @@ fn workers_do_not_outlive_a_killed_executor() {
 
 /// The executor that gets killed: tells its workers' pids and keeps them busy.
 pub(crate) fn be_parent() -> ExitCode {
-    let mark = std::env::args().nth(2).unwrap();
-    let options = ProcessOptions { setup: format!("mark {mark}").into(), ..options(2, 1) };
-    let executor = ProcessExecutor::start(options, Arc::new(Collector::default())).unwrap();
+    let mut arguments = std::env::args().skip(2);
+    let (kind, mark) = (arguments.next().unwrap(), arguments.next().unwrap());
+    let (setup, sink) = (format!("mark {mark}").into(), Arc::new(Collector::default()));
+    let executor: Box<dyn Executor> = match kind.as_str() {
+        "process" => Box::new(ProcessExecutor::start(ProcessOptions { setup, ..options(2, 1) }, sink).unwrap()),
+        tls => Box::new(pilots::start(&PilotOptions { setup, ..pilots::options(2, tls == "tls") }, sink).unwrap()),
+    };
     executor.submit(vec![HOUR.task(0, ""), Command::Wait.task(1, "")]);
     let pids: Vec<String> = executor.workers().iter().map(|worker| worker.pid.unwrap().to_string()).collect();
     println!("{}", pids.join(" "));

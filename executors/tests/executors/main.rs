@@ -7,6 +7,7 @@
 
 mod limits;
 mod losses;
+mod pilots;
 mod pool;
 mod support;
 mod threads;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let role = std::env::args().nth(1);
     match role.as_deref() {
         Some(support::WORKER) => support::serve(),
+        Some(support::CONNECT) => support::connect(),
         Some(losses::PARENT) => losses::be_parent(),
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
     }
@@ -37,8 +39,10 @@ fn trials() -> Vec<Trial> {
         trial("thread_executor_with_a_time_limit_conforms", thread_executor_with_a_time_limit_conforms),
         trial("process_executor_conforms", process_executor_conforms),
         trial("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
+        trial("pilot_executor_conforms", pilot_executor_conforms),
+        trial("pilot_executor_by_tls_conforms", pilot_executor_by_tls_conforms),
     ];
-    let special = [losses::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
+    let special = [losses::TESTS, pilots::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
     trials.extend(special.into_iter().flatten().map(|(name, test)| trial(name, *test)));
     trials
 }
@@ -91,4 +95,12 @@ fn process_executor_with_threads_conforms() {
         Arc::new(ProcessExecutor::start(options, sink).unwrap())
     };
     conformance::check_with_threads(start, 2);
+}
+
+fn pilot_executor_conforms() {
+    conformance::check(&|workers, sink| Arc::new(pilots::start(&pilots::options(workers, false), sink).unwrap()));
+}
+
+fn pilot_executor_by_tls_conforms() {
+    conformance::check(&|workers, sink| Arc::new(pilots::start(&pilots::options(workers, true), sink).unwrap()));
 }

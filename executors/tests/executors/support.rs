@@ -10,16 +10,41 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_executors::conformance::{Command, TestWork};
-use psbench_executors::process::{ProcessExecutor, ProcessOptions, worker};
-use psbench_executors::{OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerInfo};
+use psbench_executors::pilot::{self, Invitation, TOKEN_VARIABLE};
+use psbench_executors::process::{ProcessExecutor, ProcessOptions};
+use psbench_executors::{OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerInfo, worker};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The argument that makes the test program a worker.
 pub(crate) const WORKER: &str = "worker";
+/// The argument that makes it one that connects.
+pub(crate) const CONNECT: &str = "connect";
 /// A task that nobody waits for.
 pub(crate) const HOUR: Command = Command::Sleep(3_600_000);
 
-/// The worker's main function. Its setup is a word and an argument:
+/// The main function of a worker process of the process executor.
+pub(crate) fn serve() -> ExitCode {
+    exit_code(worker::serve(|setup| make_work(&setup)))
+}
+
+/// The main function of a worker that connects to the address which is its argument.
+pub(crate) fn connect() -> ExitCode {
+    let address = std::env::args().nth(2).unwrap();
+    let token = std::env::var(TOKEN_VARIABLE).unwrap();
+    exit_code(pilot::connect(&Invitation { address, token }, |setup, _| make_work(&setup)))
+}
+
+fn exit_code(served: Result<(), impl std::error::Error>) -> ExitCode {
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A worker's setup is a word and an argument:
 ///
 /// - nothing: the work is [`TestWork`];
 /// - `refuse …`: the work can't be made, for that reason;
@@ -29,43 +54,30 @@ pub(crate) const HOUR: Command = Command::Sleep(3_600_000);
 /// - `die-if …`: as nothing, but the process ends as soon as that file exists, with the code 9;
 /// - `mark …`: as nothing, but that file is made if the worker is abandoned;
 /// - `gate …`: as nothing, but task 0 waits until that file exists.
-pub(crate) fn serve() -> ExitCode {
-    let served = worker::serve(|setup| {
-        let setup = String::from_utf8_lossy(&setup).into_owned();
-        let (word, argument) = setup.split_once(' ').unwrap_or((&setup, ""));
-        match word {
-            "refuse" => return Err(argument.to_owned()),
-            "exit" => std::process::exit(argument.parse().unwrap()),
-            "exit-if" if fs::exists(argument).unwrap() => std::process::exit(7),
-            "hang" => sleep(Duration::from_secs(3600)),
-            "die-if" => {
-                let path = argument.to_owned();
-                spawn(move || {
-                    // Long after it is ready, even if the file exists.
-                    sleep(Duration::from_millis(500));
-                    while !fs::exists(&path).unwrap() {
-                        sleep(Duration::from_millis(5));
-                    }
-                    std::process::exit(9);
-                });
-            }
-            "mark" => {
-                return Ok(Arc::new(Marking { work: TestWork::default(), path: argument.into() }));
-            }
-            "gate" => {
-                return Ok(Arc::new(Gated { work: TestWork::default(), gate: argument.into() }));
-            }
-            _ => {}
+fn make_work(setup: &[u8]) -> Result<Arc<dyn Work>, String> {
+    let setup = String::from_utf8_lossy(setup).into_owned();
+    let (word, argument) = setup.split_once(' ').unwrap_or((&setup, ""));
+    match word {
+        "refuse" => return Err(argument.to_owned()),
+        "exit" => std::process::exit(argument.parse().unwrap()),
+        "exit-if" if fs::exists(argument).unwrap() => std::process::exit(7),
+        "hang" => sleep(Duration::from_secs(3600)),
+        "die-if" => {
+            let path = argument.to_owned();
+            spawn(move || {
+                // Long after it is ready, even if the file exists.
+                sleep(Duration::from_millis(500));
+                while !fs::exists(&path).unwrap() {
+                    sleep(Duration::from_millis(5));
+                }
+                std::process::exit(9);
+            });
         }
-        Ok(Arc::new(TestWork::default()))
-    });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        "mark" => return Ok(Arc::new(Marking { work: TestWork::default(), path: argument.into() })),
+        "gate" => return Ok(Arc::new(Gated { work: TestWork::default(), gate: argument.into() })),
+        _ => {}
     }
+    Ok(Arc::new(TestWork::default()))
 }
 
 /// Leaves a file behind when abandoned.
@@ -131,6 +143,12 @@ pub(crate) fn lost<T: std::fmt::Debug>(result: Result<T, TaskError>, wanted: &st
         Err(TaskError::WorkerLost { label, reason }) if reason == wanted => label,
         other => panic!("{other:?} is no loss by {wanted}"),
     }
+}
+
+/// Whether a process runs; one that nobody collects has ended all the same.
+pub(crate) fn runs(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
 /// Sends a signal to a worker.

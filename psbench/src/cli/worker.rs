@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use psbench_executors::Work;
-use psbench_executors::process::worker::{self, ServeError};
+use psbench_executors::worker::{self, ServeError};
 
 use crate::logging;
 use crate::worker::StreamWork;

@@ -55,6 +55,11 @@ impl Setbacks {
         self.idle_deaths = 0;
     }
 
+    /// The last one's reason.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.last.as_ref().map(|(_, reason)| reason.as_str())
+    }
+
     pub(super) fn advice(&self, now: Instant) -> Advice {
         let Some((last, reason)) = &self.last else {
             return Advice::Start;

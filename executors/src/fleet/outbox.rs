@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rustix::net::SendFlags;
 
-use super::frames::{Frame, Packet};
+use super::channel::Channel;
+use super::frames::Packet;
 use super::wire::SendQueue;
 use crate::sync::{lock, wait};
 
@@ -19,8 +19,8 @@ const INLINE: usize = 256 << 10;
 ///
 /// Whoever finds the line free sends what there is, without waiting. What the socket does not take at once, and bulk
 /// data, goes to a writer thread, which waits.
-pub(super) struct Outbox {
-    socket: Arc<UnixStream>,
+pub(crate) struct Outbox {
+    socket: Arc<Channel>,
     state: Mutex<State>,
     stalled: Condvar,
 }
@@ -41,7 +41,7 @@ enum Line {
 }
 
 impl Outbox {
-    pub(super) fn new(socket: Arc<UnixStream>) -> Self {
+    pub(crate) fn new(socket: Arc<Channel>) -> Self {
         Self {
             socket,
             state: Mutex::new(State { incoming: VecDeque::new(), line: Line::Free(SendQueue::default()) }),
@@ -51,7 +51,7 @@ impl Outbox {
 
     /// Queues a frame. `true` obliges the caller to [`flush`](Self::flush); otherwise some thread is about to.
     #[must_use]
-    pub(super) fn push(&self, frame: Frame) -> bool {
+    pub(crate) fn push(&self, frame: impl Into<Packet>) -> bool {
         let mut state = lock(&self.state);
         match state.line {
             Line::Closed => false,
@@ -67,7 +67,7 @@ impl Outbox {
     }
 
     /// Sends what is queued, as far as that goes without waiting.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let mut state = lock(&self.state);
         match std::mem::replace(&mut state.line, Line::Taken) {
             Line::Free(queue) => self.drain(state, queue, SendFlags::DONTWAIT),
@@ -76,7 +76,7 @@ impl Outbox {
     }
 
     /// The writer thread: takes over where the socket was full, until the outbox is closed.
-    pub(super) fn write_stalled(&self) {
+    pub(crate) fn write_stalled(&self) {
         let mut state = lock(&self.state);
         loop {
             match std::mem::replace(&mut state.line, Line::Taken) {
@@ -97,7 +97,7 @@ impl Outbox {
     }
 
     /// Drops what has not left, and what comes.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = lock(&self.state);
         state.line = Line::Closed;
         state.incoming.clear();

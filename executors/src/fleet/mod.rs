@@ -1,24 +1,44 @@
-//! The workers of one executor and their tasks.
+//! The workers of one executor and their tasks: what executors have in common whose workers are processes.
 //!
-//! How workers end is the matter of [`ending`](super::ending), when others are started that of [`watch`](super::watch).
+//! How workers end is the matter of [`ending`], when others are started that of [`watch`].
+
+pub(crate) mod channel;
+mod crew;
+mod deadline;
+mod ending;
+pub(crate) mod frames;
+mod lifeline;
+mod link;
+pub(crate) mod member;
+pub(crate) mod outbox;
+mod roster;
+mod schedule;
+mod setbacks;
+pub(crate) mod terms;
+mod watch;
+pub(crate) mod wire;
+pub mod worker;
 
 use std::cell::Cell;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ProcessOptions;
-use super::affinity::CorePlan;
-use super::frames::{Frame, MAX_HEAD, MAX_PAYLOAD};
-use super::link::Link;
-use super::roster::Roster;
-use super::schedule::{Limits, Schedule};
-use super::setbacks::Setbacks;
+use self::frames::{Frame, MAX_HEAD, MAX_PAYLOAD};
+use self::link::Link;
+use self::member::{Recruit, Recruiter};
+use self::roster::Roster;
+use self::schedule::{Limits, Schedule};
+use self::setbacks::Setbacks;
+use self::terms::Terms;
 use crate::courier::{Courier, SHUT_DOWN};
-use crate::sync::{lock, wait};
+use crate::sync::{lock, wait_timeout};
 use crate::{ExecutorError, Outcome, OutcomeSink, Task, TaskId, WorkerId, WorkerInfo};
+
+/// How often who waits for workers looks at what keeps them.
+const LOOK: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// The worker whose outcomes this thread is delivering: tasks submitted from within are best sent back to it, all
@@ -27,30 +47,30 @@ thread_local! {
 }
 
 /// Shared by the executor and the threads that attend to its workers.
-pub(super) struct Fleet {
-    pub(super) options: ProcessOptions,
-    pub(super) sink: Arc<dyn OutcomeSink>,
-    pub(super) courier: Courier,
-    pub(super) state: Mutex<State>,
+pub(crate) struct Fleet {
+    pub(crate) terms: Terms,
+    /// `None` where workers come by themselves, and none is replaced.
+    recruiter: Option<Box<dyn Recruiter>>,
+    sink: Arc<dyn OutcomeSink>,
+    courier: Courier,
+    state: Mutex<State>,
     /// A worker became ready or ended.
-    pub(super) changed: Condvar,
+    changed: Condvar,
     /// There may be something to do for the thread that watches over the workers.
-    pub(super) stirred: Condvar,
-    /// `None` if workers may use all cores.
-    cores: Option<CorePlan>,
+    stirred: Condvar,
 }
 
-pub(super) struct State {
-    pub(super) schedule: Schedule,
-    pub(super) roster: Roster,
-    pub(super) phase: Phase,
-    pub(super) setbacks: Setbacks,
+struct State {
+    schedule: Schedule,
+    roster: Roster,
+    phase: Phase,
+    setbacks: Setbacks,
     /// One for each worker, and the one that watches over them.
-    pub(super) threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(PartialEq, Eq)]
-pub(super) enum Phase {
+enum Phase {
     Starting,
     Running,
     /// No workers are left, for this reason.
@@ -82,52 +102,63 @@ impl State {
     }
 }
 
-pub(super) fn flush(links: Vec<Arc<Link>>) {
+fn flush(links: Vec<Arc<Link>>) {
     for link in links {
         link.outbox.flush();
     }
 }
 
 impl Fleet {
-    pub(super) fn new(options: ProcessOptions, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
-        let (threads, workers) = (options.threads_per_worker as usize, options.workers as usize);
+    pub(crate) fn new(
+        terms: Terms,
+        recruiter: Option<Box<dyn Recruiter>>,
+        sink: Arc<dyn OutcomeSink>,
+    ) -> Result<Self, ExecutorError> {
+        terms.check()?;
+        let (threads, workers) = (terms.threads_per_worker as usize, terms.workers as usize);
         let limits = Limits {
             threads,
-            held: threads.saturating_mul(options.capacity as usize),
+            held: threads.saturating_mul(terms.capacity as usize),
             // While one that leaves is replaced there are more workers, but no more slots.
-            sharing: threads.saturating_mul(workers).min(options.sharing as usize),
-            per_worker: options.max_tasks_per_worker,
-            recall: options.task_timeout.is_some(),
+            sharing: threads.saturating_mul(workers).min(terms.sharing as usize),
+            per_worker: terms.max_tasks_per_worker,
+            recall: terms.task_timeout.is_some(),
         };
-        let cores = options.cpu_affinity.as_ref().map(|affinity| CorePlan::new(affinity, workers)).transpose()?;
         Ok(Self {
             courier: Courier::start(Arc::clone(&sink))?,
             sink,
             state: Mutex::new(State {
                 schedule: Schedule::new(limits),
-                roster: Roster::default(),
+                roster: Roster::starting_at(terms.first),
                 phase: Phase::Starting,
                 setbacks: Setbacks::default(),
                 threads: Vec::new(),
             }),
             changed: Condvar::new(),
             stirred: Condvar::new(),
-            cores,
-            options,
+            recruiter,
+            terms,
         })
     }
 
-    /// Starts one worker. It is given tasks once it is ready. Called by one thread at a time.
-    pub(super) fn enlist(self: &Arc<Self>) -> Result<(), ExecutorError> {
-        let rank = lock(&self.state).roster.next_rank(self.options.workers as usize);
-        let start = Link::start(&self.options, self.cores.as_ref(), rank)?;
+    /// Starts one worker, if this fleet's are started here. Called by one thread at a time.
+    pub(crate) fn recruit(self: &Arc<Self>) -> Result<(), ExecutorError> {
+        let Some(recruiter) = &self.recruiter else {
+            return Ok(());
+        };
+        let rank = lock(&self.state).roster.next_rank(self.terms.workers as usize);
+        self.enlist(recruiter.recruit(rank)?, rank)
+    }
+
+    /// Takes in a worker, which is given tasks once it is ready.
+    pub(crate) fn enlist(self: &Arc<Self>, recruit: Recruit, rank: usize) -> Result<(), ExecutorError> {
         let mut state = lock(&self.state);
         if state.phase == Phase::ShutDown {
             // Dropped, it ends.
             return Ok(());
         }
         let worker = state.roster.next_id();
-        let (link, attendant) = start.attend(worker, self)?;
+        let (link, attendant) = recruit.attend(worker, self)?;
         state.schedule.add(worker);
         state.roster.add(worker, link, rank);
         state.threads.retain(|thread| !thread.is_finished());
@@ -135,13 +166,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until every worker is ready. Each has its own time limit.
-    pub(super) fn wait_ready(&self) -> Result<(), ExecutorError> {
+    /// Waits until so many workers as the terms say are ready, each of which has its own time limit. Looks at `given_up`
+    /// now and then: why no more come.
+    pub(crate) fn wait_ready(&self, given_up: &dyn Fn() -> Option<String>) -> Result<(), ExecutorError> {
+        let wanted = self.terms.workers as usize;
         let mut state = lock(&self.state);
         loop {
             let roster = &state.roster;
             let ready = roster.present().filter(|(_, present)| present.ready).count();
-            let wanted = roster.infos().len();
             if roster.infos().any(|info| !info.alive) {
                 let ends = roster.infos().filter_map(|info| Some((&info.label, info.end.as_ref()?)));
                 let detail = ends.map(|(label, end)| format!("; {label}: {end}")).collect();
@@ -151,13 +183,16 @@ impl Fleet {
                 state.phase = Phase::Running;
                 return Ok(());
             }
-            state = wait(&self.changed, state);
+            if let Some(reason) = given_up() {
+                return Err(ExecutorError::NotReady { ready, wanted, detail: format!(": {reason}") });
+            }
+            state = wait_timeout(&self.changed, state, LOOK);
         }
     }
 
     /// Hands out tasks while there are both tasks and workers for them; returns the links to flush.
     #[must_use]
-    pub(super) fn assign(&self, state: &mut State, preferred: Option<WorkerId>) -> Vec<Arc<Link>> {
+    fn assign(&self, state: &mut State, preferred: Option<WorkerId>) -> Vec<Arc<Link>> {
         let mut touched = Vec::new();
         while let Some((worker, task)) = state.schedule.next(preferred) {
             // The schedule knows of no worker that has ended.
@@ -167,7 +202,7 @@ impl Fleet {
             if present.link.outbox.push(Frame::Task(task)) {
                 touched.push(Arc::clone(&present.link));
             }
-            if let Some(tasks) = self.options.max_tasks_per_worker
+            if let Some(tasks) = self.terms.max_tasks_per_worker
                 && state.schedule.is_spent(worker)
             {
                 present.leaving = Some(format!("retired after {tasks} tasks"));
@@ -180,7 +215,7 @@ impl Fleet {
         touched
     }
 
-    pub(super) fn submit(&self, mut tasks: Vec<Task>) {
+    pub(crate) fn submit(&self, mut tasks: Vec<Task>) {
         let fits = |task: &Task| task.head.len() <= MAX_HEAD && task.payload.len() <= MAX_PAYLOAD;
         if !tasks.iter().all(fits) {
             let refused = tasks.extract_if(.., |task| !fits(task)).map(|task| task.id);
@@ -198,7 +233,7 @@ impl Fleet {
         flush(touched);
     }
 
-    pub(super) fn cancel(&self, task: TaskId) {
+    pub(crate) fn cancel(&self, task: TaskId) {
         let holder = {
             let mut state = lock(&self.state);
             if state.schedule.withdraw(task) {
@@ -214,13 +249,13 @@ impl Fleet {
         }
     }
 
-    pub(super) fn workers(&self) -> Vec<WorkerInfo> {
+    pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         let state = lock(&self.state);
         state.roster.infos().cloned().collect()
     }
 
     /// A worker's work is made.
-    pub(super) fn ready(&self, worker: WorkerId) {
+    fn ready(&self, worker: WorkerId) {
         let touched = {
             let mut state = lock(&self.state);
             state.setbacks.started();
@@ -242,7 +277,7 @@ impl Fleet {
     /// # Errors
     ///
     /// It did not hold all of them.
-    pub(super) fn complete(&self, worker: WorkerId, outcomes: &mut Vec<Outcome>) -> Result<(), String> {
+    fn complete(&self, worker: WorkerId, outcomes: &mut Vec<Outcome>) -> Result<(), String> {
         let told = outcomes.len();
         let (touched, leaver) = {
             let mut state = lock(&self.state);
@@ -265,7 +300,7 @@ impl Fleet {
     }
 
     /// A worker told what it had to tell at its end.
-    pub(super) fn finished(&self, worker: WorkerId, report: Bytes) {
+    fn finished(&self, worker: WorkerId, report: Bytes) {
         lock(&self.state).roster.finished(worker, report);
     }
 }

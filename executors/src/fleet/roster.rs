@@ -9,8 +9,9 @@ use bytes::Bytes;
 use super::link::Link;
 use crate::{TaskId, WorkerEnd, WorkerId, WorkerInfo, WorkerReport};
 
-#[derive(Default)]
 pub(super) struct Roster {
+    /// The number of the first worker.
+    first: u32,
     /// Every worker there ever was, by number.
     members: Vec<Member>,
     /// Those whose processes have not ended.
@@ -40,10 +41,23 @@ pub(super) struct Present {
 }
 
 impl Roster {
+    /// For workers that are counted from `first`.
+    pub(super) fn starting_at(first: u32) -> Self {
+        Self { first, members: Vec::new(), present: BTreeMap::new() }
+    }
+
+    fn member(&self, worker: WorkerId) -> &Member {
+        &self.members[(worker.0 - self.first) as usize]
+    }
+
+    fn member_mut(&mut self, worker: WorkerId) -> &mut Member {
+        &mut self.members[(worker.0 - self.first) as usize]
+    }
+
     /// The number of the next worker.
     #[expect(clippy::cast_possible_truncation, reason = "no machine starts four billion processes")]
     pub(super) fn next_id(&self) -> WorkerId {
-        WorkerId(self.members.len() as u32)
+        WorkerId(self.first + self.members.len() as u32)
     }
 
     /// The place of the next worker among `workers`: the one that fewest have, less those that leave.
@@ -54,16 +68,9 @@ impl Roster {
     }
 
     pub(super) fn add(&mut self, worker: WorkerId, link: Arc<Link>, rank: usize) {
-        self.members.push(Member {
-            info: WorkerInfo {
-                id: worker,
-                label: link.label.clone(),
-                pid: Some(link.process.pid()),
-                alive: true,
-                end: None,
-            },
-            finish: None,
-        });
+        let mut info = WorkerInfo::new(worker, link.label.clone());
+        link.process.introduce(&mut info);
+        self.members.push(Member { info, finish: None });
         let present = Present { link, rank, ready: false, proven: false, overdue: None, leaving: None, asked: None };
         self.present.insert(worker, present);
     }
@@ -95,27 +102,27 @@ impl Roster {
 
     /// Keeps what a worker told at its end.
     pub(super) fn finished(&mut self, worker: WorkerId, report: Bytes) {
-        self.members[worker.0 as usize].finish = Some(report);
+        self.member_mut(worker).finish = Some(report);
     }
 
     /// Whether a worker told what it had to tell at its end.
     pub(super) fn has_finished(&self, worker: WorkerId) -> bool {
-        self.members[worker.0 as usize].finish.is_some()
+        self.member(worker).finish.is_some()
     }
 
     /// Notes that a worker's process has ended; returns what was known of it while it ran.
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Present> {
-        self.members[worker.0 as usize].info.alive = false;
+        self.member_mut(worker).info.alive = false;
         self.present.remove(&worker)
     }
 
     /// Notes how a worker ended before the shutdown.
     pub(super) fn set_end(&mut self, worker: WorkerId, end: WorkerEnd) {
-        self.members[worker.0 as usize].info.end = Some(end);
+        self.member_mut(worker).info.end = Some(end);
     }
 
     pub(super) fn info(&self, worker: WorkerId) -> &WorkerInfo {
-        &self.members[worker.0 as usize].info
+        &self.member(worker).info
     }
 
     pub(super) fn infos(&self) -> impl ExactSizeIterator<Item = &WorkerInfo> {

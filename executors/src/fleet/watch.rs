@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ProcessOptions;
-use super::fleet::{Fleet, Phase, State};
 use super::link::Link;
 use super::setbacks::Advice;
+use super::terms::Terms;
+use super::{Fleet, Phase, State};
 use crate::courier::{deliver, not_run};
 use crate::sync::{lock, wait_timeout};
 use crate::{ExecutorError, TaskId, WorkerId};
@@ -26,9 +26,9 @@ const LEAVING: Duration = Duration::from_secs(30);
 
 impl Fleet {
     /// Starts the thread that watches until the executor is shut down or has no workers left.
-    pub(super) fn watch(self: &Arc<Self>) -> Result<(), ExecutorError> {
+    pub(crate) fn watch(self: &Arc<Self>) -> Result<(), ExecutorError> {
         let fleet = Arc::clone(self);
-        let watch = Watch { tick: tick(&self.options), fleet, sights: BTreeMap::new() };
+        let watch = Watch { tick: tick(&self.terms), fleet, sights: BTreeMap::new() };
         let thread = thread::Builder::new()
             .name("psbench-watch".to_owned())
             .spawn(move || watch.run())
@@ -39,8 +39,8 @@ impl Fleet {
 }
 
 /// Often enough that each limit is kept to within a quarter of it.
-fn tick(options: &ProcessOptions) -> Duration {
-    let limits = [Some(options.stopped_limit), options.idle_timeout];
+fn tick(terms: &Terms) -> Duration {
+    let limits = [Some(terms.stopped_limit), terms.idle_timeout];
     let shortest = limits.into_iter().flatten().min().unwrap_or(LONGEST_TICK);
     (shortest / 4).clamp(SHORTEST_TICK, LONGEST_TICK)
 }
@@ -57,8 +57,8 @@ struct Sight {
     progress: (u64, Option<TaskId>),
     /// Since when that is so.
     since: Instant,
-    /// Since when its process is stopped.
-    stopped: Option<Instant>,
+    /// Since when its process can't get on.
+    unwell: Option<Instant>,
 }
 
 enum Turn {
@@ -97,7 +97,11 @@ impl Watch {
             }
             let now = Instant::now();
             let mut next = next_look;
-            if self.is_short(&state) {
+            if self.fleet.recruiter.is_none() {
+                if state.roster.is_empty() {
+                    return Turn::Exhausted(no_more(state.setbacks.last()));
+                }
+            } else if self.is_short(&state) {
                 match state.setbacks.advice(now) {
                     Advice::Start => return Turn::Start,
                     Advice::Wait(due) => next = next.min(due),
@@ -115,11 +119,11 @@ impl Watch {
 
     /// Whether there are too few workers. One that leaves is replaced while it ends its last tasks.
     fn is_short(&self, state: &State) -> bool {
-        state.roster.staying() + state.schedule.absent() < self.fleet.options.workers as usize
+        state.roster.staying() + state.schedule.absent() < self.fleet.terms.workers as usize
     }
 
     fn start_one(&self) {
-        if let Err(error) = self.fleet.enlist() {
+        if let Err(error) = self.fleet.recruit() {
             tracing::warn!(%error, "worker not started");
             lock(&self.fleet.state).setbacks.failed_start(Instant::now(), &error.to_string());
         }
@@ -146,12 +150,12 @@ impl Watch {
             state.roster.present().map(|(worker, present)| (worker, Arc::clone(&present.link))).collect()
         };
         for (worker, link) in present {
-            let stopped = link.process.is_stopped();
-            self.look_at(worker, &link, stopped);
+            let ailment = link.process.ailment();
+            self.look_at(worker, &link, ailment);
         }
     }
 
-    fn look_at(&mut self, worker: WorkerId, link: &Link, stopped: bool) {
+    fn look_at(&mut self, worker: WorkerId, link: &Link, ailment: Option<&str>) {
         let now = Instant::now();
         let mut state = lock(&self.fleet.state);
         let State { schedule, roster, phase, .. } = &mut *state;
@@ -161,19 +165,21 @@ impl Watch {
             return;
         };
         let progress = schedule.progress(worker);
-        let sight = self.sights.entry(worker).or_insert(Sight { progress, since: now, stopped: None });
-        sight.update(progress, stopped, now);
-        let options = &self.fleet.options;
-        if sight.is_overdue(options, now) {
+        let sight = self.sights.entry(worker).or_insert(Sight { progress, since: now, unwell: None });
+        sight.update(progress, ailment.is_some(), now);
+        let terms = &self.fleet.terms;
+        if sight.is_overdue(terms, now) {
             present.overdue = progress.1;
             link.condemn(self.fleet.time_is_up());
-        } else if sight.is_stopped_for(options.stopped_limit, now) {
-            link.condemn(format!("stopped (SIGSTOP) for {:?}", options.stopped_limit));
+        } else if let Some(ailment) = ailment
+            && sight.is_unwell_for(terms.stopped_limit, now)
+        {
+            link.condemn(format!("{ailment} for {:?}", terms.stopped_limit));
         } else if let Some(asked) = present.asked {
             if now.duration_since(asked) >= LEAVING {
                 link.condemn(format!("still there {LEAVING:?} after it was asked to end"));
             }
-        } else if let Some(limit) = options.idle_timeout
+        } else if let Some(limit) = terms.idle_timeout
             && now.duration_since(sight.since) >= limit
             && schedule.dismiss(worker)
         {
@@ -184,22 +190,28 @@ impl Watch {
     }
 }
 
+/// Why no tasks run any more.
+fn no_more(last: Option<&str>) -> String {
+    let last = last.map(|reason| format!(", the last: {reason}")).unwrap_or_default();
+    format!("no workers are left{last}")
+}
+
 impl Sight {
-    fn update(&mut self, progress: (u64, Option<TaskId>), stopped: bool, now: Instant) {
-        self.stopped = stopped.then(|| self.stopped.unwrap_or(now));
+    fn update(&mut self, progress: (u64, Option<TaskId>), unwell: bool, now: Instant) {
+        self.unwell = unwell.then(|| self.unwell.unwrap_or(now));
         if self.progress != progress {
             (self.progress, self.since) = (progress, now);
         }
     }
 
     /// Whether its first task, which it has begun or could have, should have been told of.
-    fn is_overdue(&self, options: &ProcessOptions, now: Instant) -> bool {
-        options.task_timeout.is_some_and(|limit| {
+    fn is_overdue(&self, terms: &Terms, now: Instant) -> bool {
+        terms.task_timeout.is_some_and(|limit| {
             self.progress.1.is_some() && now.duration_since(self.since) >= limit.saturating_add(UNANSWERED)
         })
     }
 
-    fn is_stopped_for(&self, limit: Duration, now: Instant) -> bool {
-        self.stopped.is_some_and(|since| now.duration_since(since) >= limit)
+    fn is_unwell_for(&self, limit: Duration, now: Instant) -> bool {
+        self.unwell.is_some_and(|since| now.duration_since(since) >= limit)
     }
 }

@@ -1,14 +1,15 @@
 //! Frames on a socket: many leave in one system call, many arrive in one.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read};
-use std::os::unix::net::UnixStream;
+use std::io::{self, IoSlice};
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-use super::frames::{Frame, HEADER, Header, Packet};
+use super::channel::Channel;
+use super::frames::{Frame, HEADER, Header, Packet, Protocol};
 
 /// Pieces handed to the kernel at once: 32 frames of header, head and payload.
 const SLICES: usize = 96;
@@ -21,32 +22,32 @@ const READ_AHEAD_OF_LARGE: usize = 4 << 10;
 
 /// Frames on their way out, the first perhaps half sent.
 #[derive(Default)]
-pub(super) struct SendQueue {
+pub(crate) struct SendQueue {
     packets: VecDeque<Packet>,
     /// Bytes of the first packet that have left.
     sent: usize,
 }
 
 impl SendQueue {
-    pub(super) fn push(&mut self, frame: Frame) {
+    pub(crate) fn push(&mut self, frame: impl Into<Packet>) {
         self.packets.push_back(frame.into());
     }
 
-    pub(super) fn append(&mut self, packets: &mut VecDeque<Packet>) {
+    pub(crate) fn append(&mut self, packets: &mut VecDeque<Packet>) {
         self.packets.append(packets);
     }
 
     /// Frames that have not left entirely.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.packets.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
     /// Whether more than `bytes` have yet to leave.
-    pub(super) fn exceeds(&self, bytes: usize) -> bool {
+    pub(crate) fn exceeds(&self, bytes: usize) -> bool {
         let mut left = bytes + self.sent;
         self.packets.iter().any(|packet| match left.checked_sub(packet.len()) {
             Some(rest) => {
@@ -58,7 +59,7 @@ impl SendQueue {
     }
 
     /// Sends until nothing is left or the socket says no. What is left stays queued.
-    pub(super) fn send(&mut self, socket: &UnixStream, flags: SendFlags) -> io::Result<()> {
+    pub(crate) fn send(&mut self, socket: &Channel, flags: SendFlags) -> io::Result<()> {
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = self.fill(&mut slices);
@@ -105,19 +106,27 @@ impl SendQueue {
 }
 
 /// Reads frames: small ones by many from one buffer, large ones straight into memory of their own.
-pub(super) struct FrameReader<'a> {
-    socket: &'a UnixStream,
+pub(crate) struct FrameReader<'a, F = Frame> {
+    socket: &'a Channel,
     buffer: Box<[u8]>,
     /// The unread part of `buffer`.
     start: usize,
     end: usize,
     /// Bytes to ask of the kernel at once.
     ahead: usize,
+    frames: PhantomData<fn() -> F>,
 }
 
-impl<'a> FrameReader<'a> {
-    pub(super) fn new(socket: &'a UnixStream) -> Self {
-        Self { socket, buffer: vec![0; READ_AHEAD].into_boxed_slice(), start: 0, end: 0, ahead: READ_AHEAD }
+impl<'a, F: Protocol> FrameReader<'a, F> {
+    pub(crate) fn new(socket: &'a Channel) -> Self {
+        Self {
+            socket,
+            buffer: vec![0; READ_AHEAD].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            ahead: READ_AHEAD,
+            frames: PhantomData,
+        }
     }
 
     /// Waits for the next frame; `None` at the end of the stream.
@@ -126,9 +135,9 @@ impl<'a> FrameReader<'a> {
     ///
     /// [`io::ErrorKind::InvalidData`] if the peer breaks the protocol, [`io::ErrorKind::UnexpectedEof`] for an end
     /// within a frame, else the socket's.
-    pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<F>> {
         let header = loop {
-            if let Some(header) = Header::parse(self.unread())? {
+            if let Some(header) = Header::parse::<F>(self.unread())? {
                 break header;
             }
             if self.fill()? == 0 {
@@ -156,12 +165,12 @@ impl<'a> FrameReader<'a> {
             self.start += HEADER;
             (self.read_alone(head)?, self.read_alone(payload)?)
         };
-        header.frame(head, payload).map(Some)
+        F::decode(header, head, payload).map(Some)
     }
 
     /// Whether [`next`](Self::next) would return a frame without waiting.
-    pub(super) fn has_frame(&self) -> bool {
-        match Header::parse(self.unread()) {
+    pub(crate) fn has_frame(&self) -> bool {
+        match Header::parse::<F>(self.unread()) {
             Ok(Some(header)) => self.unread().len() >= HEADER + header.head + header.payload,
             Ok(None) => false,
             // An error is had without waiting, too.
@@ -201,7 +210,7 @@ impl<'a> FrameReader<'a> {
         memory.extend_from_slice(&self.unread()[..buffered]);
         self.start += buffered;
         let missing = length - buffered;
-        if self.socket.take(missing as u64).read_to_end(&mut memory)? < missing {
+        if self.socket.read_into(&mut memory, missing)? < missing {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(memory.into())
@@ -211,14 +220,20 @@ impl<'a> FrameReader<'a> {
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Write};
+    use std::os::unix::net::UnixStream;
     use std::thread;
 
     use super::*;
-    use crate::process::frames::MAX_PAYLOAD;
+    use crate::fleet::frames::MAX_PAYLOAD;
     use crate::{Task, TaskId};
 
     fn task(id: u64, head: usize, payload: usize) -> Task {
         Task { id: TaskId(id), head: vec![1; head].into(), payload: vec![2; payload].into(), exclusive: id % 2 == 1 }
+    }
+
+    fn pair() -> (Channel, Channel) {
+        let (here, there) = UnixStream::pair().unwrap();
+        (here.into(), there.into())
     }
 
     #[test]
@@ -226,7 +241,7 @@ mod tests {
         let lengths = [0, 1, 100, LARGE - HEADER, LARGE, READ_AHEAD, 3_000_000];
         let sizes: Vec<(usize, usize)> =
             lengths.iter().flat_map(|head| lengths.map(|payload| (*head, payload))).collect();
-        let (here, there) = UnixStream::pair().unwrap();
+        let (here, there) = pair();
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut queue = SendQueue::default();
@@ -237,7 +252,7 @@ mod tests {
                 assert!(queue.is_empty());
                 drop(here);
             });
-            let mut frames = FrameReader::new(&there);
+            let mut frames = FrameReader::<Frame>::new(&there);
             for (id, (head, payload)) in (0..).zip(&sizes) {
                 let (sent, frame) = (task(id, *head, *payload), frames.next().unwrap());
                 let Some(Frame::Task(got)) = frame else { panic!("{frame:?}") };
@@ -250,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_a_full_socket_does_not_take_stays_queued() {
-        let (here, there) = UnixStream::pair().unwrap();
+        let (here, there) = pair();
         let mut queue = SendQueue::default();
         queue.push(Frame::Task(task(0, 10, 4_000_000)));
         queue.push(Frame::Cancel(TaskId(0)));
@@ -260,7 +275,7 @@ mod tests {
         assert!(queue.exceeds(1_000_000) && !queue.exceeds(4_000_000));
         thread::scope(|scope| {
             scope.spawn(|| queue.send(&here, SendFlags::empty()).unwrap());
-            let mut frames = FrameReader::new(&there);
+            let mut frames = FrameReader::<Frame>::new(&there);
             assert!(matches!(frames.next().unwrap(), Some(Frame::Task(task)) if task.payload == vec![2; 4_000_000]));
             assert!(matches!(frames.next().unwrap(), Some(Frame::Cancel(TaskId(0)))));
         });
@@ -268,9 +283,10 @@ mod tests {
 
     fn error_of(bytes: &[u8]) -> io::Error {
         let (mut here, there) = UnixStream::pair().unwrap();
+        let there = Channel::from(there);
         here.write_all(bytes).unwrap();
         drop(here);
-        FrameReader::new(&there).next().unwrap_err()
+        FrameReader::<Frame>::new(&there).next().unwrap_err()
     }
 
     #[test]

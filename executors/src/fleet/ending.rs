@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::child::End;
-use super::fleet::{Fleet, Phase, flush};
+use super::member::End;
 use super::roster::Present;
+use super::{Fleet, Phase, flush};
 use crate::courier::{SHUT_DOWN, deliver, not_run};
 use crate::sync::{lock, wait_timeout};
 use crate::{Outcome, TaskError, TaskId, WorkerEnd, WorkerId, WorkerInfo, WorkerReport};
@@ -32,7 +32,7 @@ impl Fleet {
 
     /// Why a worker with an overdue task is ended.
     pub(super) fn time_is_up(&self) -> String {
-        format!("a task ran for longer than {:?}", self.options.task_timeout.unwrap_or_default())
+        format!("a task ran for longer than {:?}", self.terms.task_timeout.unwrap_or_default())
     }
 
     /// A worker has ended, and with it the tasks that it held.
@@ -46,11 +46,11 @@ impl Fleet {
             let mut losses = Losses {
                 worker: state.roster.info(worker).clone(),
                 overdue: present.overdue,
-                limit: self.options.task_timeout.unwrap_or_default(),
+                limit: self.terms.task_timeout.unwrap_or_default(),
                 reason: end.text.clone(),
             };
             if state.phase == Phase::ShutDown {
-                let threads = self.options.threads_per_worker as usize;
+                let threads = self.terms.threads_per_worker as usize;
                 let running = if state.roster.has_finished(worker) { 0 } else { threads };
                 losses.reason.push_str(", still running at the end of the shutdown's grace");
                 (losses.in_shutdown(held, running), Vec::new())
@@ -80,7 +80,7 @@ impl Fleet {
         deliver(&*self.sink, outcomes);
     }
 
-    pub(super) fn shutdown(&self, grace: Duration) -> Vec<WorkerReport> {
+    pub(crate) fn shutdown(&self, grace: Duration) -> Vec<WorkerReport> {
         let begun = Instant::now();
         let mut state = lock(&self.state);
         if state.phase == Phase::ShutDown {

@@ -2,18 +2,15 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::ProcessOptions;
-use super::affinity::CorePlan;
-use super::child::{End, Process};
-use super::fleet::Fleet;
+use super::Fleet;
+use super::channel::Channel;
 use super::frames::{Frame, Settings};
+use super::member::{End, Recruit, WorkerProcess};
 use super::outbox::Outbox;
-use super::output::Output;
 use super::wire::FrameReader;
 use crate::{ExecutorError, Outcome, TaskError, WorkerId};
 
@@ -26,43 +23,19 @@ const OUT_OF_PLACE: &str = "it broke the protocol: a frame out of place";
 pub(super) struct Link {
     /// For people.
     pub(super) label: String,
-    pub(super) process: Process,
+    pub(super) process: Box<dyn WorkerProcess>,
     pub(super) outbox: Outbox,
     worker: WorkerId,
-    socket: Arc<UnixStream>,
+    channel: Arc<Channel>,
     /// Why it is ended by force.
     verdict: OnceLock<String>,
 }
 
-/// A worker process that has no number yet.
-pub(super) struct Start {
-    process: Process,
-    socket: UnixStream,
-    output: Output,
-}
-
 impl Link {
-    /// Starts a worker on the cores of a rank, if `cores` are shared out.
-    pub(super) fn start(
-        options: &ProcessOptions,
-        cores: Option<&CorePlan>,
-        rank: usize,
-    ) -> Result<Start, ExecutorError> {
-        let spawn = || Process::spawn(options);
-        let (process, socket, output) = match cores {
-            None => spawn()?,
-            Some(cores) => cores
-                .on_cores(rank, spawn)
-                .map_err(|source| ExecutorError::Start { what: "a worker on cores of its own".to_owned(), source })??,
-        };
-        Ok(Start { process, socket, output })
-    }
-
     /// Tells the worker to run nothing more and to finish. It sees that at once, whatever is queued before.
     pub(super) fn ask_to_end(&self) {
         self.outbox.close();
-        // Fails for a worker that has ended.
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.channel.shut_down(Shutdown::Write);
     }
 
     /// Ends the worker by force. The first reason is the one that is told.
@@ -72,23 +45,23 @@ impl Link {
     }
 }
 
-impl Start {
+impl Recruit {
     /// Starts the thread that sets the worker up, reads from it, and sees to its end.
     pub(super) fn attend(
         self,
         worker: WorkerId,
         fleet: &Arc<Fleet>,
     ) -> Result<(Arc<Link>, JoinHandle<()>), ExecutorError> {
-        let label = format!("{worker} (pid {})", self.process.pid());
+        let label = format!("{worker} ({})", self.process.place());
         let cannot_start = |source| ExecutorError::Start { what: format!("a thread for {label}"), source };
-        let log = self.output.log(label.clone()).map_err(cannot_start)?;
-        let socket = Arc::new(self.socket);
+        self.process.name(&label).map_err(cannot_start)?;
+        let channel = Arc::new(self.channel);
         let link = Arc::new(Link {
             label: label.clone(),
             process: self.process,
-            outbox: Outbox::new(Arc::clone(&socket)),
+            outbox: Outbox::new(Arc::clone(&channel)),
             worker,
-            socket,
+            channel,
             verdict: OnceLock::new(),
         });
         let attendant = thread::Builder::new()
@@ -100,13 +73,8 @@ impl Start {
                         link.condemn(misconduct);
                     }
                     let mut end = link.process.reap(LINGER);
-                    let said_so = log.finish();
                     if let Some(verdict) = link.verdict.get() {
                         end = End::by_force(verdict.clone());
-                    } else if let Some(signal) = end.signal
-                        && let Some(remark) = link.process.evidence(said_so).remark(signal)
-                    {
-                        end.text = format!("{}; {remark}", end.text);
                     }
                     fleet.ended(worker, &end);
                 }
@@ -131,26 +99,28 @@ impl Link {
             let result = self.converse(fleet);
             self.outbox.close();
             // Wakes the writer thread, and a worker that only stopped to read or write.
-            let _ = self.socket.shutdown(Shutdown::Both);
+            self.channel.shut_down(Shutdown::Both);
             result
         })
     }
 
     fn converse(&self, fleet: &Arc<Fleet>) -> Result<(), String> {
-        let options = &fleet.options;
-        let settings = Settings { threads: options.threads_per_worker, task_timeout: options.task_timeout };
-        let setup = Frame::Setup { worker: self.worker, settings, setup: options.setup.clone() };
+        let terms = &fleet.terms;
+        let settings = Settings { threads: terms.threads_per_worker, task_timeout: terms.task_timeout };
+        let setup = Frame::Setup { worker: self.worker, settings, setup: terms.setup.clone() };
         if self.outbox.push(setup) {
             self.outbox.flush();
         }
-        let mut frames = FrameReader::new(&self.socket);
-        if !self.becomes_ready(&mut frames, fleet.options.ready_timeout)? {
+        let mut frames = FrameReader::new(&self.channel);
+        if !self.becomes_ready(&mut frames, terms.ready_timeout)? {
             return Ok(());
         }
         fleet.ready(self.worker);
         let mut outcomes = Vec::new();
         loop {
-            match read(&mut frames)? {
+            let frame = read(&mut frames)?;
+            self.process.heard();
+            match frame {
                 Some(Frame::Outcome { task, result }) => outcomes.push(Outcome {
                     task,
                     worker: Some(self.worker),
@@ -163,6 +133,7 @@ impl Link {
                     return Err(fleet.overdue(self.worker, task, &begun));
                 }
                 Some(Frame::Finish(report)) => fleet.finished(self.worker, report),
+                Some(Frame::Alive) => {}
                 Some(_) => return Err(OUT_OF_PLACE.to_owned()),
                 None => return Ok(()),
             }
@@ -175,7 +146,7 @@ impl Link {
     /// Waits for the first frame; `false` if the worker hangs up before.
     fn becomes_ready(&self, frames: &mut FrameReader<'_>, timeout: Duration) -> Result<bool, String> {
         let limit = |timeout| {
-            self.socket.set_read_timeout(timeout).map_err(|error| format!("its time limit can't be set: {error}"))
+            self.channel.set_read_timeout(timeout).map_err(|error| format!("its time limit can't be set: {error}"))
         };
         // A limit of zero is refused by the system.
         limit(Some(timeout.max(Duration::from_millis(1))))?;

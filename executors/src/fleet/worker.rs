@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,12 +12,14 @@ use rustix::net::sockopt::socket_type;
 use rustix::net::{SendFlags, SocketType};
 use rustix::stdio::{dup2_stdin, stdin};
 
+use super::channel::Channel;
 use super::crew::Crew;
 use super::deadline::Deadline;
 use super::frames::{Frame, MAX_HEAD, MAX_OUTCOME, Settings};
 use super::lifeline::Lifeline;
+pub(crate) use super::lifeline::Reach;
 use super::wire::{FrameReader, SendQueue};
-use crate::run::{finish, run};
+use crate::run::{finish, progress, run};
 use crate::sync::lock;
 use crate::{Task, TaskContext, TaskId, Work, WorkerId};
 
@@ -31,7 +32,9 @@ const FIRST_FREE: i32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Standard input is not what an executor gives to its workers.
-    #[error("standard input is not an executor's socket: this program is to be started by a ProcessExecutor")]
+    #[error(
+        "standard input is not an executor's socket: this program is to be started by a ProcessExecutor, or told whom to connect to"
+    )]
     NotAWorker,
     /// The system refused something.
     #[error("cannot {what}: {source}")]
@@ -53,12 +56,12 @@ fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
     move |source| ServeError::Io { what, source }
 }
 
-/// Serves the [`ProcessExecutor`](super::ProcessExecutor) that started this process, until it asks for the end.
+/// Serves the [`ProcessExecutor`](crate::process::ProcessExecutor) that started this process, until it asks for the end.
 ///
 /// Takes the socket away from standard input, which is empty from then on. `make_work` gets
-/// [`ProcessOptions::setup`](super::ProcessOptions::setup); its error is told to the executor. Shared tasks run on
+/// [`ProcessOptions::setup`](crate::process::ProcessOptions::setup); its error is told to the executor. Shared tasks run on
 /// the calling thread, one after the other, or with more than one
-/// [`threads_per_worker`](super::ProcessOptions::threads_per_worker) each on one of so many threads; exclusive ones run
+/// [`threads_per_worker`](crate::process::ProcessOptions::threads_per_worker) each on one of so many threads; exclusive ones run
 /// on a thread of their own.
 ///
 /// If the executor vanishes, [`Work::abandoned`] is called and the process exits within about 2 s, whatever its tasks
@@ -68,11 +71,20 @@ fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 ///
 /// [`ServeError::NotAWorker`] if the process was not started by an executor; the others as their descriptions say.
 pub fn serve(make_work: impl FnOnce(Bytes) -> Result<Arc<dyn Work>, String>) -> Result<(), ServeError> {
-    let socket = Arc::new(take_socket()?);
-    let outcomes = Arc::new(Outcomes::new(Arc::clone(&socket)));
-    let lifeline =
-        Lifeline::watch(Arc::clone(&socket), Arc::clone(&outcomes)).map_err(cannot("start the lifeline thread"))?;
-    let mut frames = FrameReader::new(&socket);
+    serve_on(take_socket()?, Reach::Host, make_work)
+}
+
+/// Serves the executor at the other end of a channel.
+pub(crate) fn serve_on(
+    channel: Channel,
+    reach: Reach,
+    make_work: impl FnOnce(Bytes) -> Result<Arc<dyn Work>, String>,
+) -> Result<(), ServeError> {
+    let channel = Arc::new(channel);
+    let outcomes = Arc::new(Outcomes::new(Arc::clone(&channel)));
+    let lifeline = Lifeline::watch(Arc::clone(&channel), reach, Arc::clone(&outcomes))
+        .map_err(cannot("start the lifeline thread"))?;
+    let mut frames = FrameReader::<Frame>::new(&channel);
     let (worker, settings, setup) = match frames.next().map_err(cannot("read the setup"))? {
         Some(Frame::Setup { worker, settings, setup }) => (worker, settings, setup),
         Some(_) => return Err(ServeError::Protocol("the first frame is no setup")),
@@ -93,13 +105,14 @@ pub fn serve(make_work: impl FnOnce(Bytes) -> Result<Arc<dyn Work>, String>) -> 
     let runner = Runner { worker, work, outcomes, lifeline, deadline: None };
     let mut worker = Worker::start(runner, settings)?;
     worker.runner.outcomes.push(Frame::Ready(Ok(())));
+    worker.runner.lifeline.begin_to_beat();
     worker.run_tasks(&mut frames)?;
     worker.finish();
     Ok(())
 }
 
 /// Moves the socket to a descriptor of its own, so that nothing the work does to standard input can hit it.
-fn take_socket() -> Result<UnixStream, ServeError> {
+fn take_socket() -> Result<Channel, ServeError> {
     match socket_type(stdin()) {
         Ok(SocketType::STREAM) => {}
         _ => return Err(ServeError::NotAWorker),
@@ -108,18 +121,18 @@ fn take_socket() -> Result<UnixStream, ServeError> {
         fcntl_dupfd_cloexec(stdin(), FIRST_FREE).map_err(|errno| cannot("duplicate standard input")(errno.into()))?;
     let null = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
     dup2_stdin(null).map_err(|errno| cannot("replace standard input")(errno.into()))?;
-    Ok(UnixStream::from(socket))
+    Ok(socket.into())
 }
 
 /// Frames on their way to the executor.
 pub(super) struct Outcomes {
-    socket: Arc<UnixStream>,
+    channel: Arc<Channel>,
     queue: Mutex<SendQueue>,
 }
 
 impl Outcomes {
-    fn new(socket: Arc<UnixStream>) -> Self {
-        Self { socket, queue: Mutex::default() }
+    fn new(channel: Arc<Channel>) -> Self {
+        Self { channel, queue: Mutex::default() }
     }
 
     /// Queues a frame; returns how many there are.
@@ -132,7 +145,7 @@ impl Outcomes {
     /// Sends all. The executor always reads, so this does not wait for long.
     pub(super) fn flush(&self) {
         // It fails when the executor is gone, which is the lifeline's business.
-        let _ = lock(&self.queue).send(&self.socket, SendFlags::empty());
+        let _ = lock(&self.queue).send(&self.channel, SendFlags::empty());
     }
 }
 
@@ -226,6 +239,12 @@ impl Worker {
                         exclusive.cancelled.store(true, Ordering::Relaxed);
                     }
                 }
+                Frame::Report => {
+                    self.runner.outcomes.push(Frame::Finish(progress(&*self.runner.work)));
+                    if !frames.has_frame() {
+                        self.runner.outcomes.flush();
+                    }
+                }
                 _ => return Err(ServeError::Protocol("a frame that is not for workers")),
             }
         }
@@ -274,6 +293,7 @@ impl Worker {
             None => {}
         }
         outcomes.flush();
+        self.runner.lifeline.rest();
     }
 }
 
