@@ -25,6 +25,12 @@ pub(crate) fn identity() -> String {
     format!("{}:{namespace}", boot.trim())
 }
 
+/// Whether a clock of this name is one of this host's, in whichever namespace.
+pub(crate) fn same_host(name: &str) -> bool {
+    let boot = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+    !name.is_empty() && boot(name) == boot(&identity())
+}
+
 /// What is known of a clock elsewhere, by causality alone: it read `there` between the instants `before` and `after` of this one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {

@@ -8,7 +8,12 @@
 //! | [`ThreadExecutor`](thread::ThreadExecutor) | threads of this process (rayon) | by reference count | is left behind, up to 64 times |
 //! | [`EngineExecutor`](engine::EngineExecutor) | whatever an engine of yours runs closures on | by reference count | is the engine's affair |
 //! | [`ProcessExecutor`](process::ProcessExecutor) | child processes, of one thread or several | vectored over a Unix socket pair | is ended and replaced |
+//! | [`PilotExecutor`](pilot::PilotExecutor) | processes that a scheduler or an engine places and that connect | vectored over TCP, by TLS where asked | is hung up on, and ends |
+//! | [`BridgeExecutor`](bridge::BridgeExecutor) | those of a workflow engine of Python's, each with a child process | through the engine | is ended and replaced |
+//! | [`SplitExecutor`] | those of two executors, one of which has the exclusive tasks | as theirs | as theirs |
 
+mod ask;
+pub mod bridge;
 mod clock;
 pub mod conformance;
 mod courier;
@@ -17,12 +22,15 @@ mod fleet;
 pub mod pilot;
 pub mod process;
 mod run;
+mod split;
 mod sync;
 mod task;
 pub mod thread;
 
+pub use ask::ask;
 pub use fleet::worker;
+pub use split::SplitExecutor;
 pub use task::{
-    ClockOffset, Executor, ExecutorError, Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd,
-    WorkerId, WorkerInfo, WorkerReport,
+    ClockOffset, Executor, ExecutorError, Outcome, OutcomeSink, Overhead, Task, TaskContext, TaskError, TaskId, Work,
+    WorkerEnd, WorkerId, WorkerInfo, WorkerReport,
 };

@@ -95,6 +95,14 @@ pub enum ExecutorError {
         /// What is known of the others, beginning with a separator, or empty.
         detail: String,
     },
+    /// A workflow engine can't be had.
+    #[error("{engine}: {reason}")]
+    Engine {
+        /// Which one.
+        engine: &'static str,
+        /// What it said, or what became of it.
+        reason: String,
+    },
     /// An executor was asked for with settings that can't work.
     #[error("{0}")]
     Invalid(String),
@@ -193,7 +201,7 @@ pub struct WorkerInfo {
     pub label: String,
     /// Its process, where it has one of its own: a number of its host.
     pub pid: Option<u32>,
-    /// Its host, where that may be another than this one.
+    /// Its host, where that is another than this one.
     pub host: Option<String>,
     /// Its host's clock, where that may be another than this one's.
     pub clock: Option<ClockOffset>,
@@ -228,6 +236,21 @@ pub struct WorkerReport {
     pub finish: Option<Bytes>,
 }
 
+/// What a process used that belongs to an executor and runs no tasks itself, since the executor was started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overhead {
+    /// For people: for example `parsl worker (pid 4711 on n1)`.
+    pub label: String,
+    /// Its number on its host.
+    pub pid: u32,
+    /// Its host, where that is another than this one.
+    pub host: Option<String>,
+    /// User and system time of all its threads; absent where it did not tell.
+    pub cpu: Option<Duration>,
+    /// The most memory it had, bytes; absent where it did not tell.
+    pub peak_memory: Option<u64>,
+}
+
 /// Runs tasks on workers.
 ///
 /// An executor is started with its workers ready and with the [`OutcomeSink`] that gets every outcome. Called by the
@@ -244,6 +267,17 @@ pub trait Executor: Send + Sync {
 
     /// Every worker there is or was, in the order of their numbers.
     fn workers(&self) -> Vec<WorkerInfo>;
+
+    /// How far the clock is ahead by which a worker stamps what it tells; `None` where it is this host's, or where the worker was told.
+    /// Asked for each outcome, from within a dispatcher's locks: quick, and it delivers nothing.
+    fn clock(&self, _worker: WorkerId) -> Option<ClockOffset> {
+        None
+    }
+
+    /// What processes used that belong to the executor and run no tasks themselves; to be asked for after the shutdown.
+    fn overhead(&self) -> Vec<Overhead> {
+        Vec::new()
+    }
 
     /// Ends all workers. Tasks that run get `grace` to end; what is left then is ended by force where the executor
     /// can (processes), else left behind (threads); both are delivered as [`TaskError::WorkerLost`]. Tasks that never

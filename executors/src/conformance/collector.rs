@@ -49,6 +49,11 @@ impl Collector {
         self.wait_until(&format!("{count} outcomes"), |outcomes| (outcomes.len() >= count).then_some(()));
     }
 
+    /// Whether there is the outcome of one task.
+    pub fn has(&self, id: u64) -> bool {
+        lock(&self.outcomes).contains_key(&TaskId(id))
+    }
+
     /// How many outcomes there are.
     pub fn count(&self) -> usize {
         lock(&self.outcomes).len()

@@ -109,6 +109,10 @@ impl Work for TestWork {
     }
 
     fn finish(&self) -> Bytes {
+        self.progress()
+    }
+
+    fn progress(&self) -> Bytes {
         let begun = self.begun.load(Ordering::Relaxed);
         Bytes::copy_from_slice(&begun.to_le_bytes())
     }

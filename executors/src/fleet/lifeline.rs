@@ -1,7 +1,8 @@
 //! How a worker learns that its executor wants it to end, or is gone.
 //!
 //! Both show at the worker's socket at once, while the main thread runs a task and frames are still unread: an executor
-//! that wants the end closes its sending side; one that is gone, killed or crashed, has closed both.
+//! that wants the end closes its sending side; one that is gone, killed or crashed, has closed both. Over a network the second looks like
+//! the first until something is sent.
 
 use std::os::fd::AsFd;
 use std::process::exit;

@@ -1,6 +1,8 @@
 //! Gets workers placed.
 
 use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,9 @@ use crate::ExecutorError;
 use crate::process::WorkerStderr;
 use crate::process::child::{Process, Program};
 use crate::sync::lock;
+
+/// Given to a launcher that was asked to end: Slurm's has to cancel its job, which would stay for ever otherwise.
+const TERMINATING: Duration = Duration::from_secs(5);
 
 /// Places workers somewhere: on this host, by a scheduler, by an engine. Called by one thread at a time.
 pub trait Launcher: Send + Sync {
@@ -29,7 +34,9 @@ pub struct LaunchCommand {
     pub name: String,
     /// The program and its arguments, the worker's command line included.
     pub command: Vec<OsString>,
-    /// What it is given as its standard input: where a token must be neither seen nor inherited.
+    /// Added to this process's environment, as the token is.
+    pub env: Vec<(OsString, OsString)>,
+    /// What it is given as its standard input, which stays open then: where a token must be neither seen nor inherited.
     pub input: Option<Vec<u8>>,
 }
 
@@ -43,6 +50,8 @@ pub struct CommandLauncher {
 struct Started {
     name: String,
     process: Process,
+    /// Its standard input, where it was given something: the end of that might be taken for ours.
+    _input: Option<UnixStream>,
 }
 
 impl CommandLauncher {
@@ -54,12 +63,14 @@ impl CommandLauncher {
 
 impl Launcher for CommandLauncher {
     fn launch(&self, invitation: &Invitation, workers: u32) -> Result<(), ExecutorError> {
-        for LaunchCommand { name, command, input } in (self.commands)(invitation, workers) {
+        for LaunchCommand { name, command, env, input } in (self.commands)(invitation, workers) {
             let mut command = command.into_iter();
+            let token = (TOKEN_VARIABLE.into(), invitation.token.clone().into());
             let program = Program {
                 path: command.next().unwrap_or_default().into(),
                 args: command.collect(),
-                env: vec![(TOKEN_VARIABLE.into(), invitation.token.clone().into())],
+                // Whoever is given it otherwise is to have it in no other way.
+                env: env.into_iter().chain(input.is_none().then_some(token)).collect(),
                 stderr: WorkerStderr::Log,
                 memory_limit: None,
                 what: "the launcher",
@@ -67,17 +78,17 @@ impl Launcher for CommandLauncher {
             let cannot_start = |source| ExecutorError::Start { what: name.clone(), source };
             let (process, socket) = Process::spawn(&program)?;
             process.log_as(&name).map_err(cannot_start)?;
-            if let Some(input) = input {
-                std::io::Write::write_all(&mut &socket, &input).map_err(cannot_start)?;
+            if let Some(input) = &input {
+                (&socket).write_all(input).map_err(cannot_start)?;
             }
-            lock(&self.started).push(Started { name, process });
+            lock(&self.started).push(Started { name, process, _input: input.map(|_| socket) });
         }
         Ok(())
     }
 
     fn failure(&self) -> Option<String> {
         let ended = lock(&self.started).extract_if(.., |it| it.process.ends_within(Duration::ZERO)).next();
-        ended.map(|Started { name, process }| {
+        ended.map(|Started { name, process, .. }| {
             let end = process.reap(Duration::ZERO);
             match process.last_words() {
                 Some(words) => format!("{name} ended ({}): {words}", end.text),
@@ -89,7 +100,7 @@ impl Launcher for CommandLauncher {
     fn end(&self, grace: Duration) {
         let begun = Instant::now();
         let mut started = lock(&self.started);
-        for Started { name, process } in started.iter() {
+        for Started { name, process, .. } in started.iter() {
             if !process.ends_within(grace.saturating_sub(begun.elapsed())) {
                 tracing::warn!(
                     "{name} is still there {grace:?} after its workers were asked to end: it is ended by force"
@@ -99,7 +110,7 @@ impl Launcher for CommandLauncher {
         }
         // Dropped, each is ended by force if it is still there.
         for Started { process, .. } in started.drain(..) {
-            process.ends_within(Duration::from_secs(1));
+            process.ends_within(TERMINATING);
         }
     }
 }

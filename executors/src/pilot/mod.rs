@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub use dial::{ConnectError, connect};
+pub(crate) use hello::hex;
 pub use launch::Launcher;
 
 use crate::fleet::Fleet;
@@ -63,7 +64,7 @@ pub struct PilotOptions {
 }
 
 /// Where workers connect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorOptions {
     /// The address to listen at.
     pub listen: IpAddr,

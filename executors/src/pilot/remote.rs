@@ -34,7 +34,7 @@ impl WorkerProcess for Remote {
 
     fn introduce(&self, info: &mut WorkerInfo) {
         info.pid = Some(self.guest.pid);
-        info.host = Some(self.guest.host.clone());
+        info.host = self.guest.elsewhere.then(|| self.guest.host.clone());
         info.clock = self.guest.clock;
     }
 

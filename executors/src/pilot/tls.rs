@@ -139,6 +139,6 @@ mod tests {
     fn a_worker_trusts_nobody_else() {
         let (_door, worker) = connected(|_| Keeper::new().unwrap().certificate().to_vec());
         let _ = worker.write_all(b"token");
-        assert_eq!(worker.read(&mut [0]).unwrap(), 0, "it hung up");
+        assert!(matches!(worker.read(&mut [0]), Ok(0) | Err(_)), "it hung up");
     }
 }

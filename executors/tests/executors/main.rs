@@ -5,6 +5,7 @@
 
 #![allow(clippy::exit, clippy::unwrap_used, reason = "clippy knows tests by their attribute, which these do not have")]
 
+mod engines;
 mod limits;
 mod losses;
 mod pilots;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use psbench_executors::conformance::{self, TestWork};
+use psbench_executors::conformance::{self, Shape, TestWork};
 use psbench_executors::engine::{Engine, EngineExecutor, Job};
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
         Some(support::WORKER) => support::serve(),
         Some(support::CONNECT) => support::connect(),
         Some(losses::PARENT) => losses::be_parent(),
+        Some(engines::PARENT) => {
+            engines::be_parent();
+            ExitCode::FAILURE
+        }
         _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
     }
 }
@@ -42,7 +47,7 @@ fn trials() -> Vec<Trial> {
         trial("pilot_executor_conforms", pilot_executor_conforms),
         trial("pilot_executor_by_tls_conforms", pilot_executor_by_tls_conforms),
     ];
-    let special = [losses::TESTS, pilots::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
+    let special = [engines::TESTS, losses::TESTS, pilots::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
     trials.extend(special.into_iter().flatten().map(|(name, test)| trial(name, *test)));
     trials
 }
@@ -94,7 +99,7 @@ fn process_executor_with_threads_conforms() {
             ProcessOptions { threads_per_worker: 2, max_tasks_per_worker: Some(50), ..support::options(workers, 1) };
         Arc::new(ProcessExecutor::start(options, sink).unwrap())
     };
-    conformance::check_with_threads(start, 2);
+    conformance::check_shaped(start, Shape { threads: 2, ..Shape::PLAIN });
 }
 
 fn pilot_executor_conforms() {

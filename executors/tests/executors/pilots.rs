@@ -45,7 +45,7 @@ pub(crate) fn options(workers: u32, tls: bool) -> PilotOptions {
 /// Starts a worker that this test program is.
 fn command(invitation: &Invitation) -> LaunchCommand {
     let command = vec![current_exe().unwrap().into(), CONNECT.into(), invitation.address.clone().into()];
-    LaunchCommand { name: "a worker".to_owned(), command, input: None }
+    LaunchCommand { name: "a worker".to_owned(), command, env: Vec::new(), input: None }
 }
 
 fn launcher() -> Box<dyn Launcher> {
@@ -200,12 +200,13 @@ fn pilots_that_do_not_come_fail_the_start() {
 fn a_launcher_that_fails_fails_the_start() {
     let shell = |script: &'static str| {
         let command = ["sh", "-c", script].map(Into::into).to_vec();
-        let launch = LaunchCommand { name: "mpiexec".to_owned(), command, input: None };
+        let launch = LaunchCommand { name: "mpiexec".to_owned(), command, env: Vec::new(), input: None };
         let launcher = CommandLauncher::new(move |_, _| vec![launch.clone()]);
         PilotExecutor::start(&options(2, false), Box::new(launcher), Arc::new(Collector::default()))
     };
     not_ready(shell("echo no slots >&2; exit 3"), "0 of 2 workers became ready: mpiexec ended (exit code 3): no slots");
-    let missing = LaunchCommand { name: "srun".to_owned(), command: vec!["/nowhere/srun".into()], input: None };
+    let missing =
+        LaunchCommand { name: "srun".to_owned(), command: vec!["/nowhere/srun".into()], env: Vec::new(), input: None };
     let launcher = CommandLauncher::new(move |_, _| vec![missing.clone()]);
     let started = PilotExecutor::start(&options(2, false), Box::new(launcher), Arc::new(Collector::default()));
     assert!(matches!(started.map(drop), Err(ExecutorError::Start { what, .. }) if what.contains("/nowhere/srun")));
