@@ -4,12 +4,13 @@
 #   ./test.sh             every test
 #   ./test.sh redis       the tests with "redis" in their names (any `cargo test` filter)
 #
-# Needed: `redis-server`, Python with `venv`, Java and Maven, and make, a C++ compiler and Perl for Kafka's clients with SSL; installed with
-# apt-get where they are missing. The Python packages of tests/python/requirements.txt go into a virtual environment, target/python; Maven
-# gets Apache Kafka into the user's cache, where `psbench services up kafka` finds it. The tests start private servers on free ports of the
-# loopback interface, and stop them. On two cores compiling takes about ten minutes the first time, OpenSSL and librdkafka some four of
-# them; the tests take about seven, of which `kafka` takes two, since each broker needs some seconds to start and outages have to last,
-# `executors` 45 s and `pool` 35 s: time limits have to run out.
+# Needed: `redis-server`, Python with `venv`, Java and Maven, Slurm with munge, OpenMPI's `mpiexec`, `ssh` and `sshd`, and make, a C++
+# compiler and Perl for Kafka's clients with SSL; installed with apt-get where they are missing. The Python packages of
+# tests/python/requirements.txt go into a virtual environment, target/python; Maven gets Apache Kafka into the user's cache, where
+# `psbench services up kafka` finds it. The tests start private servers on free ports of the loopback interface, and stop them. On two
+# cores compiling takes about eleven minutes the first time, OpenSSL and librdkafka some four of them, and the Python environment two; the
+# tests take about thirteen: `executors` and the Python package's own two and a half each, since engines need seconds to start and to end,
+# `kafka` one and a half, since brokers do too and outages have to last, `engines` one, `pool` 35 s: time limits have to run out.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -17,11 +18,33 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-install_packages() {
+# In a shell of its own, whose end takes the policy away however it comes.
+install_packages() (
     echo "test.sh: installing $*" >&2
     as_root apt-get update -qq
-    # A server of the system's own is not wanted: only the program.
+    # A server of the system's own is not wanted: only the program. Under systemd nothing but a policy keeps it from starting.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'as_root rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+)
+
+# Servers get their packages, and do not start with the system either.
+install_servers() {
+    local package
+    install_packages "$@"
+    for package; do
+        # The one whose service is not named like it.
+        as_root update-rc.d "${package/openssh-server/ssh}" disable
+    done
+}
+
+# As root finds it, for whom the system keeps its servers' programs.
+have() {
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null
 }
 
 command -v redis-server >/dev/null || install_packages redis-server redis-tools
@@ -32,6 +55,13 @@ done
 # Tests start a broker from $PSBENCH_KAFKA_HOME, where it is set.
 [ -n "${PSBENCH_KAFKA_HOME:-}" ] || command -v mvn >/dev/null || install_packages maven
 command -v java >/dev/null || install_packages default-jre-headless
+have munged || install_servers munge
+have slurmctld || install_servers slurmctld
+have slurmd || install_servers slurmd
+have srun || install_packages slurm-client
+have mpiexec || install_packages openmpi-bin
+have ssh || install_packages openssh-client
+have sshd || install_servers openssh-server
 
 step() {
     local started=$SECONDS
@@ -52,4 +82,5 @@ python_environment() {
 step python_environment
 step cargo build --workspace --all-targets --all-features --locked
 [ -n "${PSBENCH_KAFKA_HOME:-}" ] || step "${CARGO_TARGET_DIR:-target}/debug/psbench" services fetch kafka
+[ $# -gt 0 ] || step target/python/bin/python -m pytest -q executors/python
 step cargo test --workspace --all-features --locked -- "$@"

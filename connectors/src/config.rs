@@ -1,6 +1,7 @@
 //! The registry of connectors: one variant each.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -204,6 +205,42 @@ impl ConnectorConfig {
         }
     }
 
+    /// Whether processes on other hosts can reach all the objects, given a network between them, and for files a directory that all mount.
+    /// An address of the loopback interface is another matter, see [`is_loopback`](Self::is_loopback).
+    pub fn reaches_other_hosts(&self) -> bool {
+        match self {
+            Self::Memory { .. } | Self::Shm { .. } => false,
+            Self::Peer { address, .. } => !matches!(address, PeerAddress::Unix(_)),
+            Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_hosts()),
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
+            Self::Own { .. } => self.reaches_other_processes(),
+        }
+    }
+
+    /// Whether objects, or some of them, are at an address that means each host itself, such as `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Peer {
+                address: PeerAddress::Tcp { host, .. } | PeerAddress::Announced { announced: host, .. },
+                ..
+            }
+            | Self::Endpoint { host, .. }
+            | Self::Redis { host, .. } => is_loopback(host),
+            Self::S3 { endpoint: Some(url), .. } => {
+                let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+                let host = host.split('/').next().unwrap_or_default();
+                is_loopback(host.rsplit_once(':').map_or(host, |(host, _)| host))
+            }
+            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.is_loopback()),
+            Self::Memory { .. }
+            | Self::File { .. }
+            | Self::Peer { .. }
+            | Self::S3 { .. }
+            | Self::Shm { .. }
+            | Self::Own { .. } => false,
+        }
+    }
+
     /// Whether another process on this host can reach all the objects.
     pub fn reaches_other_processes(&self) -> bool {
         match self {
@@ -217,5 +254,43 @@ impl ConnectorConfig {
             | Self::Shm { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
         }
+    }
+}
+
+/// Whether this host name or address means the host on which it is used.
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().map_or_else(|_| host == "localhost", |address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_mean_themselves_are_known() {
+        for (host, itself) in [
+            ("localhost", true),
+            ("127.0.0.2", true),
+            ("::1", true),
+            ("[::1]", true),
+            ("10.0.0.1", false),
+            ("n1", false),
+        ] {
+            assert_eq!(is_loopback(host), itself, "{host}");
+            let endpoint = Some(format!("http://{host}:9000/path"));
+            let s3 = ConnectorConfig::S3 { bucket: "b".into(), prefix: "p".into(), endpoint, region: "r".into() };
+            assert!(s3.is_loopback() == itself || host == "::1", "{host}");
+        }
+    }
+
+    #[test]
+    fn what_other_hosts_reach_is_known() {
+        let peer = |address| ConnectorConfig::Peer { address, secret: Secret::default(), limit: 1 };
+        assert!(!peer(PeerAddress::private()).reaches_other_hosts());
+        let loopback = peer(PeerAddress::loopback());
+        assert!(loopback.reaches_other_hosts() && loopback.is_loopback());
+        assert!(!ConnectorConfig::Memory { space: Uuid::nil(), limit: 1 }.reaches_other_hosts());
+        assert!(ConnectorConfig::File { dir: "/shared".into() }.reaches_other_hosts());
     }
 }

@@ -46,7 +46,7 @@ pub mod shm;
 mod store;
 mod trust;
 
-pub use config::{ConnectorConfig, Secret};
+pub use config::{ConnectorConfig, Secret, is_loopback};
 pub use connector::{Connector, ConnectorError};
 pub use key::{Key, KeySource};
 pub use lifetime::Lifetime;

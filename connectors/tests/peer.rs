@@ -39,6 +39,17 @@ fn a_wrong_secret_is_refused_and_named() {
 }
 
 #[test]
+fn a_server_announces_what_it_is_told_to() {
+    let address = PeerAddress::Announced { host: "0.0.0.0".into(), port: 0, announced: "localhost".into() };
+    let server = serve(&address);
+    let announced = parts(&server).0;
+    assert!(matches!(&announced, PeerAddress::Tcp { host, port } if host == "localhost" && *port != 0), "{announced}");
+    let key = server.put(Bytes::from_static(b"there")).unwrap();
+    let client = server.config().connect().unwrap();
+    assert_eq!(client.get(&key).unwrap(), Some(Bytes::from_static(b"there")));
+}
+
+#[test]
 fn a_client_may_not_store() {
     let server = serve(&PeerAddress::private());
     let error = server.config().connect().unwrap().put(Bytes::new()).unwrap_err();

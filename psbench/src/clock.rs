@@ -22,6 +22,34 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+/// The clock of another host, read on this one, whose own is ahead of it or behind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostClock {
+    ahead_ns: i64,
+}
+
+impl HostClock {
+    /// Where this host's clock is ahead by so many nanoseconds.
+    pub fn ahead_by(ahead_ns: i64) -> Self {
+        Self { ahead_ns }
+    }
+}
+
+impl Clock for HostClock {
+    fn now(&self) -> Nanos {
+        behind(SystemClock.now(), self.ahead_ns)
+    }
+
+    fn sleep_until(&self, instant: Nanos) {
+        SystemClock.sleep_until(behind(instant, self.ahead_ns.saturating_neg()));
+    }
+}
+
+/// An instant of a clock that is ahead by so many nanoseconds, by the clock that it is ahead of.
+pub fn behind(instant: Nanos, ahead_ns: i64) -> Nanos {
+    instant.saturating_add_signed(ahead_ns.saturating_neg())
+}
+
 /// The longest single sleep, so that a waiting loop sees within this time that it was told to stop.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
@@ -106,6 +134,17 @@ mod tests {
         let before = SystemClock.now();
         SystemClock.sleep_until(before + 2_000_000);
         assert!(SystemClock.now() >= before + 2_000_000);
+    }
+
+    #[test]
+    fn the_clock_of_another_host_differs_by_its_offset() {
+        let second = 1_000_000_000;
+        let (early, late) = (HostClock::ahead_by(5 * second), HostClock::ahead_by(-5 * second));
+        let difference = late.now() - early.now();
+        assert!((10 * second.unsigned_abs()).abs_diff(difference) < second.unsigned_abs(), "{difference}");
+        let before = late.now();
+        late.sleep_until(before + 2_000_000);
+        assert!(late.now() >= before + 2_000_000);
     }
 
     #[test]

@@ -28,6 +28,20 @@ pub struct Environment {
     pub tcp_congestion_control: Option<String>,
     /// The broker; absent before it answered.
     pub broker: Option<BrokerInfo>,
+    /// The engine of the executor; absent where it has none.
+    pub engine: Option<Engine>,
+}
+
+/// What is known of an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// Its name, or its launcher's program.
+    pub name: String,
+    /// Its version, as it says.
+    pub version: String,
+    /// Version and program of its Python; absent where it is none of Python's.
+    pub python: Option<String>,
 }
 
 /// What is known of a broker.
@@ -58,6 +72,7 @@ impl Environment {
             memory_bytes: Meminfo::current().ok().map(|memory| memory.mem_total),
             tcp_congestion_control: congestion.ok().map(|name| name.trim().to_owned()),
             broker: None,
+            engine: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use psbench_connectors::StoreMetrics;
 use serde::{Deserialize, Serialize};
 
 use crate::brokers::PublisherReport;
-use crate::clock::Nanos;
+use crate::clock::{Nanos, behind};
 
 /// The head of a message from a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,16 @@ pub struct ItemOutcome {
     pub failure: Option<ItemFailure>,
 }
 
+impl ItemOutcome {
+    /// The same in the time of a clock that the worker's is ahead of.
+    #[must_use]
+    pub fn behind(mut self, ahead_ns: i64) -> Self {
+        let stamps = [Some(&mut self.started), self.resolved.as_mut(), Some(&mut self.finished), self.evicted.as_mut()];
+        stamps.into_iter().flatten().for_each(|stamp| *stamp = behind(*stamp, ahead_ns));
+        self
+    }
+}
+
 /// Why an item's task failed on its worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemFailure {
@@ -125,6 +135,20 @@ mod tests {
         let bytes = encode(&head);
         assert_eq!(decode::<Head>(&bytes), Some(head));
         assert!(bytes.len() < 80, "{}", bytes.len());
+    }
+
+    #[test]
+    fn times_of_another_clock_are_moved() {
+        let told = ItemOutcome {
+            started: 1_000,
+            resolved: None,
+            finished: 2_000,
+            evicted: Some(1_500),
+            bytes: 7,
+            failure: None,
+        };
+        let moved = ItemOutcome { started: 1_300, finished: 2_300, evicted: Some(1_800), ..told.clone() };
+        assert_eq!(told.behind(-300), moved);
     }
 
     #[test]

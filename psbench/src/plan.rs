@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use psbench_connectors::{ConnectorConfig, Lifetime};
+use psbench_connectors::{ConnectorConfig, Lifetime, is_loopback};
+use psbench_executors::pilot::DoorOptions;
 use psbench_executors::process::CpuAffinity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,8 +36,10 @@ impl Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GeneratorKind {
-    /// A worker of psbench
+    /// A worker of the executor
     Internal,
+    /// A process beside psbench, whatever the executor
+    Local,
     /// Another program
     External,
 }
@@ -46,6 +49,7 @@ impl GeneratorKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Internal => "internal",
+            Self::Local => "local",
             Self::External => "external",
         }
     }
@@ -54,8 +58,22 @@ impl GeneratorKind {
 /// Where tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorKind {
+    /// Dask.
+    Dask,
+    /// An endpoint of Globus Compute.
+    Globus,
+    /// Ranks that `mpiexec` starts.
+    Mpi,
+    /// Parsl.
+    Parsl,
     /// Worker processes on this host.
     Process,
+    /// Any engine with the shape of Python's `concurrent.futures.Executor`.
+    Python,
+    /// Tasks of a job of Slurm's, which `srun` starts.
+    Slurm,
+    /// Processes that `ssh` starts on given hosts.
+    Ssh,
     /// Threads of psbench itself.
     Thread,
     /// One that this program brings with it.
@@ -64,16 +82,115 @@ pub enum ExecutorKind {
 
 impl ExecutorKind {
     /// The names of psbench's executors, as `--executor` takes them.
-    pub const NAMES: [&'static str; 2] = ["process", "thread"];
+    pub const NAMES: [&'static str; 9] =
+        ["dask", "globus", "mpi", "parsl", "process", "python", "slurm", "ssh", "thread"];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Dask => "dask",
+            Self::Globus => "globus",
+            Self::Mpi => "mpi",
+            Self::Parsl => "parsl",
             Self::Process => "process",
+            Self::Python => "python",
+            Self::Slurm => "slurm",
+            Self::Ssh => "ssh",
             Self::Thread => "thread",
             Self::Own(name) => name,
         }
     }
+}
+
+/// How an engine is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SubmitMode {
+    /// Each item is a task of the engine
+    Task,
+    /// The engine places psbench's workers, which get the items from the dispatcher
+    Pilot,
+}
+
+impl SubmitMode {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Pilot => "pilot",
+        }
+    }
+}
+
+/// An engine that reaches past this process, and how it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnginePlan {
+    /// What places workers.
+    pub placement: Placement,
+    /// What travels through it.
+    pub submit: SubmitMode,
+    /// Items that are one task of the engine, at least 1; always 1 for [`SubmitMode::Pilot`].
+    pub batch: u32,
+    /// Where workers connect.
+    pub door: DoorOptions,
+    /// psbench's program on the hosts of workers.
+    pub worker_program: String,
+    /// Most time until the engine is there, and then until its workers are.
+    pub ready_timeout: Duration,
+}
+
+impl EnginePlan {
+    /// Whether its workers are known to be on other hosts. Of others it shows when they are there.
+    pub fn is_elsewhere(&self) -> bool {
+        match &self.placement {
+            Placement::Python { engine, options, .. } => {
+                *engine == "globus" || options["executor"] == "htex-polaris-headless"
+            }
+            Placement::Launcher(launch) => {
+                launch.hosts.iter().any(|host| !is_loopback(host.rsplit('@').next().unwrap_or(host)))
+            }
+        }
+    }
+}
+
+/// What places workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// An engine of Python's.
+    Python {
+        /// Python's program, which has the engine's package.
+        python: PathBuf,
+        /// The engine, as the bridge calls it.
+        engine: &'static str,
+        /// Its own options.
+        options: serde_json::Value,
+    },
+    /// A launcher: a program that starts so many others.
+    Launcher(Launch),
+}
+
+/// A launcher and its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Whose conventions it follows.
+    pub kind: LauncherKind,
+    /// Its program.
+    pub program: String,
+    /// Options given to it ahead of psbench's own.
+    pub options: Vec<String>,
+    /// Where workers go, in turn; only for [`LauncherKind::Ssh`].
+    pub hosts: Vec<String>,
+}
+
+/// The kinds of launchers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LauncherKind {
+    /// `mpiexec`.
+    Mpi,
+    /// `srun`.
+    Slurm,
+    /// `ssh`.
+    Ssh,
 }
 
 /// What a task does with its item once it is resolved.
@@ -207,6 +324,8 @@ impl WorkerPool {
 pub struct Settings {
     /// Where tasks run.
     pub executor: ExecutorKind,
+    /// The engine behind it, where it has one.
+    pub engine: Option<EnginePlan>,
     /// Workers that the executor starts, where that is more than a trial's `workers`.
     pub pool_workers: Option<u32>,
     /// How worker processes are kept.
@@ -257,6 +376,11 @@ impl Settings {
         self.generator == GeneratorKind::External
     }
 
+    /// Tasks that travel together as one of an engine's.
+    pub fn batch(&self) -> u32 {
+        self.engine.as_ref().map_or(1, |engine| engine.batch)
+    }
+
     /// Generators that psbench runs: none where another program generates.
     pub fn own_generators(&self) -> u32 {
         if self.is_external() { 0 } else { self.generators }
@@ -286,7 +410,7 @@ impl TrialPlan {
 
     /// Tasks at the executor at any time, at most: those that workers compute, and those that wait at each of them.
     pub fn outstanding(&self, settings: &Settings) -> u64 {
-        u64::from(self.compute_workers(settings)) * (1 + u64::from(settings.prefetch))
+        u64::from(self.compute_workers(settings)) * (1 + u64::from(settings.prefetch)) * u64::from(settings.batch())
     }
 
     /// The most bytes of messages that the dispatcher holds: as asked, or twice what can be outstanding, so that as much can wait,

@@ -76,7 +76,7 @@ impl Program {
             Command::Generate(generate) => self::generate(&generate),
             Command::Services(services) => self::services(services),
             Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
-            Command::Worker => cli::serve().map(|()| Ending::Success).map_err(Into::into),
+            Command::Worker(worker) => Ok(serve(worker)),
         };
         ended.unwrap_or_else(|error| fail(&error, Ending::TrialFailed)).into()
     }
@@ -90,6 +90,10 @@ fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
 fn generate(generate: &Generate) -> anyhow::Result<Ending> {
     let interrupted = watch_signals().context("cannot watch for signals")?;
     Ok(generate.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+}
+
+fn serve(worker: cli::Worker) -> Ending {
+    worker.run().map_or_else(|error| fail(&error, error.ending()), |()| Ending::Success)
 }
 
 fn services(services: ServicesCommand) -> anyhow::Result<Ending> {

@@ -81,10 +81,41 @@ fn repetitions_interleave_the_methods() {
 fn what_makes_no_sweep_is_one_line() {
     for (options, line) in [
         (
-            "--executor parsl --parsl-executor htex-local",
-            "--executor parsl: not in this version; there are: process, thread",
+            "--executor parsl --parsl-executor htex-remote",
+            "--parsl-executor htex-remote: unknown; there are: thread, htex-local, htex-polaris-headless",
         ),
-        ("--executor fork", "--executor fork: unknown; there are: process, thread"),
+        (
+            "--executor fork",
+            "--executor fork: unknown; there are: dask, globus, mpi, parsl, process, python, slurm, ssh, thread",
+        ),
+        ("--executor python", "--executor python needs --python-executor"),
+        ("--executor mpi --submit task", "--submit task: --executor mpi only places workers; write pilot"),
+        ("--executor dask --submit-batch 0", "--submit-batch 0: write a number from 1 to 100000"),
+        (
+            "--executor dask --ps-connector memory",
+            "--ps-connector memory: worker processes can't reach it; use --ps-connector peer",
+        ),
+        (
+            "--executor globus --globus-compute-endpoint 00000000-0000-0000-0000-000000000001",
+            "--ps-connector peer: workers of --executor globus can't reach it from their hosts; use --ps-connector redis, s3 or \
+             endpoint, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
+        ),
+        (
+            "--executor ssh --hosts n1 --ps-connector shm",
+            "--ps-connector shm: workers of --executor ssh can't reach it from their hosts; use --ps-connector redis, s3 or \
+             endpoint, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
+        ),
+        (
+            "--executor ssh --hosts n1 --ps-address 0.0.0.0",
+            "--stream memory: a generator of --executor ssh can't reach it from its host; use --stream kafka, redis or redis-queue, \
+             or --generator local",
+        ),
+        (
+            "--executor ssh --hosts n1 --ps-address 0.0.0.0 --generator local",
+            "--worker-listen 127.0.0.1: workers of --executor ssh can't connect to it from their hosts; write an address of this \
+             host, or 0.0.0.0",
+        ),
+        ("--ps-advertise n1", "--ps-advertise needs --ps-address"),
         ("--stream pulsar", "--stream pulsar: unknown; there are: kafka, memory, redis, redis-queue"),
         (
             "--stream-method adios --adios-file x.xml",
@@ -260,14 +291,14 @@ fn the_quick_recipe_is_the_default_sweep() {
 #[test]
 fn help_is_grouped_and_lists_what_there_is() {
     let help = output("stream-scaling --help");
-    for heading in ["Benchmark:", "Executor:", "Store:", "Stream:", "General:"] {
+    for heading in ["Benchmark:", "Executor:", "Engine:", "Store:", "Stream:", "General:"] {
         assert!(help.lines().any(|line| line == heading), "{heading}");
     }
     for there in ["--max-workers", "[default: 500]", "[default: 0s]", "peer:", "redis-queue:", "--recipe", "--dry-run"]
     {
         assert!(help.contains(there), "{there}\n{help}");
     }
-    for elsewhere in ["parsl", "globus", "daos"] {
+    for elsewhere in ["adios", "daos"] {
         assert!(!help.contains(elsewhere), "{elsewhere}");
     }
 }

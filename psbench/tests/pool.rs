@@ -7,12 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Bench, Redis, assert_complete, send_signal, text, wait_until, workers_of};
-
-/// The processes of a trial in one role.
-fn processes<'a>(trial: &'a Value, role: &str) -> Vec<&'a Value> {
-    trial["processes"].as_array().unwrap().iter().filter(|process| process["role"] == role).collect()
-}
+use support::{Bench, Redis, assert_complete, in_role, send_signal, text, wait_until, workers_of};
 
 /// Runs a trial that can't finish all of its items; returns it.
 fn incomplete(bench: &Bench, options: &str) -> Value {
@@ -34,7 +29,7 @@ fn threads_of_few_processes_compute() {
         .trials("--max-workers 5 --threads-per-worker 2 --data-size-bytes 10kB --task-count 200 --verify --prefetch 3 --cpu-affinity alternating");
     for trial in &trials {
         assert_complete(trial);
-        assert_eq!((processes(trial, "generator").len(), processes(trial, "worker").len()), (1, 2), "{trial}");
+        assert_eq!((in_role(trial, "generator").len(), in_role(trial, "worker").len()), (1, 2), "{trial}");
     }
 }
 
@@ -68,7 +63,7 @@ fn workers_are_replaced_and_nothing_is_lost() {
     for trial in &trials {
         assert_complete(trial);
         assert_eq!(trial["problems"].as_array().unwrap().len(), 0, "{trial}");
-        let workers = processes(trial, "worker");
+        let workers = in_role(trial, "worker");
         assert!(workers.len() >= 9, "{} workers", workers.len());
         assert!(workers.iter().all(|worker| worker["tasks"].as_u64().unwrap() <= 10), "{workers:?}");
         let retired =
@@ -83,7 +78,7 @@ fn idle_workers_go_and_come_back() {
         "--max-workers 3 --worker-idle 0.1 --data-size-bytes 1kB --task-count 6 --rate 2/s --stream-method proxy",
     );
     assert_complete(&trials[0]);
-    let workers = processes(&trials[0], "worker");
+    let workers = in_role(&trials[0], "worker");
     assert!(workers.len() > 2, "none came back: {workers:?}");
     assert!(workers.iter().any(|worker| worker["end"].as_str().is_some_and(|end| end.contains("idle"))), "{workers:?}");
 }

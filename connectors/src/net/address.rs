@@ -20,6 +20,15 @@ pub enum PeerAddress {
         /// 0 asks for a free port.
         port: u16,
     },
+    /// TCP, for whoever is to listen: at one address, and announced as another.
+    Announced {
+        /// Host name or address to listen at.
+        host: String,
+        /// 0 asks for a free port.
+        port: u16,
+        /// Host name or address that clients are told.
+        announced: String,
+    },
 }
 
 impl PeerAddress {
@@ -50,6 +59,7 @@ impl fmt::Display for PeerAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Announced { host, port, announced } => write!(f, "{host}:{port} (announced as {announced})"),
         }
     }
 }

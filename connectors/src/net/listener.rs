@@ -33,6 +33,13 @@ impl Listener {
                 let address = PeerAddress::Tcp { host, port: bound.port() };
                 Ok(Self { fd: listener.into(), address, leftover: None })
             }
+            PeerAddress::Announced { host, port, announced } => {
+                let mut listener = Self::bind(&PeerAddress::Tcp { host: host.clone(), port: *port })?;
+                if let PeerAddress::Tcp { host, .. } = &mut listener.address {
+                    host.clone_from(announced);
+                }
+                Ok(listener)
+            }
             PeerAddress::Unix(path) if path.as_os_str().is_empty() => {
                 let name = format!("@psbench-{}", Uuid::new_v4().simple());
                 Self::bind_abstract(PathBuf::from(name))

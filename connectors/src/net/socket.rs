@@ -36,7 +36,9 @@ impl Socket {
                 connect(&fd, &path)?;
                 Self::new(fd)
             }
-            PeerAddress::Tcp { host, port } => Self::new(connect_tcp(host, *port)?.into()),
+            PeerAddress::Tcp { host, port } | PeerAddress::Announced { announced: host, port, .. } => {
+                Self::new(connect_tcp(host, *port)?.into())
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use psbench_connectors::is_loopback;
+
 use super::{KafkaSettings, MessageFormat};
 
 /// A broker, as the command line names it.
@@ -46,6 +48,15 @@ impl BrokerChoice {
             Self::Redis { .. } => "redis",
             Self::RedisQueue { .. } => "redis-queue",
             Self::Own { name, .. } => name,
+        }
+    }
+
+    /// Whether its address means each host itself, such as `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Redis { server: (host, _), .. } | Self::RedisQueue { server: (host, _), .. } => is_loopback(host),
+            Self::Kafka(settings) => settings.servers.iter().any(|(host, _)| is_loopback(host)),
+            Self::Memory | Self::Own { .. } => false,
         }
     }
 

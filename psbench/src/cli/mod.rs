@@ -16,7 +16,7 @@ pub use self::completions::Completions;
 pub use self::generate::Generate;
 pub use self::services::{ServicesCommand, ServicesCommandError};
 pub use self::stream_scaling::{CliError, StreamScaling};
-pub use self::worker::serve;
+pub use self::worker::{Worker, WorkerError};
 
 /// Measures what scales in stream processing: data through the broker, or proxies past it.
 #[derive(Debug, Parser)]
@@ -59,9 +59,11 @@ pub enum Command {
     Services(ServicesCommand),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Serve as a worker process of the process executor
-    #[command(hide = true)]
-    Worker,
+    /// Serve as a worker of another psbench, which starts it or has it started
+    ///
+    /// By hand this is of use to find out whether a host reaches the dispatcher; --executor mpi, slurm, ssh and --submit pilot have workers
+    /// started. A worker ends with its dispatcher.
+    Worker(Worker),
 }
 
 /// How psbench ended.

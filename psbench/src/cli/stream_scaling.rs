@@ -8,11 +8,12 @@ use std::sync::atomic::AtomicBool;
 
 use indicatif::MultiProgress;
 use psbench_connectors::ConnectorError;
+use psbench_executors::bridge::EngineInfo;
 use tracing::dispatcher::SetGlobalDefaultError;
 
 use super::{Ending, print};
 use crate::brokers::BrokerError;
-use crate::environment::Environment;
+use crate::environment::{Engine, Environment};
 use crate::logging;
 use crate::options::{OptionError, Planned, StreamScalingOptions};
 use crate::plan::TrialPlan;
@@ -108,6 +109,8 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     let mut sweep = Sweep::prepare(plan, interrupted)?;
     let mut environment = Environment::of_this_host();
     environment.broker = Some(sweep.broker().info().map_err(SweepError::from)?);
+    environment.engine =
+        sweep.engine().cloned().map(|EngineInfo { name, version, python }| Engine { name, version, python });
 
     let writer = ResultsWriter::create(&outputs.run_dir, &outputs.csv_file).map_err(CliError::RunDirectory)?;
     let log = writer.create_file(&outputs.log_file).map_err(CliError::RunDirectory)?;

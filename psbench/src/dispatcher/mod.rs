@@ -210,6 +210,12 @@ impl Dispatcher {
         }
     }
 
+    /// How far the clock is ahead by which a worker stamps its outcomes.
+    fn ahead_ns(&self, worker: Option<WorkerId>) -> i64 {
+        let executor = self.executor.get().and_then(Weak::upgrade);
+        executor.zip(worker).and_then(|(executor, worker)| executor.clock(worker)).map_or(0, |clock| clock.ahead_ns)
+    }
+
     /// Waits, at most `wait`, until there is room for more messages; tells whether there is.
     pub fn has_room(&self, wait: Duration) -> bool {
         // Once it was full, room for one message is not worth a wake-up of the broker's reader: half must be gone.
@@ -399,13 +405,13 @@ impl State {
         self.waiting.len() as u64 >= MAX_WAITING / share || self.waiting_bytes >= room / share
     }
 
-    fn take_outcome(&mut self, outcome: Outcome, recorded: Nanos) {
+    fn take_outcome(&mut self, outcome: Outcome, ahead_ns: i64, recorded: Nanos) {
         let Outcome { task, worker, result } = outcome;
         if let Some(generator) = self.generator_of(task) {
             *generator = generator_end(result);
         } else if let Some(outstanding) = self.outstanding.remove(&task) {
             self.outstanding_bytes -= outstanding.bytes;
-            self.record(worker, &outstanding, result, recorded);
+            self.record(worker, &outstanding, result, ahead_ns, recorded);
         } else {
             tracing::error!(task = task.0, ?worker, "the executor told of a task that it was not given");
         }
@@ -416,11 +422,12 @@ impl State {
         worker: Option<WorkerId>,
         task: &Outstanding,
         result: Result<Bytes, TaskError>,
+        ahead_ns: i64,
         recorded: Nanos,
     ) {
         let Outstanding { head, received, submitted, .. } = *task;
         let outcome = result.map_err(|error| error.to_string()).and_then(|bytes| {
-            let outcome = item::decode::<ItemOutcome>(&bytes);
+            let outcome = item::decode::<ItemOutcome>(&bytes).map(|outcome| outcome.behind(ahead_ns));
             outcome.zip(worker).ok_or_else(|| "its worker answered with something that is no outcome".into())
         });
         match outcome {
@@ -447,9 +454,11 @@ fn generator_end(result: Result<Bytes, TaskError>) -> Generator {
 impl OutcomeSink for Dispatcher {
     fn deliver(&self, outcomes: &mut Vec<Outcome>) {
         let now = self.clock.now();
+        // Asked without the lock: the executor has its own.
+        let ahead: Vec<i64> = outcomes.iter().map(|outcome| self.ahead_ns(outcome.worker)).collect();
         let mut state = self.lock();
-        for outcome in outcomes.drain(..) {
-            state.take_outcome(outcome, now);
+        for (outcome, ahead_ns) in outcomes.drain(..).zip(ahead) {
+            state.take_outcome(outcome, ahead_ns, now);
         }
         let tasks = self.ready(&mut state);
         let watched = state.watchers > 0;

@@ -18,8 +18,22 @@ use crate::sweep::OWN_EXECUTORS;
 /// Where tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ExecutorName {
+    /// Dask: a cluster on this host, or behind --dask-scheduler
+    Dask,
+    /// An endpoint of Globus Compute
+    Globus,
+    /// Ranks that mpiexec starts
+    Mpi,
+    /// Parsl
+    Parsl,
     /// Worker processes on this host
     Process,
+    /// Any other engine of Python's: see --python-executor
+    Python,
+    /// Tasks that srun starts, within an allocation of Slurm's or in one of their own
+    Slurm,
+    /// Processes that ssh starts on --hosts
+    Ssh,
     /// Threads of psbench itself
     Thread,
 }
@@ -35,6 +49,17 @@ pub(super) enum StreamName {
     Redis,
     /// Redis lists: nothing is dropped when the dispatcher is slow
     RedisQueue,
+}
+
+/// An executor of Parsl's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ParslExecutor {
+    /// Threads
+    Thread,
+    /// Worker processes on this host
+    HtexLocal,
+    /// Worker processes on the nodes of a job on Polaris
+    HtexPolarisHeadless,
 }
 
 /// ProxyStore's name for what the peer connector does over ZeroMQ.
@@ -98,11 +123,16 @@ impl Choice for Method {
 
 impl Choice for ExecutorName {
     const OPTION: &'static str = "--executor";
-    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[("dask", ""), ("globus", ""), ("parsl", "")];
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[];
 
     fn own() -> Vec<&'static str> {
         OWN_EXECUTORS.names()
     }
+}
+
+impl Choice for ParslExecutor {
+    const OPTION: &'static str = "--parsl-executor";
+    const ELSEWHERE: &'static [(&'static str, &'static str)] = &[];
 }
 
 impl Choice for StreamName {

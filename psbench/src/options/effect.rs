@@ -3,13 +3,13 @@
 use figment::value::Dict;
 
 /// The names that a sweep uses of each option that chooses an implementation.
-pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 5];
+pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 6];
 
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 22] = [
-    ("generator", &["internal"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
+const NEEDS: [Needs; 28] = [
+    ("generator", &["internal", "local"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
     ("stream-method", &["adios"], &["adios-file"]),
     ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
     (
@@ -24,15 +24,34 @@ const NEEDS: [Needs; 22] = [
             "cpu-affinity",
         ],
     ),
-    ("executor", &["process", "thread"], &["task-timeout"]),
+    ("executor", &["dask", "globus", "mpi", "parsl", "process", "python", "slurm", "ssh", "thread"], &["task-timeout"]),
+    (
+        "executor",
+        &["dask", "globus", "mpi", "parsl", "python", "slurm", "ssh"],
+        &[
+            "submit",
+            "submit-batch",
+            "worker-listen",
+            "worker-port",
+            "worker-connect",
+            "worker-tls",
+            "worker-program",
+            "engine-timeout",
+        ],
+    ),
+    ("executor", &["dask", "globus", "parsl", "python"], &["python"]),
+    ("executor", &["python"], &["python-executor"]),
+    ("executor", &["mpi", "slurm", "ssh"], &["launcher", "launcher-option"]),
+    ("executor", &["ssh"], &["hosts"]),
+    ("submit", &["task"], &["submit-batch"]),
     ("executor", &["thread"], &["thread-pool-max-workers"]),
     ("executor", &["dask"], &["dask-scheduler", "dask-workers", "dask-use-threads"]),
     ("executor", &["globus"], &["globus-compute-endpoint"]),
-    ("executor", &["parsl"], &["parsl-executor", "parsl-max-workers"]),
+    ("executor", &["parsl"], &["parsl-executor", "parsl-max-workers", "parsl-config"]),
     ("ps-connector", &["file"], &["ps-file-dir"]),
     ("ps-connector", &["redis"], &["ps-host"]),
     ("ps-connector", &["redis", "peer"], &["ps-port"]),
-    ("ps-connector", &["peer"], &["ps-address", "ps-interface"]),
+    ("ps-connector", &["peer"], &["ps-address", "ps-advertise", "ps-interface"]),
     ("ps-connector", &["memory", "peer", "shm"], &["ps-memory-limit"]),
     ("ps-connector", &["margo"], &["ps-margo-protocol"]),
     ("ps-connector", &["endpoint"], &["ps-endpoints"]),
@@ -54,6 +73,10 @@ pub(super) fn without_effect(given: &Dict, chosen: &Chosen<'_>) -> Vec<String> {
     for (by, needed, options) in NEEDS {
         let used = chosen.iter().find(|(option, _)| *option == by).map_or(&[][..], |(_, used)| used);
         if used.iter().any(|name| needed.contains(name)) {
+            continue;
+        }
+        // Where nothing was chosen, another line says so.
+        if used.is_empty() {
             continue;
         }
         let idle = options.iter().filter(|option| given.contains_key(**option));

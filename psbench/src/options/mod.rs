@@ -4,6 +4,7 @@ mod broker;
 mod checks;
 mod choices;
 mod effect;
+mod engine;
 mod error;
 mod interop;
 mod multi;
@@ -14,6 +15,7 @@ mod recipe;
 mod server;
 mod stores;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ArgAction;
@@ -22,16 +24,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::choices::LifetimeName;
-use self::choices::{ConnectorName, ExecutorName, NameOf, StreamName};
+use self::choices::{ConnectorName, ExecutorName, NameOf, ParslExecutor, StreamName};
 pub use self::error::OptionError;
 pub use self::interop::{Interop, OF_GENERATE};
 pub use self::planning::{Outputs, Planned};
+pub(crate) use self::planning::{USE_A_BROKER, USE_A_CONNECTOR};
 use crate::logging::LogLevel;
-use crate::plan::{GeneratorKind, Method, Pregenerate, TaskKind};
+use crate::plan::{GeneratorKind, Method, Pregenerate, SubmitMode, TaskKind};
 use crate::units::{Rate, Seconds, Size};
 
 const BENCHMARK: &str = "Benchmark";
 const EXECUTOR: &str = "Executor";
+const ENGINE: &str = "Engine";
 const STORE: &str = "Store";
 const STREAM: &str = "Stream";
 const GENERAL: &str = "General";
@@ -77,7 +81,8 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "N/s", allow_negative_numbers = true)]
     pub rate: Option<Rate>,
 
-    /// Tasks waiting at each worker beyond the one it runs [default: 0]
+    /// Tasks waiting at each worker beyond the one it runs, or at an engine for each of its workers [default: 0, or 15 where each item is
+    /// an engine's task]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub prefetch: Option<u32>,
 
@@ -152,30 +157,88 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = EXECUTOR, value_name = "SECONDS", allow_negative_numbers = true)]
     pub task_timeout: Option<Seconds>,
 
-    /// Dask's scheduler
-    #[arg(long, help_heading = EXECUTOR, value_name = "ADDR", hide = true)]
-    pub dask_scheduler: Option<String>,
+    /// What travels through an engine [default: task; of mpi, slurm and ssh pilot]
+    #[arg(long, help_heading = ENGINE)]
+    pub submit: Option<SubmitMode>,
 
-    /// Dask's workers
-    #[arg(long, help_heading = EXECUTOR, value_name = "N", hide = true)]
-    pub dask_workers: Option<u32>,
+    /// Items that are one task of the engine: fewer while it has workers to spare [default: 1]
+    #[arg(long, help_heading = ENGINE, value_name = "N")]
+    pub submit_batch: Option<u32>,
 
-    /// Dask's workers as threads
-    #[arg(long, help_heading = EXECUTOR, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide = true)]
-    pub dask_use_threads: Option<bool>,
+    /// Python with the engine's package [default: $PSBENCH_PYTHON, or python3]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]
+    pub python: Option<PathBuf>,
 
-    /// Globus Compute's endpoint
-    #[arg(long, help_heading = EXECUTOR, value_name = "UUID", hide = true)]
-    pub globus_compute_endpoint: Option<String>,
+    /// Any engine with the shape of concurrent.futures.Executor: what makes one, with the number of workers where it takes one.
+    /// Required with --executor python
+    #[arg(long, help_heading = ENGINE, value_name = "MODULE:NAME")]
+    pub python_executor: Option<String>,
 
-    /// Parsl's executor
-    #[arg(long, help_heading = EXECUTOR, value_name = "NAME", hide = true)]
+    /// Parsl's executor: thread, htex-local or htex-polaris-headless [default: htex-local]
+    #[arg(long, help_heading = ENGINE, value_name = "NAME", value_parser = NameOf::<ParslExecutor>::new())]
     pub parsl_executor: Option<String>,
 
-    /// Parsl's workers
-    #[arg(long, help_heading = EXECUTOR, value_name = "N", hide = true)]
+    /// Workers of Parsl to start [default: as --max-workers]
+    #[arg(long, help_heading = ENGINE, value_name = "N")]
     pub parsl_max_workers: Option<u32>,
+
+    /// In place of --parsl-executor: a Python file with `config`, a parsl.Config or a function that makes one
+    #[arg(long, help_heading = ENGINE, value_name = "FILE")]
+    pub parsl_config: Option<PathBuf>,
+
+    /// A scheduler of Dask's that runs already [default: a cluster on this host]
+    #[arg(long, help_heading = ENGINE, value_name = "ADDR")]
+    pub dask_scheduler: Option<String>,
+
+    /// Workers of Dask to start [default: as --max-workers]
+    #[arg(long, help_heading = ENGINE, value_name = "N")]
+    pub dask_workers: Option<u32>,
+
+    /// Dask's workers are threads of one process [default: false]
+    #[arg(long, help_heading = ENGINE, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub dask_use_threads: Option<bool>,
+
+    /// The endpoint of Globus Compute; required with --executor globus
+    #[arg(long, help_heading = ENGINE, value_name = "UUID")]
+    pub globus_compute_endpoint: Option<String>,
+
+    /// The program that starts workers [default: mpiexec, srun or ssh]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]
+    pub launcher: Option<String>,
+
+    /// Options of that program: --launcher-option=--partition=debug
+    #[arg(long, help_heading = ENGINE, value_name = "OPTION", num_args = 1.., action = ArgAction::Append, allow_hyphen_values = true)]
+    pub launcher_option: Vec<String>,
+
+    /// Where ssh starts workers, in turn; required with --executor ssh
+    #[arg(long, help_heading = ENGINE, value_name = "HOST", num_args = 1.., action = ArgAction::Set)]
+    pub hosts: Vec<String>,
+
+    /// Where the dispatcher listens for workers that connect [default: 127.0.0.1]
+    #[arg(long, help_heading = ENGINE, value_name = "ADDRESS")]
+    pub worker_listen: Option<IpAddr>,
+
+    /// The port there [default: any free one]
+    #[arg(long, help_heading = ENGINE, value_name = "PORT")]
+    pub worker_port: Option<u16>,
+
+    /// The host that workers are told to connect to [default: as --worker-listen, or this host's name where that is 0.0.0.0]
+    #[arg(long, help_heading = ENGINE, value_name = "HOST")]
+    pub worker_connect: Option<String>,
+
+    /// Workers connect by TLS [default: false]
+    #[arg(long, help_heading = ENGINE, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub worker_tls: Option<bool>,
+
+    /// psbench on the hosts of workers [default: this program]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]
+    pub worker_program: Option<PathBuf>,
+
+    /// Most time until the engine is there, and then until its workers are [default: 120s]
+    #[arg(long, help_heading = ENGINE, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub engine_timeout: Option<Seconds>,
 
     /// Where bulk data lives under the proxy method [default: peer]
     #[arg(long, help_heading = STORE, value_name = "NAME", value_parser = NameOf::<ConnectorName>::new())]
@@ -227,6 +290,10 @@ pub struct StreamScalingOptions {
     /// The peer connector serves over TCP at this address of the generator's host [default: a Unix socket]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_address: Option<String>,
+
+    /// What workers are told to connect to in place of --ps-address [default: the same, or the host's name where that is 0.0.0.0]
+    #[arg(long, help_heading = STORE, value_name = "HOST")]
+    pub ps_advertise: Option<String>,
 
     /// In place of --ps-address: the address that this network interface has where psbench is started
     #[arg(long, help_heading = STORE, value_name = "NAME")]
@@ -310,6 +377,8 @@ pub struct StreamScalingOptions {
     pub interop: Option<Interop>,
 
     /// Who generates [default: internal]
+    ///
+    /// A local one runs beside the dispatcher, whatever the executor: workers of an engine all compute then.
     ///
     /// An external one is another program (psbench generate, or a StreamProducer) that publishes to --stream-topic. There is one
     /// trial then: --stream-method and --ps-connector say what is expected of it, and the size recorded is the mean of what came.

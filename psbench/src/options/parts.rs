@@ -90,7 +90,14 @@ impl StreamScalingOptions {
         let (pool_option, pool) = match executor {
             ExecutorKind::Process => ("--process-pool-max-workers", self.process_pool_max_workers),
             ExecutorKind::Thread => ("--thread-pool-max-workers", self.thread_pool_max_workers),
-            ExecutorKind::Own(_) => ("--max-workers", None),
+            ExecutorKind::Parsl => ("--parsl-max-workers", self.parsl_max_workers),
+            ExecutorKind::Dask => ("--dask-workers", self.dask_workers),
+            ExecutorKind::Globus
+            | ExecutorKind::Mpi
+            | ExecutorKind::Python
+            | ExecutorKind::Slurm
+            | ExecutorKind::Ssh
+            | ExecutorKind::Own(_) => ("--max-workers", None),
         };
         let mut option = "--max-workers";
         if self.max_workers.is_empty() {
@@ -114,8 +121,17 @@ impl StreamScalingOptions {
 
     pub(super) fn executor(&mut self) -> Result<ExecutorKind, OptionError> {
         Ok(match choose_any(self.executor.get_or_insert_with(|| "process".into()))? {
-            Named::Ours(ExecutorName::Process) => ExecutorKind::Process,
-            Named::Ours(ExecutorName::Thread) => ExecutorKind::Thread,
+            Named::Ours(name) => match name {
+                ExecutorName::Dask => ExecutorKind::Dask,
+                ExecutorName::Globus => ExecutorKind::Globus,
+                ExecutorName::Mpi => ExecutorKind::Mpi,
+                ExecutorName::Parsl => ExecutorKind::Parsl,
+                ExecutorName::Process => ExecutorKind::Process,
+                ExecutorName::Python => ExecutorKind::Python,
+                ExecutorName::Slurm => ExecutorKind::Slurm,
+                ExecutorName::Ssh => ExecutorKind::Ssh,
+                ExecutorName::Thread => ExecutorKind::Thread,
+            },
             Named::Own(name) => ExecutorKind::Own(name),
         })
     }
@@ -230,8 +246,17 @@ impl StreamScalingOptions {
             self.ps_address = Some(server::of_interface("--ps-interface", interface)?);
         }
         Ok(match &self.ps_address {
-            Some(host) => PeerAddress::Tcp { host: host.clone(), port: self.ps_port.unwrap_or(0) },
+            Some(host) => {
+                let (host, port) = (host.clone(), self.ps_port.unwrap_or(0));
+                match self.ps_advertise.clone() {
+                    None => PeerAddress::Tcp { host, port },
+                    Some(announced) => PeerAddress::Announced { host, port, announced },
+                }
+            }
             None => {
+                if self.ps_advertise.is_some() {
+                    return Err(OptionError::Missing { option: "--ps-address", needed_by: "--ps-advertise" });
+                }
                 if self.ps_port.is_some() {
                     notes.push("--ps-port has no effect with --ps-connector peer without --ps-address".into());
                 }
@@ -318,7 +343,9 @@ fn default_workers(generators: u32) -> u32 {
 /// The TCP port at which whoever stores listens, where it is told which.
 fn fixed_port(connector: &ConnectorConfig) -> Option<u16> {
     match connector {
-        ConnectorConfig::Peer { address: PeerAddress::Tcp { port, .. }, .. } => Some(*port).filter(|port| *port != 0),
+        ConnectorConfig::Peer {
+            address: PeerAddress::Tcp { port, .. } | PeerAddress::Announced { port, .. }, ..
+        } => Some(*port).filter(|port| *port != 0),
         ConnectorConfig::Multi { parts, .. } => parts.iter().find_map(|part| fixed_port(&part.config)),
         _ => None,
     }

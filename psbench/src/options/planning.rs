@@ -10,7 +10,10 @@ use super::interop::{EXTERNAL, one_trial};
 use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
 use crate::logging::LogLevel;
-use crate::plan::{ExecutorKind, GeneratorKind, Method, ObjectLifetime, Settings, SweepPlan, TaskKind, TrialPlan};
+use crate::plan::{
+    EnginePlan, ExecutorKind, GeneratorKind, Method, ObjectLifetime, Settings, SubmitMode, SweepPlan, TaskKind,
+    TrialPlan,
+};
 use crate::results::RESULTS_JSON;
 use crate::units::{Seconds, Size};
 
@@ -47,6 +50,8 @@ pub struct Outputs {
 const TASK_COUNT: u64 = 500;
 const TASK_SLEEP: Seconds = Seconds::from_millis(0);
 const TOPIC: &str = "stream-benchmark-data";
+/// An engine has a queue of its own, and its users fill it: without, its workers would wait for each answer's way back.
+const PREFETCH_AT_ENGINES: u32 = 15;
 /// More repetitions or waiting tasks than this are mistakes, which would only exhaust memory.
 const MOST: u32 = 1_000_000;
 
@@ -61,6 +66,7 @@ impl StreamScalingOptions {
 
         let generator = options.generator()?;
         let executor = options.executor()?;
+        let engine = options.engine(executor)?;
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
@@ -69,11 +75,7 @@ impl StreamScalingOptions {
         let broker = options.broker(&methods, &sizes)?;
         let lifetime = options.lifetime(&mut notes)?;
         let connector = options.connector(&sizes, &mut notes)?;
-        if executor == ExecutorKind::Process && methods.contains(&Method::Proxy) && !connector.reaches_other_processes()
-        {
-            let problem = "worker processes can't reach it; use --ps-connector peer, or --executor thread";
-            return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
-        }
+        check_reach((executor, engine.as_ref()), generator, &broker, &connector, &methods)?;
         if lifetime == ObjectLifetime::Static && methods.contains(&Method::Proxy) && !connector.outlives_process() {
             let problem =
                 format!("objects of the {} connector end with their trial; use redis or file", connector.name());
@@ -81,11 +83,19 @@ impl StreamScalingOptions {
         }
         options.check_interop(&broker, &connector, &methods, generators)?;
         options.check_port(&connector, &methods, generators)?;
-        notes.extend(self.idle(&methods, executor, &connector, &broker, generator));
+        let by_task = engine.as_ref().is_some_and(|engine| engine.submit == SubmitMode::Task);
+        let prefetch = if by_task { PREFETCH_AT_ENGINES } else { 0 };
+        let prefetch = within("--prefetch", *options.prefetch.get_or_insert(prefetch), 0..=MOST)?;
+        let submit = engine.as_ref().map(|engine| engine.submit.name());
+        notes.extend(self.idle(&methods, (executor, submit), &connector, &broker, generator));
+        if generator == GeneratorKind::Local && engine.is_none() {
+            notes.push(format!("--generator local makes no difference with --executor {}", executor.name()));
+        }
 
         let pool = options.worker_pool(&workers, pool_workers, generators)?;
         let settings = Settings {
             executor,
+            engine,
             pool_workers,
             pool,
             task_timeout: options.task_limit()?,
@@ -98,7 +108,7 @@ impl StreamScalingOptions {
             task: *options.task.get_or_insert(TaskKind::Sleep),
             task_sleep: options.task_sleep.get_or_insert(TASK_SLEEP).duration(),
             pacing: options.rate.map(Into::into),
-            prefetch: within("--prefetch", *options.prefetch.get_or_insert(0), 0..=MOST)?,
+            prefetch,
             max_inflight_bytes: options.max_inflight(&sizes)?,
             payload: options.payload(&mut notes)?,
             seed: options.seed,
@@ -122,11 +132,12 @@ impl StreamScalingOptions {
     fn idle(
         &self,
         methods: &[Method],
-        executor: ExecutorKind,
+        (executor, submit): (ExecutorKind, Option<&str>),
         connector: &ConnectorConfig,
         broker: &BrokerChoice,
         generator: GeneratorKind,
     ) -> Vec<String> {
+        let submit: Vec<_> = submit.into_iter().collect();
         let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
         let connectors = match connector {
             ConnectorConfig::Multi { parts, .. } => parts.iter().map(|part| part.config.name()).collect(),
@@ -136,6 +147,7 @@ impl StreamScalingOptions {
         let chosen = [
             ("stream-method", &methods[..]),
             ("executor", &[executor.name()]),
+            ("submit", &submit),
             ("ps-connector", &connectors),
             ("stream", &[broker.name()]),
             ("generator", &[generator.name()]),
@@ -157,6 +169,45 @@ impl StreamScalingOptions {
             log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),
         })
     }
+}
+
+/// What reaches workers on other hosts.
+pub(crate) const USE_A_CONNECTOR: &str = "use --ps-connector redis, s3 or endpoint, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0";
+/// What generators on other hosts reach.
+pub(crate) const USE_A_BROKER: &str = "use --stream kafka, redis or redis-queue, or --generator local";
+
+/// Refuses what workers can't reach.
+fn check_reach(
+    (executor, engine): (ExecutorKind, Option<&EnginePlan>),
+    generator: GeneratorKind,
+    broker: &BrokerChoice,
+    connector: &ConnectorConfig,
+    methods: &[Method],
+) -> Result<(), OptionError> {
+    let in_processes = executor == ExecutorKind::Process || engine.is_some();
+    if in_processes && methods.contains(&Method::Proxy) && !connector.reaches_other_processes() {
+        let instead = if engine.is_some() { "" } else { ", or --executor thread" };
+        let problem = format!("worker processes can't reach it; use --ps-connector peer{instead}");
+        return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
+    }
+    let Some(engine) = engine.filter(|engine| engine.is_elsewhere()) else { return Ok(()) };
+    let executor = executor.name();
+    if methods.contains(&Method::Proxy) && !connector.reaches_other_hosts() {
+        let problem = format!("workers of --executor {executor} can't reach it from their hosts; {USE_A_CONNECTOR}");
+        return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
+    }
+    let generates_there = generator == GeneratorKind::Internal;
+    if *broker == BrokerChoice::Memory && generates_there {
+        let problem = format!("a generator of --executor {executor} can't reach it from its host; {USE_A_BROKER}");
+        return Err(OptionError::invalid("--stream", &broker.name(), problem));
+    }
+    if engine.door.listen.is_loopback() && (generates_there || engine.submit == SubmitMode::Pilot) {
+        let problem = format!(
+            "workers of --executor {executor} can't connect to it from their hosts; write an address of this host, or 0.0.0.0"
+        );
+        return Err(OptionError::invalid("--worker-listen", &engine.door.listen, problem));
+    }
+    Ok(())
 }
 
 /// Refuses a file of the run's directory that would lie elsewhere, or overwrite another one of it.
@@ -216,7 +267,7 @@ mod tests {
                 in_prose.push(option.as_str());
             }
         }
-        assert_eq!(in_prose, ["max-workers", "ps-memory-limit"]);
+        assert_eq!(in_prose, ["max-workers", "prefetch", "ps-memory-limit"]);
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Times {
             p99_ns: times.value_at_quantile(0.99),
             p999_ns: times.value_at_quantile(0.999),
             max_ns: times.max(),
+            clock_error_ns: None,
             hdr_base64: serialised(times),
             negative_hdr_base64: any_negative.then(|| serialised(negative)),
         })

@@ -120,6 +120,29 @@ impl Stage {
     }
 }
 
+/// By how much the clocks of those may be off that are not on the dispatcher's host, ns: the largest of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockErrors {
+    /// Of generators; `None` where all read the dispatcher's clock.
+    pub generators: Option<u64>,
+    /// Of workers; likewise.
+    pub workers: Option<u64>,
+}
+
+impl Stage {
+    /// By how much a time may be off, where its two ends are stamped by different clocks.
+    fn clock_error(self, errors: ClockErrors) -> Option<u64> {
+        let ends = match self {
+            // At the generator alone, at the dispatcher alone, at the worker alone.
+            Self::ScheduleLag | Self::Store | Self::Publish | Self::Queue | Self::Resolve | Self::Work => [None, None],
+            Self::Broker => [errors.generators, None],
+            Self::Dispatch | Self::Report => [errors.workers, None],
+            Self::Lifetime | Self::Arrival | Self::EndToEnd => [errors.generators, errors.workers],
+        };
+        ends.into_iter().flatten().reduce(u64::saturating_add)
+    }
+}
+
 /// Reasons of failures that are kept in words; the rest is counted.
 const FAILURES_IN_WORDS: usize = 5;
 
@@ -309,11 +332,12 @@ impl Recorder {
     }
 
     /// Times between stages, by name.
-    pub fn latency(&self) -> BTreeMap<String, Latency> {
-        Stage::ALL
-            .iter()
-            .filter_map(|stage| Some((stage.name().into(), self.times[*stage as usize].summary()?)))
-            .collect()
+    pub fn latency(&self, errors: ClockErrors) -> BTreeMap<String, Latency> {
+        let summary = |stage: &Stage| {
+            let latency = self.times[*stage as usize].summary()?;
+            Some((stage.name().into(), Latency { clock_error_ns: stage.clock_error(errors), ..latency }))
+        };
+        Stage::ALL.iter().filter_map(summary).collect()
     }
 
     /// Unevenness of arrival.
@@ -352,7 +376,7 @@ mod tests {
     fn each_time_is_between_its_stages() {
         let mut recorder = Recorder::default();
         recorder.record(WorkerId(1), &head(0), DISPATCHED, outcome());
-        let latency = recorder.latency();
+        let latency = recorder.latency(ClockErrors::default());
         let p50: Vec<(&str, u64)> = latency.iter().map(|(name, latency)| (name.as_str(), latency.p50_ns)).collect();
         let expected = [
             ("arrival", 70),
@@ -377,7 +401,7 @@ mod tests {
         let mut recorder = Recorder::default();
         let head = ItemHead { stored: None, body: Body::Full { size: 1000, checksum: None }, ..head(0) };
         recorder.record(WorkerId(0), &head, DISPATCHED, ItemOutcome { resolved: None, evicted: None, ..outcome() });
-        let latency = recorder.latency();
+        let latency = recorder.latency(ClockErrors::default());
         assert!(["store", "resolve", "lifetime"].iter().all(|stage| !latency.contains_key(*stage)));
         assert_eq!(latency["arrival"].p50_ns, 60);
     }
@@ -389,7 +413,7 @@ mod tests {
             let unknown = ItemHead { scheduled: None, created: None, stored: None, published: None, ..head(sequence) };
             recorder.record(WorkerId(0), &unknown, DISPATCHED, outcome());
         }
-        let latency = recorder.latency();
+        let latency = recorder.latency(ClockErrors::default());
         let stages: Vec<&str> = latency.keys().map(String::as_str).collect();
         assert_eq!(stages, ["dispatch", "queue", "report", "resolve", "work"]);
         assert_eq!((recorder.jitter(), recorder.rates(0, 100, None, None).unwrap().goodput_bytes_per_s), (None, None));
@@ -434,5 +458,14 @@ mod tests {
         // 2,000 bytes in 100 ns; 2 items in 200 ns.
         assert!((rates.goodput_bytes_per_s.unwrap() / 2e10 - 1.0).abs() < 1e-12);
         assert!((rates.efficiency.unwrap() - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn times_between_hosts_tell_by_how_much_they_may_be_off() {
+        let errors = ClockErrors { generators: Some(7), workers: Some(5) };
+        let of = |stage: Stage| stage.clock_error(errors);
+        assert_eq!([of(Stage::Broker), of(Stage::Report), of(Stage::EndToEnd)], [Some(7), Some(5), Some(12)]);
+        assert_eq!([of(Stage::Store), of(Stage::Queue), of(Stage::Work)], [None; 3]);
+        assert_eq!(Stage::Dispatch.clock_error(ClockErrors::default()), None, "all on one host");
     }
 }

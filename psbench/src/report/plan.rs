@@ -7,7 +7,7 @@ use psbench_connectors::ConnectorConfig;
 
 use super::grid::grid;
 use crate::options::Planned;
-use crate::plan::{GeneratorKind, Pacing};
+use crate::plan::{EnginePlan, GeneratorKind, Pacing, SubmitMode};
 use crate::units::{Size, human};
 
 const TITLES: [&str; 9] = ["trial", "size", "method", "workers", "repeat", "items due", "data", "ideal", "timeout"];
@@ -27,7 +27,7 @@ pub fn plan(planned: &Planned) -> String {
             Cell::new(trial.workers),
             Cell::new(trial.repeat + 1),
             Cell::new(match settings.generator {
-                GeneratorKind::Internal => pacing(trial.pacing(settings)),
+                GeneratorKind::Internal | GeneratorKind::Local => pacing(trial.pacing(settings)),
                 GeneratorKind::External => "as they come".into(),
             }),
             Cell::new(human::bytes(trial.data_size as f64 * settings.task_count as f64)),
@@ -37,9 +37,10 @@ pub fn plan(planned: &Planned) -> String {
     }
     let outputs = &planned.outputs;
     format!(
-        "executor {}, broker {}, connector {}\n{} items in each trial, {} each{}\n{}\n\
+        "executor {}{}, broker {}, connector {}\n{} items in each trial, {} each{}\n{}\n\
          {} trials, at least {}; results in {}/stream-scaling-…/ ({}, results.json, {})",
         settings.executor.name(),
+        settings.engine.as_ref().map(mode).unwrap_or_default(),
         settings.broker,
         place(&settings.connector),
         settings.task_count,
@@ -60,6 +61,14 @@ fn pacing(pacing: Pacing) -> String {
             format!("every {} ({}/s)", time(interval), human::number(1.0 / interval.as_secs_f64()))
         }
         Pacing::Max => "all at once".to_owned(),
+    }
+}
+
+fn mode(engine: &EnginePlan) -> String {
+    match engine.submit {
+        SubmitMode::Task if engine.batch > 1 => format!(" (task mode, up to {} items in one)", engine.batch),
+        SubmitMode::Task => " (task mode)".to_owned(),
+        SubmitMode::Pilot => " (pilot mode)".to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Latency, Rates, Status, TrialRecord};
-use crate::plan::Method;
+use crate::plan::{Method, SubmitMode};
 
 /// The columns: those of ProxyStore's psbench first, under their names and in their order. What was not measured is an empty cell.
 #[derive(Serialize)]
@@ -53,6 +53,8 @@ struct Row<'a> {
     lag_max_messages: Option<u64>,
     lag_growth_per_s: Option<f64>,
     sustained: Option<bool>,
+    submit: Option<SubmitMode>,
+    submit_batch: Option<u32>,
 }
 
 impl<'a> From<&'a TrialRecord> for Row<'a> {
@@ -113,6 +115,8 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
             lag_max_messages: lag.map(|lag| lag.max_messages),
             lag_growth_per_s: lag.and_then(|lag| lag.growth_per_s),
             sustained: lag.and_then(|lag| lag.sustained),
+            submit: trial.submit,
+            submit_batch: trial.submit_batch,
         }
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::brokers::ClientStatistics;
-use crate::plan::Method;
+use crate::plan::{Method, SubmitMode};
 
 /// How a trial ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,10 @@ pub struct TrialRecord {
     pub repeat: u32,
     /// The executor.
     pub executor: String,
+    /// What travelled through the executor's engine; absent where it has none.
+    pub submit: Option<SubmitMode>,
+    /// Items that were one task of the engine, at most; absent where there is none.
+    pub submit_batch: Option<u32>,
     /// The connector; absent under the default method, which uses none.
     pub connector: Option<String>,
     /// The broker.
@@ -202,6 +206,9 @@ pub struct Latency {
     pub p999_ns: u64,
     /// Largest, ns.
     pub max_ns: u64,
+    /// By how much each of these times may be off, since its two stages are stamped by clocks of different hosts, ns; absent where they are
+    /// stamped by one. The largest over all workers and generators, see [`Clocks`].
+    pub clock_error_ns: Option<u64>,
     /// The whole HDR histogram (three significant digits, V2 deflate-free serialisation, base64), to be merged with others.
     pub hdr_base64: String,
     /// The histogram of the amounts below zero, likewise; absent when there are none.
@@ -236,7 +243,8 @@ pub struct DispatcherBytes {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessUsage {
-    /// `dispatcher` (with all threads of a `thread` executor), `generator` or `worker`.
+    /// `dispatcher` (with all threads of a `thread` executor), `generator`, `worker`, or `engine`: a process of the engine's own, which
+    /// may hold workers.
     pub role: String,
     /// For people: for example `worker 2 (pid 4711)`.
     pub label: String,
@@ -248,6 +256,21 @@ pub struct ProcessUsage {
     pub cpu_seconds: Option<f64>,
     /// Largest resident memory in the trial, bytes; absent when it ended without telling.
     pub peak_memory_bytes: Option<u64>,
+    /// Its host, where that is another than the dispatcher's.
+    pub host: Option<String>,
+    /// How its clock compares with the dispatcher's; absent where it is the same. Its times are told by the dispatcher's, so that each
+    /// may be off by the error.
+    pub clock: Option<Clocks>,
     /// How it ended, when that was before the trial's end.
     pub end: Option<String>,
+}
+
+/// How the clock of a worker's host compares with the dispatcher's, by what had to happen before and after each of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clocks {
+    /// How far it is ahead, ns; below zero where it is behind.
+    pub ahead_ns: i64,
+    /// That is off by at most this, ns; drift in the course of the trial left out.
+    pub error_ns: u64,
 }

@@ -76,13 +76,20 @@ pub fn fetch_kafka(interrupted: &AtomicBool) -> Result<Fetched, ServicesError> {
 
 /// Where a fetched Kafka is, whether it is there or not.
 pub(super) fn cached_kafka() -> Result<PathBuf, ServicesError> {
+    Ok(cache_directory()?.join(format!("kafka-{KAFKA_VERSION}")))
+}
+
+/// Where psbench keeps what it has made or fetched once: `$PSBENCH_CACHE`, or below `$XDG_CACHE_HOME` or `~/.cache`.
+///
+/// # Errors
+/// None of these is set.
+pub fn cache_directory() -> Result<PathBuf, ServicesError> {
     let directory = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = directory("PSBENCH_CACHE")
         .or_else(|| directory("XDG_CACHE_HOME").map(|cache| cache.join("psbench")))
         .or_else(|| directory("HOME").map(|home| home.join(".cache/psbench")))
         .ok_or(ServicesError::NoCache)?;
-    let cache = std::path::absolute(&cache).map_err(ServicesError::file(&cache))?;
-    Ok(cache.join(format!("kafka-{KAFKA_VERSION}")))
+    std::path::absolute(&cache).map_err(ServicesError::file(&cache))
 }
 
 /// Whether a broker can be started from there.

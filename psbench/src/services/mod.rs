@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::directory::{Directory, Stage, State};
 pub use self::error::ServicesError;
-pub use self::fetch::{Fetched, fetch_kafka};
+pub use self::fetch::{Fetched, cache_directory, fetch_kafka};
 pub use self::kafka::{Kafka, Property};
 use self::process::{LOOK, ProcessId};
 pub use self::redis::RedisServer;

@@ -8,6 +8,7 @@ use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, Work};
 
+use super::engines::{Engines, Request};
 use crate::item;
 use crate::plan::{ExecutorKind, Settings, TrialPlan, WorkerPool};
 use crate::worker::{self, WorkerSetup};
@@ -44,10 +45,11 @@ pub struct ExecutorRequest {
 /// The executors that this program has added.
 pub static OWN_EXECUTORS: Registry<dyn ExecutorFactory> = Registry::new();
 
-/// Starts the executor of a trial; its workers are ready on return.
+/// Starts the executor of a trial, on the sweep's engine where it has one; its workers are ready on return.
 pub(super) fn start(
     settings: &Settings,
     trial: &TrialPlan,
+    engines: Option<&Engines>,
     sink: Arc<dyn OutcomeSink>,
 ) -> Result<Arc<dyn Executor>, ExecutorError> {
     let workers = settings.pool_workers.unwrap_or(trial.workers);
@@ -60,6 +62,9 @@ pub(super) fn start(
         cache_bytes: settings.cache_bytes,
         connector: settings.connector.clone(),
     };
+    if let Some(engines) = engines {
+        return engines.start(Request { settings, trial, setup: &item::encode(&setup) }, sink);
+    }
     Ok(match settings.executor {
         ExecutorKind::Own(name) => {
             let factory = OWN_EXECUTORS
@@ -71,6 +76,18 @@ pub(super) fn start(
             let task_timeout = settings.task_timeout;
             let options = ThreadOptions { sharing, task_timeout, ..ThreadOptions::new(workers) };
             Arc::new(ThreadExecutor::start(options, worker::local(setup), sink)?)
+        }
+        ExecutorKind::Dask
+        | ExecutorKind::Globus
+        | ExecutorKind::Mpi
+        | ExecutorKind::Parsl
+        | ExecutorKind::Python
+        | ExecutorKind::Slurm
+        | ExecutorKind::Ssh => {
+            let name = settings.executor.name();
+            return Err(ExecutorError::Invalid(format!(
+                "the executor {name} has no engine: its sweep was not prepared"
+            )));
         }
         ExecutorKind::Process => {
             let program = std::env::current_exe().map_err(|source| ExecutorError::Start {

@@ -1,7 +1,9 @@
 //! A sweep: one trial after the other, results on disk after each.
 
+mod engines;
 mod executor;
 mod generators;
+mod launchers;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use psbench_connectors::{ConnectorError, KeySource};
+use psbench_executors::bridge::EngineInfo;
 
+pub use self::engines::EngineError;
+use self::engines::Engines;
 pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
@@ -24,6 +29,8 @@ pub struct Sweep {
     broker: Box<dyn Broker>,
     interrupted: Arc<AtomicBool>,
     trace_dir: Option<PathBuf>,
+    /// What outlasts single trials of the executor.
+    engines: Option<Engines>,
 }
 
 /// Why a sweep can't start.
@@ -35,6 +42,9 @@ pub enum SweepError {
     /// The connector can't be used.
     #[error(transparent)]
     Connector(#[from] ConnectorError),
+    /// The engine is not there.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// Follows a sweep. Called from the sweep's thread.
@@ -53,11 +63,12 @@ impl Sweep {
     /// Starts or reaches the broker, and makes sure that the connector can be used. `interrupted` may be set at any time: the running
     /// trial then ends early and in order.
     pub fn prepare(plan: SweepPlan, interrupted: Arc<AtomicBool>) -> Result<Self, SweepError> {
+        let engines = plan.settings.engine.as_ref().map(Engines::prepare).transpose()?;
         let broker = plan.settings.broker.open()?;
         if plan.trials.iter().any(|trial| trial.method == Method::Proxy) {
             plan.settings.connector.open(KeySource::random())?;
         }
-        Ok(Self { plan, broker, interrupted, trace_dir: None })
+        Ok(Self { plan, broker, interrupted, trace_dir: None, engines })
     }
 
     /// Keeps a trace of each trial in this directory.
@@ -68,6 +79,11 @@ impl Sweep {
     /// The broker.
     pub fn broker(&self) -> &dyn Broker {
         &*self.broker
+    }
+
+    /// The engine of the executor, where it has one.
+    pub fn engine(&self) -> Option<&EngineInfo> {
+        self.engines.as_ref().map(|engines| &engines.info)
     }
 
     /// Runs the trials, in order.
@@ -112,6 +128,7 @@ impl Sweep {
             broker: &*self.broker,
             clock: Arc::new(SystemClock),
             interrupted: &self.interrupted,
+            engines: self.engines.as_ref(),
             trace_dir: self.trace_dir.as_deref(),
         }
     }

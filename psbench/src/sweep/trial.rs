@@ -8,6 +8,7 @@ use std::time::Duration;
 use psbench_executors::{Executor, ExecutorError, WorkerEnd, WorkerReport};
 use uuid::Uuid;
 
+use super::engines::Engines;
 use super::executor;
 use super::generators::{Generators, Noted, store_metrics};
 use crate::brokers::{Broker, BrokerError, ClientStatistics, LagSample, Subscriber};
@@ -16,8 +17,8 @@ use crate::dispatcher::{Bounds, Dispatcher, Finished};
 use crate::item::{self, GeneratorReport};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
-use crate::recorder::{Backlog, Recorder};
-use crate::results::record::{Balance, BrokerUse, Lag, ProcessUsage, Status, TrialRecord};
+use crate::recorder::{Backlog, ClockErrors, Recorder};
+use crate::results::record::{Balance, BrokerUse, Clocks, Lag, ProcessUsage, Status, TrialRecord};
 use crate::trace::{self, TraceError, TraceFile};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
 
@@ -30,6 +31,8 @@ pub(super) struct Bench<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) interrupted: &'a AtomicBool,
+    /// What outlasts the trial of the executor.
+    pub(super) engines: Option<&'a Engines>,
     /// Where the trace of each trial goes, if it is wanted.
     pub(super) trace_dir: Option<&'a Path>,
 }
@@ -87,6 +90,8 @@ impl Bench<'_> {
             index: trial.index,
             repeat: trial.repeat,
             executor: settings.executor.name().into(),
+            submit: settings.engine.as_ref().map(|engine| engine.submit),
+            submit_batch: settings.engine.as_ref().map(|engine| engine.batch),
             connector: (trial.method == Method::Proxy).then(|| settings.connector.name().into()),
             stream: settings.broker.name().into(),
             topic,
@@ -145,7 +150,7 @@ impl<'a> Run<'a> {
         let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count, generators };
         let recorder = Recorder::new(settings.deadline, settings.generators, settings.broker.partitions());
         let dispatcher = Arc::new(Dispatcher::new(bounds, recorder, Arc::clone(&bench.clock)));
-        let executor = executor::start(settings, trial, Arc::clone(&dispatcher) as _)?;
+        let executor = executor::start(settings, trial, bench.engines, Arc::clone(&dispatcher) as _)?;
         tracing::info!(workers = executor.workers().len(), "workers are ready");
         let trace = bench.trace_dir.map(|dir| trace::start(dir, trial)).transpose()?.map(|(items, file)| {
             dispatcher.trace_into(items);
@@ -343,7 +348,7 @@ impl<'a> Run<'a> {
             end_tasks_done_timestamp: unix_seconds(end),
             items,
             rates: recorder.rates(start, end, scheduled, ideal),
-            latency: recorder.latency(),
+            latency: recorder.latency(clock_errors(reports)),
             jitter: recorder.jitter(),
             dispatcher_bytes: bytes,
             broker,
@@ -394,6 +399,8 @@ impl<'a> Run<'a> {
             tasks: reports.iter().filter(|report| report.worker.pid.is_none()).map(|_| recorder.done()).sum(),
             cpu_seconds: Some(usage.cpu.as_secs_f64()),
             peak_memory_bytes: usage.peak_memory,
+            host: None,
+            clock: None,
             end: None,
         };
         let workers = reports.iter().filter(|report| report.worker.pid.is_some()).map(|report| {
@@ -406,10 +413,24 @@ impl<'a> Run<'a> {
                 tasks: recorder.tasks(report.worker.id),
                 cpu_seconds: finish.as_ref().map(|finish| finish.usage.cpu.as_secs_f64()),
                 peak_memory_bytes: finish.and_then(|finish| finish.usage.peak_memory),
+                host: report.worker.host.clone(),
+                clock: report.worker.clock.map(|clock| Clocks { ahead_ns: clock.ahead_ns, error_ns: clock.error_ns }),
                 end: report.worker.end.as_ref().map(ToString::to_string),
             }
         });
-        std::iter::once(dispatcher).chain(workers).collect()
+        let overhead = self.executor.overhead();
+        let engine = overhead.into_iter().map(|process| ProcessUsage {
+            role: "engine".into(),
+            label: process.label,
+            pid: Some(process.pid),
+            tasks: 0,
+            cpu_seconds: process.cpu.map(|cpu| cpu.as_secs_f64()),
+            peak_memory_bytes: process.peak_memory,
+            host: process.host,
+            clock: None,
+            end: None,
+        });
+        std::iter::once(dispatcher).chain(workers).chain(engine).collect()
     }
 }
 
@@ -456,6 +477,17 @@ impl<'a> Watch<'a> {
         }
         now
     }
+}
+
+/// By how much clocks may be off that are not the dispatcher's.
+fn clock_errors(reports: &[WorkerReport]) -> ClockErrors {
+    let mut errors = ClockErrors::default();
+    for report in reports {
+        let generates = finish(report).is_some_and(|finish| finish.generators > 0);
+        let most = if generates { &mut errors.generators } else { &mut errors.workers };
+        *most = (*most).max(report.worker.clock.map(|clock| clock.error_ns));
+    }
+    errors
 }
 
 /// What a worker said at its end.

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use psbench_connectors::{
     ConnectorConfig, Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions, checksum,
 };
-use psbench_executors::{Task, TaskContext, Work};
+use psbench_executors::{ClockOffset, Task, TaskContext, Work};
 use serde::{Deserialize, Serialize};
 
 pub use self::usage::{Usage, reset_peak_memory};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, HostClock, Nanos, process_cpu_time};
 use crate::generator::{self, GeneratorPlan, OpenStore};
 use crate::item::{self, Body, Head, ItemFailure, ItemHead, ItemOutcome};
 use crate::plan::{ObjectLifetime, TaskKind};
@@ -55,7 +55,10 @@ pub struct WorkerFinish {
 pub struct StreamWork {
     setup: WorkerSetup,
     resolver: Resolver,
-    clock: SystemClock,
+    /// The dispatcher's clock, as far as this host knows it.
+    clock: HostClock,
+    /// The most memory of this process, when it was last looked at.
+    peak_memory: Mutex<(Nanos, Option<u64>)>,
     /// Generators that ran here.
     generators: AtomicU32,
     /// Whether generators are to stop because nobody is left to work for.
@@ -76,15 +79,16 @@ struct Generated {
 }
 
 impl StreamWork {
-    /// For the workers of this process.
-    pub fn new(setup: WorkerSetup) -> Self {
+    /// For the workers of this process, whose clock is so far ahead of the dispatcher's.
+    pub fn new(setup: WorkerSetup, clock: ClockOffset) -> Self {
         let options = StoreOptions { cache_bytes: setup.cache_bytes, ..StoreOptions::default() };
         let resolver =
             Resolver::new(format!("process {}", std::process::id()), options).trusting(setup.connector.clone());
         Self {
             setup,
             resolver,
-            clock: SystemClock,
+            clock: HostClock::ahead_by(clock.ahead_ns),
+            peak_memory: Mutex::default(),
             generators: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             generating: Mutex::new(0),
@@ -94,8 +98,9 @@ impl StreamWork {
     }
 
     /// From what the dispatcher sent.
-    pub fn from_setup(setup: &[u8]) -> Result<Self, String> {
-        item::decode(setup).map(Self::new).ok_or_else(|| "the dispatcher is another version of psbench".into())
+    pub fn from_setup(setup: &[u8], clock: ClockOffset) -> Result<Self, String> {
+        let setup = item::decode(setup).ok_or("the dispatcher is another version of psbench")?;
+        Ok(Self::new(setup, clock))
     }
 
     fn generated(&self) -> MutexGuard<'_, Vec<Generated>> {
@@ -211,6 +216,24 @@ impl Work for StreamWork {
         })
     }
 
+    /// Without the objects of generators: these run on workers whose end is seen.
+    fn progress(&self) -> Bytes {
+        /// A look at memory takes longer than a small task.
+        const LOOK: Nanos = 100_000_000;
+        let now = self.clock.now();
+        let mut peak = lock(&self.peak_memory);
+        if now.saturating_sub(peak.0) > LOOK || peak.1.is_none() {
+            *peak = (now, Usage::of_this_process().peak_memory);
+        }
+        item::encode(&WorkerFinish {
+            usage: Usage { cpu: process_cpu_time(), peak_memory: peak.1 },
+            metrics: self.resolver.metrics(),
+            generators: self.generators.load(Ordering::Relaxed),
+            expired: 0,
+            held: None,
+        })
+    }
+
     fn abandoned(&self) {
         /// For generators to be out of their stores: they are not to add to what is deleted.
         const MOMENT: Duration = Duration::from_secs(1);
@@ -238,7 +261,7 @@ static LOCAL: Mutex<Weak<StreamWork>> = Mutex::new(Weak::new());
 
 /// Makes the work of a thread executor, and remembers it for [`abandon_local`].
 pub fn local(setup: WorkerSetup) -> Arc<StreamWork> {
-    let work = Arc::new(StreamWork::new(setup));
+    let work = Arc::new(StreamWork::new(setup, ClockOffset::default()));
     *lock(&LOCAL) = Arc::downgrade(&work);
     work
 }

@@ -2,8 +2,12 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod kafka;
+mod processes;
 #[path = "../../../connectors/tests/support/mod.rs"]
 mod server;
+mod slurm;
+mod sshd;
+mod strays;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,9 +17,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub(crate) use kafka::Kafka;
+pub(crate) use processes::{command_line, descendants_of};
 pub(crate) use server::endpoint::Endpoint;
 pub(crate) use server::python::python;
 pub(crate) use server::{RedisServer as Redis, free_port};
+pub(crate) use slurm::Slurm;
+pub(crate) use sshd::Sshd;
+pub(crate) use strays::strays;
 
 impl Redis {
     pub(crate) fn address(&self) -> String {
@@ -135,6 +143,11 @@ pub(crate) fn assert_complete(trial: &Value) {
     for amiss in ["failed", "lost", "duplicated", "reordered", "corrupt", "orphaned"] {
         assert_eq!(items[amiss], 0, "{amiss}: {items}");
     }
+}
+
+/// The processes of a trial in one role.
+pub(crate) fn in_role<'a>(trial: &'a Value, role: &str) -> Vec<&'a Value> {
+    trial["processes"].as_array().unwrap().iter().filter(|process| process["role"] == role).collect()
 }
 
 /// Ends within the time, or the test fails and the run with it.

@@ -1,0 +1,212 @@
+//! Options of engines that reach past this process.
+
+use std::env;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
+
+use psbench_executors::pilot::DoorOptions;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::checks::within;
+use super::choices::{ParslExecutor, choose};
+use super::{OptionError, StreamScalingOptions};
+use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, Placement, SubmitMode};
+use crate::units::Seconds;
+
+/// More items in one task are a mistake.
+const MOST_BATCHED: u32 = 100_000;
+const ENGINE_TIMEOUT: Seconds = Seconds::from_millis(120_000);
+/// Has Python's program where --python does not.
+const PYTHON_VARIABLE: &str = "PSBENCH_PYTHON";
+
+impl StreamScalingOptions {
+    /// The engine behind an executor, `None` where it has none.
+    pub(super) fn engine(&mut self, executor: ExecutorKind) -> Result<Option<EnginePlan>, OptionError> {
+        let placement = match executor {
+            ExecutorKind::Dask => self.dask()?,
+            ExecutorKind::Globus => self.globus()?,
+            ExecutorKind::Parsl => self.parsl()?,
+            ExecutorKind::Python => self.python_engine()?,
+            ExecutorKind::Mpi => self.launcher(LauncherKind::Mpi, "mpiexec"),
+            ExecutorKind::Slurm => self.launcher(LauncherKind::Slurm, "srun"),
+            ExecutorKind::Ssh if self.hosts.is_empty() => {
+                return Err(OptionError::Missing { option: "--hosts", needed_by: "--executor ssh" });
+            }
+            ExecutorKind::Ssh => self.launcher(LauncherKind::Ssh, "ssh"),
+            ExecutorKind::Process | ExecutorKind::Thread | ExecutorKind::Own(_) => return Ok(None),
+        };
+        let is_launcher = matches!(placement, Placement::Launcher(_));
+        let submit = *self.submit.get_or_insert(if is_launcher { SubmitMode::Pilot } else { SubmitMode::Task });
+        if is_launcher && submit == SubmitMode::Task {
+            let problem = format!("--executor {} only places workers; write pilot", executor.name());
+            return Err(OptionError::invalid("--submit", &submit.name(), problem));
+        }
+        let batch = match submit {
+            SubmitMode::Task => within("--submit-batch", *self.submit_batch.get_or_insert(1), 1..=MOST_BATCHED)?,
+            SubmitMode::Pilot => 1,
+        };
+        let ready_timeout = self.engine_timeout.get_or_insert(ENGINE_TIMEOUT).duration();
+        if ready_timeout < Duration::from_secs(1) {
+            let problem = "no engine starts in that time; write 1 or more";
+            return Err(OptionError::invalid("--engine-timeout", &humantime::format_duration(ready_timeout), problem));
+        }
+        let worker_program = self.worker_program()?;
+        Ok(Some(EnginePlan { placement, submit, batch, door: self.door()?, worker_program, ready_timeout }))
+    }
+
+    fn python_with(&mut self, engine: &'static str, options: Value) -> Result<Placement, OptionError> {
+        const OPTION: &str = "--python";
+        let given = || env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty());
+        let python = self.python.get_or_insert_with(|| given().map_or_else(|| "python3".into(), PathBuf::from));
+        // A name alone is looked up on the PATH; a path must not depend on where a worker is.
+        if python.components().count() > 1 {
+            let path = absolute(&*python).map_err(|source| file(OPTION, python, source))?;
+            if !path.exists() {
+                return Err(file(OPTION, python, std::io::ErrorKind::NotFound.into()));
+            }
+            *python = path;
+        }
+        Ok(Placement::Python { python: python.clone(), engine, options })
+    }
+
+    fn python_engine(&mut self) -> Result<Placement, OptionError> {
+        let Some(factory) = self.python_executor.clone() else {
+            return Err(OptionError::Missing { option: "--python-executor", needed_by: "--executor python" });
+        };
+        self.python_with("python", json!({"factory": factory}))
+    }
+
+    fn dask(&mut self) -> Result<Placement, OptionError> {
+        let threads = *self.dask_use_threads.get_or_insert(false);
+        let scheduler = self.dask_scheduler.clone();
+        self.python_with("dask", json!({"scheduler": scheduler, "use_threads": threads}))
+    }
+
+    fn globus(&mut self) -> Result<Placement, OptionError> {
+        const OPTION: &str = "--globus-compute-endpoint";
+        let Some(endpoint) = self.globus_compute_endpoint.clone() else {
+            return Err(OptionError::Missing { option: OPTION, needed_by: "--executor globus" });
+        };
+        if endpoint.parse::<Uuid>().is_err() {
+            let problem = "not a UUID; `globus-compute-endpoint list` shows those of a host's endpoints";
+            return Err(OptionError::invalid(OPTION, &endpoint, problem));
+        }
+        self.python_with("globus", json!({"endpoint": endpoint}))
+    }
+
+    fn parsl(&mut self) -> Result<Placement, OptionError> {
+        const CONFIG: &str = "--parsl-config";
+        if let Some(path) = &self.parsl_config {
+            if self.parsl_executor.is_some() {
+                let problem = "the configuration has executors of its own; leave out --parsl-executor";
+                return Err(OptionError::invalid(CONFIG, &path.display(), problem));
+            }
+            let config = absolute(path).map_err(|source| file(CONFIG, path, source))?;
+            std::fs::metadata(&config).map_err(|source| file(CONFIG, path, source))?;
+            let options = json!({"config": config});
+            self.parsl_config = Some(config);
+            return self.python_with("parsl", options);
+        }
+        let name = self.parsl_executor.get_or_insert_with(|| "htex-local".into()).clone();
+        choose::<ParslExecutor>(&name)?;
+        self.python_with("parsl", json!({"executor": name}))
+    }
+
+    fn launcher(&self, kind: LauncherKind, program: &str) -> Placement {
+        Placement::Launcher(Launch {
+            kind,
+            program: self.launcher.clone().unwrap_or_else(|| program.to_owned()),
+            options: self.launcher_option.clone(),
+            hosts: self.hosts.clone(),
+        })
+    }
+
+    fn door(&mut self) -> Result<DoorOptions, OptionError> {
+        let listen = *self.worker_listen.get_or_insert(Ipv4Addr::LOCALHOST.into());
+        let advertise = self.worker_connect.clone().or_else(|| this_host(listen));
+        if let Some(host) = &advertise
+            && (host.is_empty() || host.contains(['/', '@', ' ', '[']))
+        {
+            let problem = "not a host; write a name or an address, without a port";
+            return Err(OptionError::invalid("--worker-connect", host, problem));
+        }
+        let tls = *self.worker_tls.get_or_insert(false);
+        Ok(DoorOptions { listen, port: self.worker_port.unwrap_or(0), advertise, tls })
+    }
+
+    fn worker_program(&self) -> Result<String, OptionError> {
+        const OPTION: &str = "--worker-program";
+        let path = match &self.worker_program {
+            Some(path) => path.clone(),
+            None => env::current_exe().map_err(|source| file(OPTION, Path::new("psbench"), source))?,
+        };
+        path.into_os_string()
+            .into_string()
+            .map_err(|path| OptionError::invalid(OPTION, &path.display(), "not UTF-8; write a path that is"))
+    }
+}
+
+fn file(option: &'static str, path: &Path, source: std::io::Error) -> OptionError {
+    OptionError::File { option, path: path.to_owned(), source }
+}
+
+/// This host's name, where it listens at all of its addresses.
+fn this_host(listen: IpAddr) -> Option<String> {
+    listen.is_unspecified().then(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut StreamScalingOptions)) -> Result<EnginePlan, String> {
+        let mut options =
+            StreamScalingOptions { ps_connector: Some("redis".into()), ..StreamScalingOptions::default() };
+        change(&mut options);
+        let planned = options.plan().map_err(|error| error.to_string())?;
+        Ok(planned.plan.settings.engine.unwrap())
+    }
+
+    #[test]
+    fn engines_are_planned_as_asked() {
+        let dask = plan(|options| options.executor = Some("dask".into())).unwrap();
+        assert_eq!((dask.submit, dask.batch), (SubmitMode::Task, 1));
+        assert!(matches!(&dask.placement, Placement::Python { engine: "dask", .. }), "{dask:?}");
+        assert_eq!(dask.door.listen, Ipv4Addr::LOCALHOST, "nobody else is let in unless told otherwise");
+        let mpi = plan(|options| {
+            options.executor = Some("mpi".into());
+            options.launcher_option = vec!["--map-by".into(), "node".into()];
+            options.worker_listen = Some(Ipv4Addr::UNSPECIFIED.into());
+        });
+        let mpi = mpi.unwrap();
+        assert_eq!(mpi.submit, SubmitMode::Pilot);
+        assert!(matches!(&mpi.placement, Placement::Launcher(launch) if launch.options.len() == 2), "{mpi:?}");
+        assert!(mpi.door.advertise.is_some_and(|host| !host.is_empty() && host != "0.0.0.0"));
+    }
+
+    #[test]
+    fn what_an_engine_lacks_is_named() {
+        let refused = |executor: &str, change: &dyn Fn(&mut StreamScalingOptions)| {
+            plan(|options| {
+                options.executor = Some(executor.into());
+                change(options);
+            })
+            .unwrap_err()
+        };
+        assert_eq!(refused("python", &|_| ()), "--executor python needs --python-executor");
+        assert_eq!(refused("globus", &|_| ()), "--executor globus needs --globus-compute-endpoint");
+        assert_eq!(refused("ssh", &|_| ()), "--executor ssh needs --hosts");
+        let no_uuid = refused("globus", &|options| options.globus_compute_endpoint = Some("mine".into()));
+        assert!(no_uuid.starts_with("--globus-compute-endpoint mine: not a UUID; "), "{no_uuid}");
+        let task = refused("slurm", &|options| options.submit = Some(SubmitMode::Task));
+        assert_eq!(task, "--submit task: --executor slurm only places workers; write pilot");
+        let unknown = refused("parsl", &|options| options.parsl_executor = Some("htex".into()));
+        assert!(unknown.starts_with("--parsl-executor htex: unknown; there are: thread, htex-local"), "{unknown}");
+        let missing = refused("parsl", &|options| options.parsl_config = Some("nowhere.py".into()));
+        assert!(missing.starts_with("--parsl-config nowhere.py: No such file"), "{missing}");
+        let missing = refused("dask", &|options| options.python = Some("no/where/python".into()));
+        assert!(missing.starts_with("--python no/where/python: "), "{missing}");
+    }
+}

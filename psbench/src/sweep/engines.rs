@@ -1,0 +1,245 @@
+//! The engines of a sweep: what of them outlasts single trials, and the executors that they make.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use psbench_executors::bridge::{
+    Bridge, BridgeExecutor, BridgeLauncher, BridgeOptions, BridgeTerms, CheckError, EngineInfo,
+};
+use psbench_executors::pilot::launch::{CommandLauncher, LaunchCommand};
+use psbench_executors::pilot::{self, PilotExecutor, PilotOptions};
+use psbench_executors::{Executor, ExecutorError, OutcomeSink, SplitExecutor};
+use serde_json::{Value, json};
+
+use super::launchers::{Launcher, NoLauncher};
+use crate::brokers::BrokerChoice;
+use crate::options::{USE_A_BROKER, USE_A_CONNECTOR};
+use crate::plan::{EnginePlan, GeneratorKind, Method, Placement, Settings, SubmitMode, TrialPlan};
+use crate::services;
+
+/// Why an engine can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Python, or a package of its, is not there.
+    #[error(transparent)]
+    Python(#[from] CheckError),
+    /// A launcher is not there.
+    #[error(transparent)]
+    Launcher(#[from] NoLauncher),
+    /// There is no place for Python's side of the bridge.
+    #[error(transparent)]
+    Cache(#[from] services::ServicesError),
+}
+
+/// The engine of a sweep.
+pub(super) struct Engines {
+    plan: EnginePlan,
+    kind: Kind,
+    /// What it says of itself.
+    pub(super) info: EngineInfo,
+}
+
+enum Kind {
+    Python {
+        options: BridgeOptions,
+        /// The one that runs: engines take seconds to start.
+        bridge: Mutex<Option<Arc<Bridge>>>,
+    },
+    Launcher(Launcher),
+}
+
+/// What one trial asks of an engine.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) trial: &'a TrialPlan,
+    /// What workers make their work from.
+    pub(super) setup: &'a Bytes,
+}
+
+impl Engines {
+    /// Makes sure that the engine is there, and starts nothing.
+    pub(super) fn prepare(plan: &EnginePlan) -> Result<Self, EngineError> {
+        let (kind, info) = match &plan.placement {
+            Placement::Python { python, engine, options } => {
+                let packages = services::cache_directory()?;
+                let options = BridgeOptions {
+                    python: python.clone(),
+                    engine,
+                    options: with_files(options, &packages),
+                    workers: 0,
+                    worker: vec![plan.worker_program.clone(), "worker".into()],
+                    ready_timeout: plan.ready_timeout,
+                    packages,
+                };
+                let info = options.check()?;
+                (Kind::Python { options, bridge: Mutex::default() }, info)
+            }
+            Placement::Launcher(launch) => {
+                let launcher = Launcher::find(launch)?;
+                let info = EngineInfo { name: launch.program.clone(), version: launcher.version.clone(), python: None };
+                (Kind::Launcher(launcher), info)
+            }
+        };
+        Ok(Self { plan: plan.clone(), kind, info })
+    }
+
+    /// The executor of a trial; its workers are ready on return.
+    pub(super) fn start(
+        &self,
+        request: Request<'_>,
+        sink: Arc<dyn OutcomeSink>,
+    ) -> Result<Arc<dyn Executor>, ExecutorError> {
+        let Request { settings, trial, .. } = request;
+        let compute = trial.compute_workers(settings);
+        let local = settings.generator == GeneratorKind::Local;
+        let executor: Arc<dyn Executor> = match (self.plan.submit, local) {
+            (SubmitMode::Pilot, false) => {
+                let workers = settings.pool_workers.unwrap_or(trial.workers);
+                self.pilots(request, (0, workers), self.launcher(workers)?, sink)?
+            }
+            (SubmitMode::Pilot, true) => {
+                let generators = self.local_generators(request, Arc::clone(&sink))?;
+                let pilots = self.pilots(request, (settings.generators, compute), self.launcher(compute)?, sink)?;
+                Arc::new(SplitExecutor::new(generators, pilots))
+            }
+            (SubmitMode::Task, _) => {
+                // An external generator leaves its worker idle.
+                let placed = if local { 0 } else { settings.own_generators() };
+                let bridge = self.bridge(settings.pool_workers.unwrap_or(compute + placed))?;
+                let generators = if placed > 0 {
+                    let launcher = Box::new(BridgeLauncher::new(Arc::clone(&bridge), self.pilot_command()));
+                    Some(self.pilots(request, (0, placed), launcher, Arc::clone(&sink))?)
+                } else if local {
+                    Some(self.local_generators(request, Arc::clone(&sink))?)
+                } else {
+                    None
+                };
+                let tasks = Arc::new(BridgeExecutor::start(bridge, self.terms(request, compute), sink)?);
+                match generators {
+                    None => tasks,
+                    Some(generators) => Arc::new(SplitExecutor::new(generators, tasks)),
+                }
+            }
+        };
+        self.check_reach(settings, trial, &*executor)?;
+        Ok(executor)
+    }
+
+    fn terms(&self, Request { settings, setup, .. }: Request<'_>, workers: u32) -> BridgeTerms {
+        BridgeTerms {
+            first: settings.generators,
+            setup: setup.clone(),
+            capacity: settings.prefetch.saturating_add(1),
+            batch: self.plan.batch,
+            task_timeout: settings.task_timeout,
+            ..BridgeTerms::new(workers)
+        }
+    }
+
+    /// Workers that connect: how many, and the number of the first.
+    fn pilots(
+        &self,
+        Request { settings, trial, setup }: Request<'_>,
+        (first, workers): (u32, u32),
+        launcher: Box<dyn pilot::Launcher>,
+        sink: Arc<dyn OutcomeSink>,
+    ) -> Result<Arc<dyn Executor>, ExecutorError> {
+        let options = PilotOptions {
+            first,
+            sharing: trial.compute_workers(settings),
+            setup: setup.clone(),
+            capacity: settings.prefetch.saturating_add(1),
+            ready_timeout: self.plan.ready_timeout,
+            task_timeout: settings.task_timeout,
+            door: self.plan.door.clone(),
+            ..PilotOptions::new(workers)
+        };
+        Ok(Arc::new(PilotExecutor::start(&options, launcher, sink)?))
+    }
+
+    /// Generators beside this process.
+    fn local_generators(
+        &self,
+        Request { settings, setup, .. }: Request<'_>,
+        sink: Arc<dyn OutcomeSink>,
+    ) -> Result<Arc<dyn Executor>, ExecutorError> {
+        let program = std::env::current_exe()
+            .map_err(|source| ExecutorError::Start { what: "generators: psbench's own path".into(), source })?;
+        let launcher = CommandLauncher::new(move |invitation, workers| {
+            let command =
+                vec![program.clone().into(), "worker".into(), "--connect".into(), invitation.address.clone().into()];
+            let launch = LaunchCommand { name: "generator".into(), command, env: Vec::new(), input: None };
+            vec![launch; workers as usize]
+        });
+        let options = PilotOptions {
+            setup: setup.clone(),
+            ready_timeout: self.plan.ready_timeout,
+            ..PilotOptions::new(settings.generators)
+        };
+        Ok(Arc::new(PilotExecutor::start(&options, Box::new(launcher), sink)?))
+    }
+
+    fn pilot_command(&self) -> Vec<String> {
+        [self.plan.worker_program.as_str(), "worker", "--connect"].map(ToOwned::to_owned).to_vec()
+    }
+
+    fn launcher(&self, workers: u32) -> Result<Box<dyn pilot::Launcher>, ExecutorError> {
+        Ok(match &self.kind {
+            Kind::Launcher(launcher) => Box::new(launcher.launcher(&self.plan)),
+            Kind::Python { .. } => Box::new(BridgeLauncher::new(self.bridge(workers)?, self.pilot_command())),
+        })
+    }
+
+    /// An engine with so many workers: the one that runs, where it has as many and is in order.
+    fn bridge(&self, workers: u32) -> Result<Arc<Bridge>, ExecutorError> {
+        let Kind::Python { options, bridge } = &self.kind else {
+            return Err(ExecutorError::Invalid("a launcher runs no tasks".to_owned()));
+        };
+        let mut kept = bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = kept.as_ref().filter(|it| it.is_usable() && it.options().workers == workers) {
+            return Ok(Arc::clone(running));
+        }
+        // The old one ends first: two would be in each other's way.
+        *kept = None;
+        tracing::info!("starting {} with {workers} workers", self.info);
+        let started = Bridge::start(BridgeOptions { workers, ..options.clone() })?;
+        Ok(Arc::clone(kept.insert(started)))
+    }
+
+    /// Refuses what workers can't reach, now that it is known where they are.
+    fn check_reach(
+        &self,
+        settings: &Settings,
+        trial: &TrialPlan,
+        executor: &dyn Executor,
+    ) -> Result<(), ExecutorError> {
+        let workers = executor.workers();
+        let Some(elsewhere) = workers.iter().find_map(|worker| worker.host.as_ref()) else { return Ok(()) };
+        let connector = &settings.connector;
+        if trial.method == Method::Proxy && (!connector.reaches_other_hosts() || connector.is_loopback()) {
+            return Err(ExecutorError::Invalid(format!(
+                "--ps-connector {}: workers on {elsewhere} can't reach {connector}; {USE_A_CONNECTOR}",
+                connector.name()
+            )));
+        }
+        let generates_there = settings.generator == GeneratorKind::Internal;
+        if generates_there && (settings.broker == BrokerChoice::Memory || settings.broker.is_loopback()) {
+            return Err(ExecutorError::Invalid(format!(
+                "--stream {}: a generator on {elsewhere} can't reach {}; {USE_A_BROKER}",
+                settings.broker.name(),
+                settings.broker
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Adds where an engine may leave its files.
+fn with_files(options: &Value, cache: &std::path::Path) -> Value {
+    let mut options = options.clone();
+    if let Some(options) = options.as_object_mut() {
+        options.insert("run_dir".to_owned(), json!(cache.join("parsl")));
+    }
+    options
+}

@@ -1,0 +1,178 @@
+//! Workers that are placed by real launchers: OpenMPI's mpiexec, srun of a private Slurm cluster, ssh.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{
+    Bench, Slurm, Sshd, assert_complete, command_line, descendants_of, in_role, is_alive, output_within, problems,
+    send_signal, strays, text, wait_until,
+};
+
+fn is_worker(pid: u32) -> bool {
+    // Not the launcher, whose command line has the worker's in it.
+    let line = command_line(pid);
+    line.split_once(' ')
+        .is_some_and(|(program, rest)| program.ends_with("psbench") && rest.starts_with("worker --connect"))
+}
+
+/// The workers among the descendants of a process.
+fn workers_below(pid: u32) -> Vec<u32> {
+    descendants_of(pid).into_iter().filter(|pid| is_worker(*pid)).collect()
+}
+
+/// Runs both methods to their ends with every byte checked.
+#[track_caller]
+fn both_methods(mut command: Command, bench: &Bench) -> Vec<Value> {
+    let output = output_within(command.spawn().unwrap(), 120);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let trials = bench.results()["trials"].as_array().unwrap().clone();
+    assert_eq!(trials.len(), 2);
+    for trial in &trials {
+        assert_complete(trial);
+        assert_eq!((problems(trial), &trial["submit"]), (String::new(), &"pilot".into()));
+        assert_eq!(in_role(trial, "generator").len(), 1);
+        for process in trial["processes"].as_array().unwrap() {
+            assert!(process["cpu_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{process}");
+        }
+    }
+    trials
+}
+
+const SMALL: &str = "--data-size-bytes 100kB --task-count 200 --verify";
+
+#[test]
+fn mpiexec_places_ranks() {
+    for more in ["", "--worker-tls"] {
+        let bench = Bench::new();
+        let trials = both_methods(bench.command(&format!("--executor mpi --max-workers 6 {SMALL} {more}")), &bench);
+        assert_eq!(in_role(&trials[0], "worker").len(), 5);
+        assert!(bench.results()["environment"]["engine"]["version"].as_str().unwrap().starts_with("mpiexec"));
+    }
+}
+
+#[test]
+fn a_rank_that_is_killed_takes_no_other_with_it() {
+    let bench = Bench::new();
+    let options = "--executor mpi --max-workers 4 --stream-method default --data-size-bytes 1kB --task-count 150 --task-sleep 0.1 \
+                   --rate 20/s --timeout 60";
+    let psbench = bench.command(options).spawn().unwrap();
+    let pid = psbench.id();
+    wait_until("the ranks are there", || workers_below(pid).len() == 4);
+    thread::sleep(Duration::from_secs(1));
+    send_signal(workers_below(pid)[0], "KILL");
+    let output = output_within(psbench, 90);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let trial = bench.results()["trials"][0].clone();
+    let items = &trial["items"];
+    let count = |name: &str| items[name].as_u64().unwrap();
+    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+    assert!(problems(&trial).contains("its connection ended"), "{}", problems(&trial));
+    // Whether it computed or generated: the others went on with what there was.
+    assert!(count("finished") > 10, "{items}");
+}
+
+#[test]
+fn no_rank_outlives_psbench() {
+    let bench = Bench::new();
+    let options = "--executor mpi --max-workers 4 --stream-method default --data-size-bytes 1kB --task-count 1000 --task-sleep 0.1 --rate 20/s";
+    let mut psbench = bench.command(options).spawn().unwrap();
+    let pid = psbench.id();
+    wait_until("the ranks are there", || workers_below(pid).len() == 4);
+    thread::sleep(Duration::from_secs(1));
+    let all = descendants_of(pid);
+    psbench.kill().unwrap();
+    psbench.wait().unwrap();
+    wait_until("the end of all ranks and of mpiexec", || !all.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn ranks_that_do_not_come_fail_the_trial_in_time() {
+    let bench = Bench::new();
+    // Ranks run this in place of psbench.
+    let options = "--executor mpi --max-workers 3 --stream-method default --data-size-bytes 1kB --task-count 5 --worker-program /bin/true";
+    let output = output_within(bench.command(&format!("{options} --engine-timeout 20")).spawn().unwrap(), 60);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("0 of 3 workers became ready: mpiexec ended (exit code 0)"), "{}", text(&output));
+}
+
+#[test]
+fn srun_places_tasks_on_the_nodes_of_a_cluster() {
+    let slurm = Slurm::start();
+    let bench = Bench::new();
+    let mut command = bench.command(&format!("--executor slurm --max-workers 8 {SMALL}"));
+    command.env("SLURM_CONF", slurm.config());
+    let trials = both_methods(command, &bench);
+    assert_eq!(in_role(&trials[0], "worker").len(), 7);
+    wait_until("no job is left", || slurm.jobs().iter().all(|job| !job.ends_with("RUNNING")));
+}
+
+#[test]
+fn srun_places_tasks_within_an_allocation() {
+    let slurm = Slurm::start();
+    let bench = Bench::new();
+    let psbench = bench.command(&format!("--executor slurm --max-workers 4 --generator local {SMALL}"));
+    let mut command = slurm.command("salloc");
+    command.args(["-n", "4", "--quiet"]).arg(psbench.get_program()).args(psbench.get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let trials = both_methods(command, &bench);
+    assert_eq!(in_role(&trials[0], "worker").len(), 3, "the generator is no task of the allocation");
+}
+
+#[test]
+fn no_job_outlives_psbench() {
+    let slurm = Slurm::start();
+    let bench = Bench::new();
+    let options = "--executor slurm --max-workers 8 --stream-method default --data-size-bytes 1kB --task-count 1000 --task-sleep 0.1 --rate 20/s";
+    let mut psbench = bench.command(options).env("SLURM_CONF", slurm.config()).spawn().unwrap();
+    let directory = slurm.config().parent().unwrap().to_owned();
+    let tasks = || strays(&directory).into_iter().filter(|pid| is_worker(*pid)).collect::<Vec<_>>();
+    wait_until("the tasks are there", || tasks().len() == 8);
+    thread::sleep(Duration::from_secs(1));
+    psbench.kill().unwrap();
+    psbench.wait().unwrap();
+    wait_until("the end of all tasks", || tasks().is_empty());
+    wait_until("the end of the job", || slurm.jobs().iter().all(|job| !job.ends_with("RUNNING")));
+}
+
+#[test]
+fn a_cluster_without_room_fails_the_trial_in_time() {
+    let slurm = Slurm::start();
+    let bench = Bench::new();
+    // Two nodes of four places each.
+    let options = "--executor slurm --max-workers 9 --stream-method default --data-size-bytes 1kB --task-count 5 --engine-timeout 4";
+    let begun = Instant::now();
+    let output = output_within(bench.command(options).env("SLURM_CONF", slurm.config()).spawn().unwrap(), 60);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("0 of 9 workers became ready"), "{}", text(&output));
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    wait_until("no job is left", || {
+        slurm.jobs().iter().all(|job| !job.ends_with("RUNNING") && !job.ends_with("PENDING"))
+    });
+}
+
+#[test]
+fn ssh_starts_workers_on_hosts() {
+    let sshd = Sshd::start();
+    let bench = Bench::new();
+    let mut command = bench.command(&format!("--executor ssh --hosts 127.0.0.1 localhost --max-workers 4 {SMALL}"));
+    command.args(sshd.options().iter().map(|option| format!("--launcher-option={option}")));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = child.spawn().unwrap();
+    let pid = running.id();
+    // The token is for nobody else to see.
+    let mut lines = Vec::new();
+    while running.try_wait().unwrap().is_none() {
+        lines.extend(descendants_of(pid).into_iter().map(command_line).filter(|line| line.starts_with("ssh")));
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = running.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    bench.results()["trials"].as_array().unwrap().iter().for_each(assert_complete);
+    let hex = |line: &String| line.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 64);
+    assert!(!lines.is_empty() && !lines.iter().any(hex), "{lines:?}");
+}
