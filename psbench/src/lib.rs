@@ -8,6 +8,7 @@ pub mod brokers;
 pub mod cli;
 pub mod clock;
 pub mod dispatcher;
+pub mod doctor;
 pub mod environment;
 pub mod generator;
 pub mod item;

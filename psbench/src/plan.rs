@@ -193,6 +193,17 @@ pub enum LauncherKind {
     Ssh,
 }
 
+impl LauncherKind {
+    /// Its program, where none is named.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Mpi => "mpiexec",
+            Self::Slurm => "srun",
+            Self::Ssh => "ssh",
+        }
+    }
+}
+
 /// What a task does with its item once it is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -12,8 +12,8 @@ use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
-use crate::cli::{self, Cli, Command, Ending, Generate, ServicesCommand, StreamScaling};
-use crate::open_files;
+use crate::cli::{self, Cli, Command, Doctor, Ending, Generate, ServicesCommand, StreamScaling};
+use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
 use crate::worker;
@@ -70,11 +70,12 @@ impl Program {
             let taken = format!("this program adds `{name}`, but psbench has one of that name: choose another");
             return fail(&taken, Ending::BadInput).into();
         }
-        open_files::allow_more();
+        let open_files = open_files::allow_more();
         let ended = match Cli::parse().command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
             Command::Generate(generate) => self::generate(&generate),
             Command::Services(services) => self::services(services),
+            Command::Doctor(doctor) => Ok(self::doctor(doctor, open_files)),
             Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
             Command::Worker(worker) => Ok(serve(worker)),
         };
@@ -94,6 +95,10 @@ fn generate(generate: &Generate) -> anyhow::Result<Ending> {
 
 fn serve(worker: cli::Worker) -> Ending {
     worker.run().map_or_else(|error| fail(&error, error.ending()), |()| Ending::Success)
+}
+
+fn doctor(doctor: Doctor, open_files: OpenFiles) -> Ending {
+    doctor.run(open_files).map_or_else(|error| fail(&error, error.ending()), |()| Ending::Success)
 }
 
 fn services(services: ServicesCommand) -> anyhow::Result<Ending> {

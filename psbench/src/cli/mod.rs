@@ -1,6 +1,7 @@
 //! The command line.
 
 mod completions;
+mod doctor;
 mod generate;
 mod services;
 mod stream_scaling;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use self::completions::Completions;
+pub use self::doctor::{Doctor, DoctorError};
 pub use self::generate::Generate;
 pub use self::services::{ServicesCommand, ServicesCommandError};
 pub use self::stream_scaling::{CliError, StreamScaling};
@@ -57,6 +59,13 @@ pub enum Command {
     /// Exit codes: 0 all is as asked; 1 a service did not start or stop; 2 nothing was started, for bad input or because what it takes is
     /// not there; 130 interrupted.
     Services(ServicesCommand),
+    /// List what psbench finds on this host, and how to get what is missing
+    ///
+    /// Engines of Python, launchers, what brokers are started from, the kernel and its limits, directories: what is missing is listed with
+    /// the option that needs it. Nothing is started but programs that are asked for their version, for at most 5 seconds.
+    ///
+    /// Exit codes: 0 it looked at everything, whatever is missing; 2 bad input.
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Serve as a worker of another psbench, which starts it or has it started

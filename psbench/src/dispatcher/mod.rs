@@ -210,12 +210,6 @@ impl Dispatcher {
         }
     }
 
-    /// How far the clock is ahead by which a worker stamps its outcomes.
-    fn ahead_ns(&self, worker: Option<WorkerId>) -> i64 {
-        let executor = self.executor.get().and_then(Weak::upgrade);
-        executor.zip(worker).and_then(|(executor, worker)| executor.clock(worker)).map_or(0, |clock| clock.ahead_ns)
-    }
-
     /// Waits, at most `wait`, until there is room for more messages; tells whether there is.
     pub fn has_room(&self, wait: Duration) -> bool {
         // Once it was full, room for one message is not worth a wake-up of the broker's reader: half must be gone.
@@ -454,10 +448,11 @@ fn generator_end(result: Result<Bytes, TaskError>) -> Generator {
 impl OutcomeSink for Dispatcher {
     fn deliver(&self, outcomes: &mut Vec<Outcome>) {
         let now = self.clock.now();
-        // Asked without the lock: the executor has its own.
-        let ahead: Vec<i64> = outcomes.iter().map(|outcome| self.ahead_ns(outcome.worker)).collect();
+        let executor = self.executor.get().and_then(Weak::upgrade);
+        let clock = |worker| executor.as_ref().zip(worker).and_then(|(executor, worker)| executor.clock(worker));
         let mut state = self.lock();
-        for (outcome, ahead_ns) in outcomes.drain(..).zip(ahead) {
+        for outcome in outcomes.drain(..) {
+            let ahead_ns = clock(outcome.worker).map_or(0, |clock| clock.ahead_ns);
             state.take_outcome(outcome, ahead_ns, now);
         }
         let tasks = self.ready(&mut state);

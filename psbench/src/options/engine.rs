@@ -29,12 +29,12 @@ impl StreamScalingOptions {
             ExecutorKind::Globus => self.globus()?,
             ExecutorKind::Parsl => self.parsl()?,
             ExecutorKind::Python => self.python_engine()?,
-            ExecutorKind::Mpi => self.launcher(LauncherKind::Mpi, "mpiexec"),
-            ExecutorKind::Slurm => self.launcher(LauncherKind::Slurm, "srun"),
+            ExecutorKind::Mpi => self.launcher(LauncherKind::Mpi),
+            ExecutorKind::Slurm => self.launcher(LauncherKind::Slurm),
             ExecutorKind::Ssh if self.hosts.is_empty() => {
                 return Err(OptionError::Missing { option: "--hosts", needed_by: "--executor ssh" });
             }
-            ExecutorKind::Ssh => self.launcher(LauncherKind::Ssh, "ssh"),
+            ExecutorKind::Ssh => self.launcher(LauncherKind::Ssh),
             ExecutorKind::Process | ExecutorKind::Thread | ExecutorKind::Own(_) => return Ok(None),
         };
         let is_launcher = matches!(placement, Placement::Launcher(_));
@@ -57,18 +57,8 @@ impl StreamScalingOptions {
     }
 
     fn python_with(&mut self, engine: &'static str, options: Value) -> Result<Placement, OptionError> {
-        const OPTION: &str = "--python";
-        let given = || env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty());
-        let python = self.python.get_or_insert_with(|| given().map_or_else(|| "python3".into(), PathBuf::from));
-        // A name alone is looked up on the PATH; a path must not depend on where a worker is.
-        if python.components().count() > 1 {
-            let path = absolute(&*python).map_err(|source| file(OPTION, python, source))?;
-            if !path.exists() {
-                return Err(file(OPTION, python, std::io::ErrorKind::NotFound.into()));
-            }
-            *python = path;
-        }
-        Ok(Placement::Python { python: python.clone(), engine, options })
+        let python = choose_python(self.python.take())?;
+        Ok(Placement::Python { python: self.python.insert(python).clone(), engine, options })
     }
 
     fn python_engine(&mut self) -> Result<Placement, OptionError> {
@@ -114,10 +104,10 @@ impl StreamScalingOptions {
         self.python_with("parsl", json!({"executor": name}))
     }
 
-    fn launcher(&self, kind: LauncherKind, program: &str) -> Placement {
+    fn launcher(&self, kind: LauncherKind) -> Placement {
         Placement::Launcher(Launch {
             kind,
-            program: self.launcher.clone().unwrap_or_else(|| program.to_owned()),
+            program: self.launcher.clone().unwrap_or_else(|| kind.program().to_owned()),
             options: self.launcher_option.clone(),
             hosts: self.hosts.clone(),
         })
@@ -146,6 +136,24 @@ impl StreamScalingOptions {
             .into_string()
             .map_err(|path| OptionError::invalid(OPTION, &path.display(), "not UTF-8; write a path that is"))
     }
+}
+
+/// The Python of engines: the one given, or `$PSBENCH_PYTHON`, or `python3`.
+///
+/// # Errors
+/// It is a path at which nothing is.
+pub(crate) fn choose_python(given: Option<PathBuf>) -> Result<PathBuf, OptionError> {
+    let (option, python) = match (given, env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty())) {
+        (Some(python), _) => ("--python", python),
+        (None, Some(python)) => (PYTHON_VARIABLE, python.into()),
+        (None, None) => return Ok("python3".into()),
+    };
+    // A name alone is looked up on the PATH; a path must not depend on where a worker is.
+    if python.components().count() <= 1 {
+        return Ok(python);
+    }
+    let path = absolute(&python).map_err(|source| file(option, &python, source))?;
+    if path.exists() { Ok(path) } else { Err(file(option, &python, std::io::ErrorKind::NotFound.into())) }
 }
 
 fn file(option: &'static str, path: &Path, source: std::io::Error) -> OptionError {

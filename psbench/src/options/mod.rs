@@ -25,10 +25,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choices::LifetimeName;
 use self::choices::{ConnectorName, ExecutorName, NameOf, ParslExecutor, StreamName};
+pub(crate) use self::engine::choose_python;
 pub use self::error::OptionError;
 pub use self::interop::{Interop, OF_GENERATE};
 pub use self::planning::{Outputs, Planned};
-pub(crate) use self::planning::{USE_A_BROKER, USE_A_CONNECTOR};
+pub(crate) use self::planning::{RUN_DIR, USE_A_BROKER, USE_A_CONNECTOR};
 use crate::logging::LogLevel;
 use crate::plan::{GeneratorKind, Method, Pregenerate, SubmitMode, TaskKind};
 use crate::units::{Rate, Seconds, Size};

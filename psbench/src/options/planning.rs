@@ -17,6 +17,9 @@ use crate::plan::{
 use crate::results::RESULTS_JSON;
 use crate::units::{Seconds, Size};
 
+/// Where runs go unless told otherwise.
+pub(crate) const RUN_DIR: &str = "runs";
+
 /// A sweep that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -164,7 +167,7 @@ impl StreamScalingOptions {
             csv_file: csv_file.clone(),
             log_file: log_file.clone(),
             trace: *self.trace.get_or_insert(false),
-            run_dir: self.run_dir.get_or_insert_with(|| "runs".into()).clone(),
+            run_dir: self.run_dir.get_or_insert_with(|| RUN_DIR.into()).clone(),
             log_level: *self.log_level.get_or_insert(LogLevel::Bench),
             log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),
         })

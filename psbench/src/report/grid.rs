@@ -21,11 +21,15 @@ pub(super) fn error_terminal_width() -> Option<u16> {
     Table::new().use_stderr().width().filter(|width| *width > 0)
 }
 
-/// An empty table with these titles: figures to the right, the columns in `left` to the left. Coloured only at a terminal, and
-/// not where `NO_COLOR` is set (<https://no-color.org>).
+/// Whether standard output is to have colours: only at a terminal, and not where `NO_COLOR` is set (<https://no-color.org>).
+pub(super) fn coloured() -> bool {
+    stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// An empty table with these titles: figures to the right, the columns in `left` to the left.
 pub(super) fn grid(titles: &[&str], left: &[&str]) -> Table {
     let mut table = Table::new();
-    if !stdout().is_terminal() || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+    if !coloured() {
         table.force_no_tty();
     }
     table.load_style(STYLE);

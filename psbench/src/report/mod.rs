@@ -1,5 +1,6 @@
 //! What a person sees of a sweep: its plan, its progress, its results.
 
+mod doctor;
 mod grid;
 mod plan;
 mod progress;
@@ -7,6 +8,7 @@ mod table;
 mod time_left;
 mod trial;
 
+pub use self::doctor::diagnosis;
 pub use self::plan::plan;
 pub use self::progress::Progress;
 pub use self::table::table;

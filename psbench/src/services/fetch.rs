@@ -1,11 +1,14 @@
 //! Where Kafka comes from: programs on the PATH, and the jars that Maven gets.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{Access, access};
 
 use super::process;
 use super::{ServicesError, last_words};
@@ -21,6 +24,33 @@ const NEEDED_JARS: [(&str, &str); 2] = [
     ("kafka_2.13-", "its libs have no kafka_2.13-*.jar"),
     ("log4j-slf4j-impl-", "its libs have no log4j-slf4j-impl-*.jar, as those of Kafka 4 have"),
 ];
+
+/// Gets Kafka.
+pub(crate) const MAVEN: Needed = Needed { program: "mvn", packages: "maven default-jre-headless" };
+
+/// A program of the system that something here is started from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needed {
+    /// The program.
+    pub(crate) program: &'static str,
+    /// Debian's packages, which bring it.
+    pub(crate) packages: &'static str,
+}
+
+impl Needed {
+    /// Whether the shell would find it.
+    pub(super) fn check(self) -> Result<(), ServicesError> {
+        let Self { program, packages } = self;
+        let found = find_program(program, &env::var_os("PATH").unwrap_or_default());
+        found.map(|_| ()).ok_or(ServicesError::NoProgram { program, packages })
+    }
+}
+
+/// Where a shell with this `PATH` would find a program.
+pub(crate) fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let candidates = env::split_paths(path).map(|directory| directory.join(program));
+    candidates.filter(|file| file.is_file()).find(|file| access(file, Access::EXEC_OK).is_ok())
+}
 
 /// What became of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +70,7 @@ pub fn fetch_kafka(interrupted: &AtomicBool) -> Result<Fetched, ServicesError> {
     if check_home(&home).is_ok() {
         return Ok(Fetched { home, new: false });
     }
-    on_path("mvn", "maven default-jre-headless")?;
+    MAVEN.check()?;
     let cache = home.parent().unwrap_or(Path::new("/"));
     let unfinished = fs::create_dir_all(cache)
         .and_then(|()| tempfile::Builder::new().prefix(".kafka-").tempdir_in(cache))
@@ -92,8 +122,8 @@ pub fn cache_directory() -> Result<PathBuf, ServicesError> {
     std::path::absolute(&cache).map_err(ServicesError::file(&cache))
 }
 
-/// Whether a broker can be started from there.
-pub(super) fn check_home(home: &Path) -> Result<(), ServicesError> {
+/// Whether a broker can be started from there, and of which version it would be.
+pub(super) fn check_home(home: &Path) -> Result<String, ServicesError> {
     let missing = |problem| ServicesError::NoKafka { path: home.to_owned(), problem };
     let libs = match fs::read_dir(home.join("libs")) {
         Ok(libs) => libs,
@@ -101,19 +131,11 @@ pub(super) fn check_home(home: &Path) -> Result<(), ServicesError> {
         Err(error) => return Err(ServicesError::file(&home.join("libs"))(error)),
     };
     let names: Vec<_> = libs.flatten().map(|jar| jar.file_name().to_string_lossy().into_owned()).collect();
-    for (beginning, problem) in NEEDED_JARS {
-        if !names.iter().any(|name| name.starts_with(beginning) && name.ends_with(".jar")) {
-            return Err(missing(problem));
-        }
-    }
-    Ok(())
-}
-
-/// Whether the shell would find this program.
-pub(super) fn on_path(program: &'static str, packages: &'static str) -> Result<(), ServicesError> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if found { Ok(()) } else { Err(ServicesError::NoProgram { program, packages }) }
+    let version = |beginning: &str| names.iter().find_map(|name| name.strip_prefix(beginning)?.strip_suffix(".jar"));
+    let [kafka, logging] = NEEDED_JARS;
+    let found = version(kafka.0).ok_or_else(|| missing(kafka.1))?;
+    version(logging.0).ok_or_else(|| missing(logging.1))?;
+    Ok(found.to_owned())
 }
 
 #[cfg(test)]
@@ -139,6 +161,6 @@ mod tests {
         fs::write(libs.join("kafka_2.13-4.0.0.jar"), "").unwrap();
         lacks("log4j-slf4j-impl-*.jar");
         fs::write(libs.join("log4j-slf4j-impl-2.24.3.jar"), "").unwrap();
-        check_home(home.path()).unwrap();
+        assert_eq!(check_home(home.path()).unwrap(), "4.0.0");
     }
 }

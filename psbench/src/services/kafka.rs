@@ -15,7 +15,10 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-use super::{Service, ServiceName, ServicesError, failure, fetch, log_of, process};
+use super::{Needed, Service, ServiceName, ServicesError, failure, fetch, log_of, process};
+
+/// What it runs in.
+pub(crate) const JAVA: Needed = Needed { program: "java", packages: "default-jre-headless" };
 
 const CONFIGURATION: &str = "server.properties";
 const LOGGING: &str = "log4j2.properties";
@@ -104,6 +107,16 @@ impl Kafka {
         Ok(Self { home, properties })
     }
 
+    /// Where it is, whether it is there or not.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Its version, if it is there.
+    pub(crate) fn version(&self) -> Result<String, ServicesError> {
+        fetch::check_home(&self.home)
+    }
+
     /// Runs a class of Kafka's with a log of its own.
     fn java(&self, options: &[&str], class: &str) -> Command {
         let mut classpath = OsString::from(self.home.join("libs"));
@@ -133,8 +146,8 @@ impl Service for Kafka {
     }
 
     fn check(&self) -> Result<(), ServicesError> {
-        fetch::on_path("java", "default-jre-headless")?;
-        fetch::check_home(&self.home)
+        JAVA.check()?;
+        self.version().map(|_| ())
     }
 
     fn ports(&self) -> usize {

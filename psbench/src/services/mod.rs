@@ -24,8 +24,11 @@ use serde::{Deserialize, Serialize};
 use self::directory::{Directory, Stage, State};
 pub use self::error::ServicesError;
 pub use self::fetch::{Fetched, cache_directory, fetch_kafka};
+pub(crate) use self::fetch::{MAVEN, Needed, find_program};
+pub(crate) use self::kafka::JAVA;
 pub use self::kafka::{Kafka, Property};
 use self::process::{LOOK, ProcessId};
+pub(crate) use self::redis::REDIS;
 pub use self::redis::RedisServer;
 
 /// A service, as the command line names it; that of the broker it is.

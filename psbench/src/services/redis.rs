@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use redis::{Client, Connection, InfoDict, RedisResult};
 
-use super::{Service, ServiceName, ServicesError, fetch};
+use super::{Needed, Service, ServiceName, ServicesError};
 
 /// `redis-server` of the PATH, with its own defaults but for these: it listens on the loopback interface, and saves nothing unless asked.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisServer;
+
+/// What it is started from.
+pub(crate) const REDIS: Needed = Needed { program: "redis-server", packages: "redis-server" };
 
 const CONFIGURATION: &str = "redis.conf";
 
@@ -25,7 +28,7 @@ impl Service for RedisServer {
     }
 
     fn check(&self) -> Result<(), ServicesError> {
-        fetch::on_path("redis-server", "redis-server")
+        REDIS.check()
     }
 
     fn ports(&self) -> usize {

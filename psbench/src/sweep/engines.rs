@@ -1,5 +1,7 @@
 //! The engines of a sweep: what of them outlasts single trials, and the executors that they make.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use psbench_executors::pilot::launch::{CommandLauncher, LaunchCommand};
 use psbench_executors::pilot::{self, PilotExecutor, PilotOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, SplitExecutor};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::launchers::{Launcher, NoLauncher};
 use crate::brokers::BrokerChoice;
@@ -29,6 +32,9 @@ pub enum EngineError {
     /// There is no place for Python's side of the bridge.
     #[error(transparent)]
     Cache(#[from] services::ServicesError),
+    /// There is no place for what an engine leaves behind.
+    #[error("cannot make a directory for the engine's files ({0}); see TMPDIR")]
+    Files(io::Error),
 }
 
 /// The engine of a sweep.
@@ -44,6 +50,8 @@ enum Kind {
         options: BridgeOptions,
         /// The one that runs: engines take seconds to start.
         bridge: Mutex<Option<Arc<Bridge>>>,
+        /// Has what engines leave behind, and goes after them.
+        _files: TempDir,
     },
     Launcher(Launcher),
 }
@@ -63,17 +71,21 @@ impl Engines {
         let (kind, info) = match &plan.placement {
             Placement::Python { python, engine, options } => {
                 let packages = services::cache_directory()?;
+                let files = tempfile::Builder::new().prefix("psbench-").tempdir().map_err(EngineError::Files)?;
+                // What starts on several nodes has its scripts there, which all have to see.
+                let shared = options["executor"] == "htex-polaris-headless";
+                let run_dir = if shared { packages.join("parsl") } else { files.path().join("parsl") };
                 let options = BridgeOptions {
                     python: python.clone(),
                     engine,
-                    options: with_files(options, &packages),
+                    options: with_files(options, &run_dir),
                     workers: 0,
                     worker: vec![plan.worker_program.clone(), "worker".into()],
                     ready_timeout: plan.ready_timeout,
                     packages,
                 };
                 let info = options.check()?;
-                (Kind::Python { options, bridge: Mutex::default() }, info)
+                (Kind::Python { options, bridge: Mutex::default(), _files: files }, info)
             }
             Placement::Launcher(launch) => {
                 let launcher = Launcher::find(launch)?;
@@ -193,7 +205,7 @@ impl Engines {
 
     /// An engine with so many workers: the one that runs, where it has as many and is in order.
     fn bridge(&self, workers: u32) -> Result<Arc<Bridge>, ExecutorError> {
-        let Kind::Python { options, bridge } = &self.kind else {
+        let Kind::Python { options, bridge, .. } = &self.kind else {
             return Err(ExecutorError::Invalid("a launcher runs no tasks".to_owned()));
         };
         let mut kept = bridge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,10 +248,10 @@ impl Engines {
 }
 
 /// Adds where an engine may leave its files.
-fn with_files(options: &Value, cache: &std::path::Path) -> Value {
+fn with_files(options: &Value, run_dir: &Path) -> Value {
     let mut options = options.clone();
     if let Some(options) = options.as_object_mut() {
-        options.insert("run_dir".to_owned(), json!(cache.join("parsl")));
+        options.insert("run_dir".to_owned(), json!(run_dir));
     }
     options
 }

@@ -5,8 +5,11 @@
 //! ends well in its place.
 
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
 
+use psbench_executors::ask;
 use psbench_executors::pilot::launch::{CommandLauncher, LaunchCommand};
 use psbench_executors::pilot::{Invitation, TOKEN_VARIABLE};
 
@@ -14,6 +17,9 @@ use crate::plan::{EnginePlan, Launch, LauncherKind};
 
 /// Runs its arguments, and ends well however they do. Neither OpenMPI nor Hydra has an option that has others go on when one is killed.
 const ALONE: [&str; 3] = ["sh", "-c", r#""$0" "$@"; exit 0"#];
+
+/// For a launcher to tell its version, from a file system that may be another host's.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A launcher that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +41,13 @@ pub struct NoLauncher {
 impl Launcher {
     /// Asks a launcher for its version.
     pub(super) fn find(launch: &Launch) -> Result<Self, NoLauncher> {
-        let option = if launch.kind == LauncherKind::Ssh { "-V" } else { "--version" };
-        let told = Command::new(&launch.program).arg(option).stdin(Stdio::null()).output();
+        let told = ask(&mut version_question(launch.kind, launch.program.as_ref()), PATIENCE);
         let told = told.map_err(|source| NoLauncher {
             program: launch.program.clone(),
             source,
-            instead: match launch.kind {
-                LauncherKind::Mpi => "install an MPI, as by apt-get install openmpi-bin, or name it by --launcher",
-                LauncherKind::Slurm => "run psbench where Slurm's commands are, or name srun by --launcher",
-                LauncherKind::Ssh => "install it, as by apt-get install openssh-client, or name it by --launcher",
-            },
+            instead: remedy(launch.kind),
         })?;
-        // ssh tells on standard error.
-        let text = if told.stdout.is_empty() { told.stderr } else { told.stdout };
-        let version = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned();
-        Ok(Self { launch: launch.clone(), version })
+        Ok(Self { launch: launch.clone(), version: version(&told) })
     }
 
     /// What starts the workers of an executor.
@@ -98,6 +96,35 @@ impl Launcher {
     }
 }
 
+/// What tells the version of a launcher.
+pub(crate) fn version_question(kind: LauncherKind, program: &Path) -> Command {
+    let mut question = Command::new(program);
+    question.arg(if kind == LauncherKind::Ssh { "-V" } else { "--version" });
+    question
+}
+
+/// The version that a launcher told.
+pub(crate) fn version(told: &Output) -> String {
+    // ssh tells on standard error.
+    let text = String::from_utf8_lossy(if told.stdout.is_empty() { &told.stderr } else { &told.stdout });
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    // Hydra's first line is a title.
+    match lines.find_map(|line| line.strip_prefix("Version:")).filter(|_| first.ends_with(':')) {
+        Some(version) => format!("{first} {}", version.trim()),
+        None => first.to_owned(),
+    }
+}
+
+/// What to do where a launcher can't be run.
+pub(crate) fn remedy(kind: LauncherKind) -> &'static str {
+    match kind {
+        LauncherKind::Mpi => "install an MPI, as by apt-get install openmpi-bin, or name it by --launcher",
+        LauncherKind::Slurm => "run psbench where Slurm's commands are, or name srun by --launcher",
+        LauncherKind::Ssh => "install it, as by apt-get install openssh-client, or name it by --launcher",
+    }
+}
+
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -130,6 +157,8 @@ fn slurm(workers: u32) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitStatus;
+
     use super::*;
 
     fn commands(kind: LauncherKind, version: &str, hosts: &[&str]) -> Vec<String> {
@@ -167,6 +196,17 @@ mod tests {
             ssh[2].ends_with(r"exec '/opt/it'\''s/psbench' 'worker' '--connect' 'head:1234'")
                 && ssh[2].contains(" n1 ")
         );
+    }
+
+    #[test]
+    fn a_version_is_one_line() {
+        let told = |stdout: &str, stderr: &str| {
+            version(&Output { status: ExitStatus::default(), stdout: stdout.into(), stderr: stderr.into() })
+        };
+        assert_eq!(told("mpiexec (OpenRTE) 4.1.4\n\nReport bugs to …\n", ""), "mpiexec (OpenRTE) 4.1.4");
+        assert_eq!(told("", "OpenSSH_9.2p1\n"), "OpenSSH_9.2p1");
+        let hydra = "HYDRA build details:\n    Version:                                 4.0.2\n    CC: gcc\n";
+        assert_eq!(told(hydra, ""), "HYDRA build details: 4.0.2");
     }
 
     #[test]

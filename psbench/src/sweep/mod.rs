@@ -3,7 +3,7 @@
 mod engines;
 mod executor;
 mod generators;
-mod launchers;
+pub(crate) mod launchers;
 mod trial;
 
 use std::path::{Path, PathBuf};
