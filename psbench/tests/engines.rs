@@ -295,6 +295,24 @@ fn a_worker_that_is_killed_loses_its_item_and_no_other() {
 }
 
 #[test]
+fn a_worker_that_stays_stopped_on_an_engine_is_ended() {
+    let bench = Bench::new();
+    let options = format!(
+        "{POOL} --stream-method default --data-size-bytes 1kB --task-count 300 --max-workers 3 --task-sleep 0.1 --rate max --timeout 60"
+    );
+    let psbench = command(&bench, &options).spawn().unwrap();
+    let pid = psbench.id();
+    wait_until("the workers are there", || engine_workers(pid).len() == 2);
+    thread::sleep(Duration::from_secs(2));
+    send_signal(engine_workers(pid)[0], "STOP");
+    let output = output_within(psbench, 90);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let trial = bench.results()["trials"][0].clone();
+    assert_eq!((&trial["items"]["failed"], &trial["items"]["finished"]), (&1.into(), &299.into()), "{trial:#}");
+    assert!(problems(&trial).contains("stopped (SIGSTOP) for 10 s"), "{}", problems(&trial));
+}
+
+#[test]
 fn nothing_is_left_when_psbench_is_killed() {
     for engine in [POOL, "--executor dask", "--executor parsl", "--executor dask --submit pilot"] {
         let bench = Bench::new();

@@ -30,6 +30,7 @@ Answer = tuple[int, bytes]
 # So many seconds may pass until a child is ready: it may have to connect to servers first.
 _READY_SECONDS: Final = 60
 _END_SECONDS: Final = 2
+_STOPPED_SECONDS: Final = 10
 # A batch of at most so many bytes fits a socket's buffer, so that it can be sent while the child runs its tasks.
 _CHUNK: Final = 64 << 10
 _MAX_LOG: Final = 64 << 10
@@ -57,6 +58,9 @@ class Child:
     def __init__(self, program: Sequence[str], work: Work) -> None:
         """Starts a child and waits until it is ready."""
         self.work = work
+        self._stopped_since: float | None = None
+        # Why it was ended by force.
+        self._verdict = ""
         self._output = tempfile.TemporaryFile(buffering=0)
         # The child and all that it starts write at the end, wherever that is after this side cut the file.
         fcntl.fcntl(self._output, fcntl.F_SETFL, fcntl.fcntl(self._output, fcntl.F_GETFL) | os.O_APPEND)
@@ -108,7 +112,23 @@ class Child:
     @property
     def end(self) -> str:
         """In words, how the child ended."""
-        return how_it_ended(self._process.returncode)
+        return self._verdict or how_it_ended(self._process.returncode)
+
+    def end_if_stopped(self) -> None:
+        """Ends the child if it stays stopped, as by SIGSTOP: its tasks would wait for ever. Called now and then, by another thread."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat") as file:
+                # The name of the program, in parentheses, may hold anything.
+                stopped = file.read().rpartition(") ")[2].startswith("T")
+        except OSError:
+            return
+        if not stopped:
+            self._stopped_since = None
+        elif self._stopped_since is None:
+            self._stopped_since = time.monotonic()
+        elif time.monotonic() - self._stopped_since >= _STOPPED_SECONDS:
+            self._verdict = f"stopped (SIGSTOP) for {_STOPPED_SECONDS} s"
+            self._process.kill()
 
     def run(self, tasks: Sequence[Task]) -> tuple[dict[int, Answer], bytes | None]:
         """Runs tasks; returns the answers to those that began, and what the child reported, `None` if it ended."""

@@ -159,6 +159,9 @@ class _Pool:
                 child = Child(program, work)
                 with self._lock:
                     self._all.add(child)
+                    if not self._watched:
+                        self._watched = True
+                        threading.Thread(target=self._watch, name="psbench-watch", daemon=True).start()
                 return child
             if child.work == work and child.alive:
                 return child
@@ -170,14 +173,13 @@ class _Pool:
         child.idle_since = time.monotonic()
         with self._lock:
             self._idle.append(child)
-            if not self._watched:
-                self._watched = True
-                threading.Thread(target=self._watch, name="psbench-idle", daemon=True).start()
 
     def _watch(self) -> None:
-        """Ends children that have been idle for long: workers of an engine may outlive psbench by days."""
+        """Ends children that stay stopped, and those that have been idle for long: workers of an engine may outlive psbench by days."""
         while True:
-            time.sleep(_IDLE_SECONDS / 10)
+            time.sleep(_LOOK_SECONDS)
+            for child in self.children():
+                child.end_if_stopped()
             with self._lock:
                 since = time.monotonic() - _IDLE_SECONDS
                 old = [child for child in self._idle if child.idle_since < since]
@@ -192,6 +194,7 @@ class _Pool:
 
     def children(self) -> list[Child]:
         """All of them, also those that run a batch."""
+        # Without the lock, which a fork may have left held. Copying a set is one step of the interpreter's.
         return list(self._all)
 
 
@@ -230,6 +233,8 @@ def _read_clock() -> str:
 
 _CLOSE_SECONDS: Final = 2
 _IDLE_SECONDS: Final = 600
+# How often children are looked at.
+_LOOK_SECONDS: Final = 2
 _host: Final = socket.gethostname()
 _clock: Final = _read_clock()
 _pool = _Pool()

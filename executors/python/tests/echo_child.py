@@ -25,6 +25,8 @@ def obey(command: str, id: int, payload: bytes) -> tuple[int, bytes]:
         os._exit(int(argument))
     elif word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif word == "print":
         print(argument, flush=True)
     elif word == "flood":

@@ -167,7 +167,10 @@ def test_a_child_that_ended_while_it_was_idle_is_replaced() -> None:
 
 
 def test_a_child_that_is_idle_for_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A thread that already watches looks as often as before.
+    monkeypatch.setattr(worker, "_pool", worker._Pool())
     monkeypatch.setattr(worker, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(worker, "_LOOK_SECONDS", 0.05)
     first = run("").children
     time.sleep(0.1)
     assert run("").children == first
@@ -178,6 +181,17 @@ def test_a_child_that_is_idle_for_long_is_ended(monkeypatch: pytest.MonkeyPatch)
     reply = run("")
     assert reply.outcomes == [(0, 0, b"")]
     assert reply.children != first
+
+
+def test_a_child_that_stays_stopped_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_pool", worker._Pool())
+    monkeypatch.setattr(worker, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(child, "_STOPPED_SECONDS", 1)
+    begun = time.monotonic()
+    reply = run("stop")
+    assert reply.outcomes == [(0, frames.LOST, b"stopped (SIGSTOP) for 1 s")]
+    assert 1 <= time.monotonic() - begun < 10
+    assert run("").outcomes == [(0, 0, b"")]
 
 
 def test_what_a_child_prints_is_told_once() -> None:
