@@ -247,7 +247,7 @@ pub struct Overhead {
     pub host: Option<String>,
     /// User and system time of all its threads; absent where it did not tell.
     pub cpu: Option<Duration>,
-    /// The most memory it had, bytes; absent where it did not tell.
+    /// The most memory it had since it began, which may be long before the executor did, bytes; absent where it did not tell.
     pub peak_memory: Option<u64>,
 }
 

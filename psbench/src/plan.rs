@@ -140,6 +140,16 @@ pub struct EnginePlan {
 }
 
 impl EnginePlan {
+    /// Whether it may have more workers than it is asked for.
+    pub fn has_a_size_of_its_own(&self) -> bool {
+        match &self.placement {
+            Placement::Python { engine, options, .. } => {
+                *engine == "globus" || !options["scheduler"].is_null() || !options["config"].is_null()
+            }
+            Placement::Launcher(_) => false,
+        }
+    }
+
     /// Whether its workers are known to be on other hosts. Of others it shows when they are there.
     pub fn is_elsewhere(&self) -> bool {
         match &self.placement {

@@ -58,6 +58,7 @@ class Child:
     def __init__(self, program: Sequence[str], work: Work) -> None:
         """Starts a child and waits until it is ready."""
         self.work = work
+        self.program = list(program)
         self._stopped_since: float | None = None
         # Why it was ended by force.
         self._verdict = ""

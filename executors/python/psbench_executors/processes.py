@@ -57,7 +57,8 @@ def _ours(marker: str) -> list[int]:
         if state in (b"", b"Z", b"X"):
             continue
         parents[pid] = int(rest.split()[0])
-        if marker.encode() in _read(pid, "environ").split(b"\0"):
+        # An environment that cannot be read, or a process that has none, is one empty variable: nobody's.
+        if marker and marker.encode() in _read(pid, "environ").split(b"\0"):
             found.add(pid)
     this = os.getpid()
     for pid in parents:

@@ -81,17 +81,18 @@ def greet(program: Sequence[str], work: Work, milliseconds: int) -> Reply:
 
 def pilot(argv: Sequence[str], env: Mapping[str, str]) -> Ending:
     """Runs a program to its end."""
-    with tempfile.TemporaryFile() as output:
-        try:
+    # Nothing is raised: engines log the arguments of a task that fails, and one here is a secret.
+    try:
+        with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
                 argv, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        except OSError as error:
-            return Ending(f"cannot start {argv[0]}: {error.strerror}", b"")
-        code = process.wait()
-        size = output.seek(0, os.SEEK_END)
-        output.seek(max(0, size - _TAIL))
-        return Ending(how_it_ended(code) if code else None, output.read())
+            code = process.wait()
+            size = output.seek(0, os.SEEK_END)
+            output.seek(max(0, size - _TAIL))
+            return Ending(how_it_ended(code) if code else None, output.read())
+    except OSError as error:
+        return Ending(f"cannot start {argv[0]}: {error.strerror}", b"")
 
 
 class _Batch:
@@ -163,7 +164,7 @@ class _Pool:
                         self._watched = True
                         threading.Thread(target=self._watch, name="psbench-watch", daemon=True).start()
                 return child
-            if child.work == work and child.alive:
+            if child.work == work and child.program == list(program) and child.alive:
                 return child
             # That of an older work, or it ended while it was idle.
             self.forget(child)

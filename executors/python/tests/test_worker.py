@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import echo_child
 import pytest
 from dispatcher import CHILD
 
-from psbench_executors import child, frames, worker
+from psbench_executors import child, frames, processes, worker
 from psbench_executors.worker import Reply
 
 WORK = (0, bytes(12), b"setup")
@@ -181,6 +182,23 @@ def test_a_child_that_is_idle_for_long_is_ended(monkeypatch: pytest.MonkeyPatch)
     reply = run("")
     assert reply.outcomes == [(0, 0, b"")]
     assert reply.children != first
+
+
+def test_a_child_of_another_program_is_not_used() -> None:
+    first = run("").children[0]
+    other = worker.run([CHILD[0], "-u", *CHILD[1:]], WORK, [(1, b"", b"")])
+    assert other.outcomes == [(0, 0, b"")] and other.children[0] != first
+
+
+def test_without_a_variable_nobody_is_found_by_it() -> None:
+    theirs = subprocess.Popen(["sleep", "60"])
+    try:
+        ours = processes._ours("")
+        assert theirs.pid in ours, "it descends from here"
+        assert os.getppid() not in ours and 1 not in ours
+    finally:
+        theirs.kill()
+        theirs.wait()
 
 
 def test_a_child_that_stays_stopped_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

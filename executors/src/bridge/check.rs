@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -106,8 +106,8 @@ impl BridgeOptions {
     /// As their descriptions say: one line, with what to do.
     pub fn check(&self) -> Result<EngineInfo, CheckError> {
         let mut question = question(&self.python, &self.packages, self.engine)?;
-        // The factory's module is the user's own, and takes what it takes.
-        let told = question.args(self.options["factory"].as_str()).stdin(Stdio::null()).output();
+        // The factory's module is the user's own, and takes what it takes, as the engine may.
+        let told = ask(question.args(self.options["factory"].as_str()), self.ready_timeout);
         let Checked { python, executable, version } = answer(&self.python, told)?;
         let python = Some(format!("Python {python} ({executable})"));
         Ok(EngineInfo { name: self.engine.to_owned(), version, python })

@@ -1,6 +1,6 @@
 //! The executor of one trial on an engine that outlasts it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,8 @@ struct State {
     bridge_cpu: Option<Duration>,
     /// Outcomes are being delivered.
     delivering: bool,
+    /// It was said that there are more workers than were asked for.
+    warned: bool,
     /// Why no more tasks are taken.
     closed: Option<String>,
 }
@@ -274,6 +276,14 @@ impl Client {
         info.pid = Some(about.pid);
         info.host = (!clock::same_host(&about.clock)).then(|| about.host.clone());
         state.places.insert(worker, place);
+        let alive = state.workers.iter().filter(|member| member.info.alive).count() + 1;
+        if alive > self.terms.workers as usize && !std::mem::replace(&mut state.warned, true) {
+            tracing::warn!(
+                "{}: it runs tasks on more than the {} workers asked for: the figures are those of a larger engine",
+                self.engine,
+                self.terms.workers
+            );
+        }
         state.workers.push(Member {
             info,
             progress: None,
@@ -386,7 +396,20 @@ impl Client {
     }
 }
 
+impl Member {
+    /// Whether it is a thread of this process of this host.
+    fn is_within(&self, pid: u32) -> bool {
+        self.info.host.is_none() && self.python.pid == pid
+    }
+}
+
 impl State {
+    /// What the workers told that a process of Python's held, one after the other or all at once.
+    fn of_process(&self, host: Option<&str>, pid: u32) -> impl Iterator<Item = &PythonProcess> {
+        let held = move |member: &&Member| member.info.host.as_deref() == host && member.python.pid == pid;
+        self.workers.iter().filter(held).map(|member| &member.python)
+    }
+
     fn member(&self, worker: u32) -> Option<&Member> {
         self.workers.get(*self.places.get(&worker)?)
     }
@@ -453,17 +476,21 @@ impl Executor for BridgeExecutor {
             cpu,
             peak_memory: remains::peak_memory(pid),
         };
-        let here = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        // Several workers may be threads of one process, and of the bridge's.
-        let mut seen = HashSet::from([(here.clone(), pid)]);
-        let python = state.workers.iter().map(|member| &member.python);
-        let workers = python.filter(|python| seen.insert((python.host.clone(), python.pid))).map(|python| Overhead {
-            label: format!("{engine} worker (pid {} on {})", python.pid, python.host),
-            pid: python.pid,
-            host: (python.host != here).then(|| python.host.clone()),
-            cpu: python.cpu_at_first.map(|first| Duration::from_nanos(python.cpu.saturating_sub(first))),
-            peak_memory: Some(python.peak_memory),
-        });
+        // Several workers may be threads of one process, and of the bridge's; and one takes the place of another.
+        let mut pythons: BTreeMap<(Option<&str>, u32), Overhead> = BTreeMap::new();
+        for Member { info, python, .. } in state.workers.iter().filter(|member| !member.is_within(pid)) {
+            let first = || state.of_process(info.host.as_deref(), python.pid).filter_map(|it| it.cpu_at_first).min();
+            let last = || state.of_process(info.host.as_deref(), python.pid).map(|it| it.cpu).max();
+            let peak = || state.of_process(info.host.as_deref(), python.pid).map(|it| it.peak_memory).max();
+            pythons.entry((info.host.as_deref(), python.pid)).or_insert_with(|| Overhead {
+                label: format!("{engine} worker (pid {} on {})", python.pid, python.host),
+                pid: python.pid,
+                host: info.host.clone(),
+                cpu: first().zip(last()).map(|(first, last)| Duration::from_nanos(last.saturating_sub(first))),
+                peak_memory: peak(),
+            });
+        }
+        let workers = pythons.into_values();
         std::iter::once(bridge).chain(workers).collect()
     }
 

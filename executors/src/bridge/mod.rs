@@ -15,7 +15,7 @@
 //! | what goes wrong | its tasks |
 //! |---|---|
 //! | a task fails or panics, or the engine's user code raises | [`Failed`](crate::TaskError::Failed), or `WorkerLost` with the engine's words |
-//! | a worker process dies | the one it was within [`WorkerLost`](crate::TaskError::WorkerLost); another takes the rest of its batch |
+//! | a worker process dies or stays stopped | those of its batch that it was sent and had not told of [`WorkerLost`](crate::TaskError::WorkerLost); another takes the rest |
 //! | a task outlasts its limit | [`TimedOut`](crate::TaskError::TimedOut) |
 //! | the engine loses a worker of its own, or refuses a task | `WorkerLost` or [`NotRun`](crate::TaskError::NotRun), with the engine's words |
 //! | the bridge ends | those that the engine had `WorkerLost`, all others `NotRun` |
@@ -88,7 +88,8 @@ pub struct Bridge {
     outbox: Arc<Outbox>,
     state: Mutex<State>,
     changed: Condvar,
-    /// Numbers for greetings, placements and works.
+    /// Numbers for greetings, placements and works. They begin anywhere: workers of an engine may outlive the bridge, and what they keep
+    /// of one work is nothing for the next.
     counter: AtomicU64,
     /// Tasks were left running in it: what comes next would wait behind them.
     spoiled: AtomicBool,
@@ -128,6 +129,7 @@ impl Bridge {
             .map_err(cannot(&format!("Python's side of the bridge in {}", options.packages.display())))?;
         let marker = format!("PSBENCH_ENGINE={}", remains::mark().map_err(cannot("a bridge: no random numbers"))?);
         let (name, value) = marker.split_once('=').unwrap_or_default();
+        let first = remains::number().map_err(cannot("a bridge: no random numbers"))?;
         let program = Program {
             path: options.python.clone(),
             args: ["-m", "psbench_executors", "bridge"].map(Into::into).to_vec(),
@@ -145,7 +147,7 @@ impl Bridge {
             channel,
             state: Mutex::default(),
             changed: Condvar::new(),
-            counter: AtomicU64::new(0),
+            counter: AtomicU64::new(first),
             spoiled: AtomicBool::new(false),
             marker,
             options,

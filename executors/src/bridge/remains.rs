@@ -20,6 +20,13 @@ pub(super) fn mark() -> io::Result<String> {
     Ok(hex(&bytes))
 }
 
+/// Any number.
+pub(super) fn number() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// User and system time of a process of this host, all threads together.
 ///
 /// The system tells the whole in ticks of a hundredth of a second, and nanoseconds of threads that have not ended: what is more is nearer.

@@ -18,6 +18,8 @@ use crate::sync::lock;
 
 /// Most strangers at a time: each costs a thread until it has said who it is.
 const STRANGERS: u32 = 64;
+/// Between two looks whether there is room for more.
+const FULL: Duration = Duration::from_millis(5);
 /// Threads that greet have shallow stacks.
 const STACK: usize = 256 << 10;
 
@@ -103,15 +105,16 @@ impl Drop for Door {
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         loop {
+            // Who comes when so many are being greeted waits outside.
+            while self.strangers.load(Ordering::Relaxed) >= STRANGERS && !self.closed.load(Ordering::Relaxed) {
+                thread::sleep(FULL);
+            }
             let accepted = listener.accept();
             if self.closed.load(Ordering::Relaxed) {
                 return;
             }
             let greeted = accepted.and_then(|(socket, from)| {
-                if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS {
-                    self.strangers.fetch_sub(1, Ordering::Relaxed);
-                    return Err(io::Error::other(format!("{STRANGERS} strangers are at the door: sent one away")));
-                }
+                self.strangers.fetch_add(1, Ordering::Relaxed);
                 let shared = Arc::clone(self);
                 let greet = move || {
                     let greeted = shared.greet(socket);
@@ -122,7 +125,10 @@ impl Shared {
                         *lock(&shared.refused) = Some(reason);
                     }
                 };
-                thread::Builder::new().name("psbench-greeter".to_owned()).stack_size(STACK).spawn(greet).map(drop)
+                let thread = thread::Builder::new().name("psbench-greeter".to_owned()).stack_size(STACK).spawn(greet);
+                thread.map(drop).inspect_err(|_| {
+                    self.strangers.fetch_sub(1, Ordering::Relaxed);
+                })
             });
             if let Err(error) = greeted {
                 tracing::warn!("a worker may be kept out: {error}");

@@ -9,17 +9,21 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::fleet::channel::Channel;
 
 /// The name that the certificate is for, and that workers want. Where they connect matters to nobody: the certificate is known by itself.
 const NAME: &str = "psbench";
+/// Given to the other side to shake hands: a stranger may say nothing.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that are moved at once: 16 records.
 const BUFFER: usize = 256 << 10;
 
@@ -87,11 +91,13 @@ where
     Channel::network(tuned)?;
     socket.set_nonblocking(true)?;
     inside.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let thread = thread::Builder::new().name("psbench-tls".to_owned()).spawn(move || {
         let moved = runtime.block_on(async {
             let mut inside = tokio::net::UnixStream::from_std(inside)?;
-            let mut encrypted = shake_hands(tokio::net::TcpStream::from_std(socket)?).await?;
+            let socket = tokio::net::TcpStream::from_std(socket)?;
+            let mut encrypted =
+                timeout(HANDSHAKE, shake_hands(socket)).await.map_err(|_| io::ErrorKind::TimedOut)??;
             copy_bidirectional_with_sizes(&mut inside, &mut encrypted, BUFFER, BUFFER).await
         });
         if let Err(error) = moved {

@@ -83,7 +83,7 @@ pub struct StreamScalingOptions {
     pub rate: Option<Rate>,
 
     /// Tasks waiting at each worker beyond the one it runs, or at an engine for each of its workers [default: 0, or 15 where each item is
-    /// an engine's task]
+    /// a task of an engine that psbench starts]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub prefetch: Option<u32>,
 

@@ -53,7 +53,8 @@ pub struct Outputs {
 const TASK_COUNT: u64 = 500;
 const TASK_SLEEP: Seconds = Seconds::from_millis(0);
 const TOPIC: &str = "stream-benchmark-data";
-/// An engine has a queue of its own, and its users fill it: without, its workers would wait for each answer's way back.
+/// An engine has a queue of its own, and its users fill it: without, its workers would wait for each answer's way back. But one that
+/// has more workers than were asked for would compute more tasks at a time.
 const PREFETCH_AT_ENGINES: u32 = 15;
 /// More repetitions or waiting tasks than this are mistakes, which would only exhaust memory.
 const MOST: u32 = 1_000_000;
@@ -86,8 +87,9 @@ impl StreamScalingOptions {
         }
         options.check_interop(&broker, &connector, &methods, generators)?;
         options.check_port(&connector, &methods, generators)?;
-        let by_task = engine.as_ref().is_some_and(|engine| engine.submit == SubmitMode::Task);
-        let prefetch = if by_task { PREFETCH_AT_ENGINES } else { 0 };
+        let queues =
+            engine.as_ref().is_some_and(|engine| engine.submit == SubmitMode::Task && !engine.has_a_size_of_its_own());
+        let prefetch = if queues { PREFETCH_AT_ENGINES } else { 0 };
         let prefetch = within("--prefetch", *options.prefetch.get_or_insert(prefetch), 0..=MOST)?;
         let submit = engine.as_ref().map(|engine| engine.submit.name());
         notes.extend(self.idle(&methods, (executor, submit), &connector, &broker, generator));

@@ -254,7 +254,8 @@ pub struct ProcessUsage {
     pub tasks: u64,
     /// User and system time in the trial, seconds; absent when it ended without telling.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident memory in the trial, bytes; absent when it ended without telling.
+    /// Largest resident memory in the trial, bytes; of an `engine`'s processes, since they began, as they outlast trials. Absent when it ended
+    /// without telling.
     pub peak_memory_bytes: Option<u64>,
     /// Its host, where that is another than the dispatcher's.
     pub host: Option<String>,

@@ -118,7 +118,8 @@ impl Engines {
             (SubmitMode::Task, _) => {
                 // An external generator leaves its worker idle.
                 let placed = if local { 0 } else { settings.own_generators() };
-                let bridge = self.bridge(settings.pool_workers.unwrap_or(compute + placed))?;
+                // As many as compute in this trial, also where more were asked for: an engine gives its tasks to all that it has.
+                let bridge = self.bridge(compute + placed)?;
                 let generators = if placed > 0 {
                     let launcher = Box::new(BridgeLauncher::new(Arc::clone(&bridge), self.pilot_command()));
                     Some(self.pilots(request, (0, placed), launcher, Arc::clone(&sink))?)
