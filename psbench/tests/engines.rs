@@ -194,6 +194,10 @@ fn what_an_engine_needs_is_named_before_anything_runs() {
     refused("--executor dask --python no-such-python", "Python no-such-python can't be run");
     refused("--executor python --python-executor nothing", "nothing: a factory is given as MODULE:FUNCTION");
     refused("--executor python --python-executor no_such_module:make", "no module is called no_such_module");
+    refused(
+        "--executor mpi --worker-listen 192.0.2.1",
+        "--worker-listen 192.0.2.1, port 0: Cannot assign requested address",
+    );
     refused("--executor mpi --launcher no-such-mpiexec", "no-such-mpiexec can't be run");
     refused("--executor slurm --launcher no-such-srun", "no-such-srun can't be run");
 }

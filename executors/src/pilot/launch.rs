@@ -40,10 +40,12 @@ pub struct LaunchCommand {
     pub input: Option<Vec<u8>>,
 }
 
+/// Makes what is to be run for an invitation of so many workers.
+type Commands = dyn Fn(&Invitation, u32) -> Vec<LaunchCommand> + Send + Sync;
+
 /// Starts programs on this host that start the workers.
 pub struct CommandLauncher {
-    #[expect(clippy::type_complexity, reason = "a constructor's argument, named in one place")]
-    commands: Box<dyn Fn(&Invitation, u32) -> Vec<LaunchCommand> + Send + Sync>,
+    commands: Box<Commands>,
     started: Mutex<Vec<Started>>,
 }
 

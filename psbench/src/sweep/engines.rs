@@ -1,6 +1,7 @@
 //! The engines of a sweep: what of them outlasts single trials, and the executors that they make.
 
 use std::io;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use psbench_executors::bridge::{
     Bridge, BridgeExecutor, BridgeLauncher, BridgeOptions, BridgeTerms, CheckError, EngineInfo,
 };
 use psbench_executors::pilot::launch::{CommandLauncher, LaunchCommand};
-use psbench_executors::pilot::{self, PilotExecutor, PilotOptions};
+use psbench_executors::pilot::{self, DoorOptions, PilotExecutor, PilotOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, SplitExecutor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,6 +33,14 @@ pub enum EngineError {
     /// There is no place for Python's side of the bridge.
     #[error(transparent)]
     Cache(#[from] services::ServicesError),
+    /// Workers can't connect where they are to.
+    #[error("--worker-listen {}, port {}: {source}; write an address of this host, and a port that is free", door.listen, door.port)]
+    Listen {
+        /// Where they are to.
+        door: DoorOptions,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// There is no place for what an engine leaves behind.
     #[error("cannot make a directory for the engine's files ({0}); see TMPDIR")]
     Files(io::Error),
@@ -68,6 +77,8 @@ pub(super) struct Request<'a> {
 impl Engines {
     /// Makes sure that the engine is there, and starts nothing.
     pub(super) fn prepare(plan: &EnginePlan) -> Result<Self, EngineError> {
+        TcpListener::bind((plan.door.listen, plan.door.port))
+            .map_err(|source| EngineError::Listen { door: plan.door.clone(), source })?;
         let (kind, info) = match &plan.placement {
             Placement::Python { python, engine, options } => {
                 let packages = services::cache_directory()?;
