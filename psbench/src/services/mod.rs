@@ -168,6 +168,10 @@ impl Services {
         let _lock = directory.lock(interrupted)?;
         let start = Start { service, directory: &directory, interrupted };
         let known = directory.state(service.name())?;
+        // One that was just killed answers until it is gone.
+        if let Some(process) = known.as_ref().and_then(|state| state.process) {
+            process.settle(ENDING);
+        }
         let (state, fresh) = match known {
             Some(state) if state.runs() => (start.rejoin(state)?, false),
             Some(state) if state.stage == Stage::Started => (start.resume(state)?, true),

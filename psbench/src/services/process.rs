@@ -32,9 +32,23 @@ impl ProcessId {
     /// The process that has the number now. One that has ended, and only waits for its parent to notice, is none; but one whose first
     /// thread has ended and others not yet still has its ports.
     pub(super) fn of(pid: u32) -> Option<Self> {
+        Self::look(pid).map(|(process, _)| process)
+    }
+
+    /// As [`of`](Self::of), with whether its first thread has ended: what was killed is so until the last of its threads is gone.
+    fn look(pid: u32) -> Option<(Self, bool)> {
         let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
-        let ended = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
-        (!ended).then_some(Self { pid, start_time: stat.starttime })
+        let headless = matches!(stat.state, 'Z' | 'X');
+        let ended = headless && stat.num_threads <= 1;
+        (!ended).then_some((Self { pid, start_time: stat.starttime }, headless))
+    }
+
+    /// Where it is ending, waits for that, at most so long.
+    pub(super) fn settle(self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while Self::look(self.pid) == Some((self, true)) && Instant::now() < until {
+            thread::sleep(LOOK);
+        }
     }
 
     /// Whether it has not ended.
@@ -125,6 +139,28 @@ mod tests {
         assert!(!earlier.runs());
         // Would end the test.
         assert!(earlier.stop(Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn what_is_ending_is_waited_for_and_what_goes_on_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        // Its first thread ends, the other goes on for a while, as when a process with much memory is killed.
+        let program = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(0.5,)).start(); \
+                       ctypes.CDLL(None).pthread_exit(None)";
+        let mut headless = Command::new("python3");
+        headless.args(["-c", program]);
+        let process = start_daemon(&mut headless, &directory.path().join("log.txt")).unwrap().unwrap();
+        while ProcessId::look(process.pid) == Some((process, false)) {
+            thread::sleep(LOOK);
+        }
+        assert!(process.runs());
+        process.settle(Duration::from_secs(60));
+        assert!(!process.runs());
+
+        let this = ProcessId::of(std::process::id()).unwrap();
+        let before = Instant::now();
+        this.settle(Duration::from_secs(60));
+        assert!(before.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
