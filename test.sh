@@ -4,13 +4,15 @@
 #   ./test.sh             every test
 #   ./test.sh redis       the tests with "redis" in their names (any `cargo test` filter)
 #
-# Needed: `redis-server`, Python with `venv`, Java and Maven, Slurm with munge, OpenMPI's `mpiexec`, `ssh` and `sshd`, and make, a C++
-# compiler and Perl for Kafka's clients with SSL; installed with apt-get where they are missing. The Python packages of
+# Needed: `redis-server`, Python with `venv`, Java and Maven, Slurm with munge, OpenMPI's `mpiexec`, `ssh` and `sshd`, HAProxy, stunnel and
+# nginx with its stream module, clang, openssl, and make, a C++ compiler and Perl for Kafka's clients with SSL; installed with apt-get where
+# they are missing. Gateways are tested in network namespaces, too, and with eBPF, which takes root. The Python packages of
 # tests/python/requirements.txt go into a virtual environment, target/python; Maven gets Apache Kafka into the user's cache, where
 # `psbench services up kafka` finds it. The tests start private servers on free ports of the loopback interface, and stop them. On two
-# cores compiling takes about eleven minutes the first time, OpenSSL and librdkafka some four of them, and the Python environment two; the
-# tests take about thirteen: `executors` and the Python package's own two and a half each, since engines need seconds to start and to end,
-# `kafka` one and a half, since brokers do too and outages have to last, `engines` one, `pool` 35 s: time limits have to run out.
+# cores compiling takes about thirteen minutes the first time, OpenSSL and librdkafka some four of them, and the Python environment two;
+# the tests take about twenty: `conformance` of the data servers five, since stalled receivers and time limits of eight types have to be
+# waited for, `executors` and the Python package's own two and a half each, since engines need seconds to start and to end, `kafka` one
+# and a half, since brokers do too and outages have to last, `engines` and `soak` one each, `pool` 35 s.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -62,6 +64,14 @@ have srun || install_packages slurm-client
 have mpiexec || install_packages openmpi-bin
 have ssh || install_packages openssh-client
 have sshd || install_servers openssh-server
+have haproxy || install_servers haproxy
+have stunnel4 || install_servers stunnel4
+have nginx || install_servers nginx
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || install_packages libnginx-mod-stream
+# Compiles the program of the sockmap data server once more, to compare.
+have clang-14 || install_packages clang-14
+have openssl || install_packages openssl
+have ip || install_packages iproute2
 
 step() {
     local started=$SECONDS

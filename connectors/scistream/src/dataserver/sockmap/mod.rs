@@ -1,0 +1,129 @@
+//! `sockmap`: in the kernel, from socket to socket: eBPF.
+//!
+//! A program of type `sk_skb` (`bpf/sockmap.bpf.c`) sees each buffer that a socket receives, and hands it to the socket of the other leg
+//! without copying it through this process. It sees what is on the wire: a stream that is to be encrypted here can't be carried
+//! so, and TLS of the applications passes as it came.
+//!
+//! What was learned about Linux's sockmap, and what is done about it:
+//!
+//! - There is no flow control: what is redirected waits in a queue without bounds, and the sender is never slowed. So the program
+//!   redirects no more than the peer's send buffer has room for; what is beyond that, it *passes* to the socket itself, whose window
+//!   closes. [`carry`] reads what was passed, writes it to the peer, and tells the program, which redirects again from the next buffer on.
+//!   A path whose sender is faster than its receiver is therefore copied for the most part.
+//! - Taking a socket out of the map loses what its program has in hand. Sockets stay until their connection ends.
+//! - With a stream parser as well, a connection stood still here (Linux 6.18) after bytes were passed in bursts: data lay in its receive
+//!   buffer, and no program was called. The kernel's source suggests why (`tcp_bpf_strp_read_sock` counts such bytes twice in
+//!   `copied_seq`); that was not proven. There is no parser: each buffer is a message. What such a buffer repeats of an earlier one,
+//!   after losses, is cut off by the program, since the kernel does not.
+//! - What arrived before the socket was in the map waits for ever: one `recv` wakes it.
+//! - The map takes no socket whose stream has ended: such a connection is copied.
+//! - The end is not redirected, and as a message it breaks the queue. The program drops it, and the data server ends the other leg once
+//!   every byte is in its send buffer: counted by the program, and by the peer's acknowledged and waiting bytes.
+//! - Both sockets have to be there before either redirects: until then the program passes everything.
+//!
+//! Each buffer costs four lookups in hash maps, and a kernel thread (`kworker`) is woken to send it; the kernel also announces it to
+//! whoever polls the socket. What is copied costs what `copy` costs; a connection on which nothing waits is looked at once a second.
+//! None of this was measured with this program yet: the figures of a plain sockmap proxy on loopback have it behind a copy, and
+//! `benches/paths` is where to compare. Linux of another byte order than the object's, little-endian, refuses it.
+
+mod carry;
+mod probe;
+mod program;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+
+use self::carry::Joining;
+use self::program::Program;
+use super::{DataServer, DataServerError, DataServerType, ForwardPlan, Forwarding, Transport};
+use crate::relay::{Carrier, DataPlane, Path, Relay, keep, listen};
+
+/// Connections that one data server has at most, all sessions together; what memory it costs depends on how many there are.
+pub const SOCKMAP_CONNECTIONS: NonZero<u32> = NonZero::new(16_384).unwrap();
+
+/// Forwards in the kernel.
+#[derive(Debug)]
+pub struct Sockmap {
+    plane: Arc<DataPlane>,
+    connections: NonZero<u32>,
+    /// From the first use on.
+    program: Mutex<Option<Arc<Program>>>,
+}
+
+impl Sockmap {
+    /// On these threads, up to so many connections at once. Nothing is loaded yet.
+    pub fn new(plane: Arc<DataPlane>, connections: NonZero<u32>) -> Self {
+        Self { plane, connections, program: Mutex::new(None) }
+    }
+
+    fn program(&self) -> Result<Arc<Program>, DataServerError> {
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = &*program {
+            return Ok(Arc::clone(program));
+        }
+        let loaded = Program::load(self.connections.get()).map_err(unavailable)?;
+        Ok(Arc::clone(program.insert(Arc::new(loaded))))
+    }
+
+    fn forward(&self, plan: ForwardPlan) -> Result<Relay, DataServerError> {
+        let problem = match &plan {
+            plan if plan.transport == Transport::Udp => "forwards no datagrams: choose copy for them",
+            plan if plan.options.stripes > 1 => "passes streams on as they are; use copy for stripes",
+            _ => "",
+        };
+        if !problem.is_empty() {
+            return Err(DataServerError::Unsupported { kind: DataServerType::Sockmap, problem: problem.into() });
+        }
+        let program = self.program()?;
+        let listening = move || -> io::Result<Relay> {
+            let (ports, path) = Path::of(plan);
+            let path = Arc::new(path);
+            let relay = Relay::new(&self.plane, &path.meter);
+            keep(relay.tasks(), &path);
+            let carrier = Arc::new(Joining { program, path });
+            for (lane, port) in ports.into_iter().enumerate() {
+                relay.tasks().accept(listen(&carrier.path, port)?, lane, Arc::clone(&carrier) as Arc<dyn Carrier>);
+            }
+            Ok(relay)
+        };
+        listening().map_err(|source| DataServerError::Start {
+            kind: DataServerType::Sockmap,
+            what: "can't listen".into(),
+            source,
+        })
+    }
+}
+
+impl DataServer for Sockmap {
+    fn kind(&self) -> DataServerType {
+        DataServerType::Sockmap
+    }
+
+    fn check(&self) -> Result<(), DataServerError> {
+        let program = self.program()?;
+        probe::probe(&program).map_err(unavailable)
+    }
+
+    fn enforces_rate(&self) -> bool {
+        true
+    }
+
+    fn forwards_udp(&self) -> bool {
+        false
+    }
+
+    fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
+        let started = self.forward(plan).map(|relay| Box::new(relay) as Box<dyn Forwarding>);
+        Box::pin(std::future::ready(started))
+    }
+}
+
+fn unavailable(problem: String) -> DataServerError {
+    DataServerError::Unavailable { kind: DataServerType::Sockmap, problem }
+}
