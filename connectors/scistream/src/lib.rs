@@ -5,11 +5,18 @@
 //!
 //! Source: the SciStream reference implementation, version 1.2.1, and its papers (HPDC '22; "Evaluating SciStream on FABRIC", 2022).
 
+pub mod auth;
+pub mod client;
 pub mod conformance;
+pub mod control;
 pub mod dataserver;
+pub mod metrics;
 mod relay;
+pub mod tls;
 mod vocabulary;
 
+pub use self::client::UserClient;
+pub use self::control::{ControlConfig, ControlServer};
 pub use self::relay::DataPlane;
 pub use self::vocabulary::{Listener, Role, VocabularyError};
 

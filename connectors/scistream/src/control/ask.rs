@@ -1,0 +1,130 @@
+//! What user clients ask for, once it is checked.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::error::SessionError;
+use crate::dataserver::{DataServer, SECRET_LEN, Secret, Target, Transport};
+use crate::{Role, proto};
+
+/// The most connections ahead of time, or for one stream, that a session may ask for.
+const MOST_CONNECTIONS: u32 = 64;
+
+/// The most characters of `host:port`: a name has 253.
+pub(crate) const LONGEST_TARGET: usize = 260;
+
+/// What a session is asked to be.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) uid: Uuid,
+    pub(crate) role: Role,
+    /// Ports.
+    pub(crate) count: usize,
+    /// In kb/s; 0: nobody said.
+    pub(crate) rate: u64,
+    pub(crate) server: Arc<dyn DataServer>,
+    pub(crate) transport: Transport,
+    /// What the user client handed to both gateways.
+    pub(crate) key: Option<[u8; SECRET_LEN]>,
+    pub(crate) preconnect: Option<usize>,
+    pub(crate) stripes: Option<usize>,
+}
+
+impl Ask {
+    /// What both gateways of the session know.
+    pub(crate) fn secret(&self) -> Secret {
+        self.key.map_or_else(|| Secret::of(self.uid), Secret::random)
+    }
+}
+
+/// What is wrong with a field.
+pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> SessionError {
+    SessionError::Invalid { field, problem: problem.into() }
+}
+
+pub(crate) fn uid(text: &str) -> Result<Uuid, SessionError> {
+    Uuid::try_parse(text).map_err(|_| invalid("uid", format!("not a UUID: {:?}", excerpt(text))))
+}
+
+/// So much of somebody's text as an error repeats.
+fn excerpt(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(80)).unwrap_or_default()
+}
+
+/// The role; older user clients leave it out of what goes to a session that has one.
+pub(crate) fn role(text: &str) -> Result<Option<Role>, SessionError> {
+    if text.is_empty() { Ok(None) } else { Ok(Some(excerpt(text).parse()?)) }
+}
+
+/// Ports, of which there are this many in all.
+pub(crate) fn count(asked: i32, all: usize) -> Result<usize, SessionError> {
+    usize::try_from(asked).ok().filter(|asked| (1..=all).contains(asked)).ok_or_else(|| {
+        invalid(
+            "num_conn",
+            format!("{asked} ports asked for, of {all} that this control server has; ask for 1 to {all}"),
+        )
+    })
+}
+
+/// In kb/s.
+pub(crate) fn rate(asked: i32) -> Result<u64, SessionError> {
+    u64::try_from(asked).map_err(|_| invalid("rate", format!("{asked} kb/s; 0 is no rate in particular")))
+}
+
+/// Texts that may be targets: so many, so long.
+pub(crate) fn bounded(texts: &[String], most: usize) -> Result<(), SessionError> {
+    if texts.len() > most {
+        return Err(invalid("listeners", format!("{} of them; {most} at most", texts.len())));
+    }
+    match texts.iter().find(|text| text.len() > LONGEST_TARGET) {
+        Some(text) => Err(invalid("listeners", format!("{:?}… is too long", excerpt(text)))),
+        None => Ok(()),
+    }
+}
+
+/// Where listeners are to forward to. Some user clients hand several on as one text, with commas.
+pub(crate) fn targets(texts: &[String], most: usize) -> Result<Vec<Target>, SessionError> {
+    let texts: Vec<_> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
+    if texts.len() > most {
+        return Err(invalid("remote_listeners", format!("{} of them; {most} at most", texts.len())));
+    }
+    let parse = |text: &str| -> Result<Target, SessionError> {
+        // What is longer is no target, whole or not.
+        Ok(text.get(..text.floor_char_boundary(LONGEST_TARGET)).unwrap_or_default().parse()?)
+    };
+    texts.into_iter().map(parse).collect()
+}
+
+/// What of its wishes is no matter of the type.
+pub(crate) struct Wishes {
+    pub(crate) transport: Transport,
+    pub(crate) key: Option<[u8; SECRET_LEN]>,
+    pub(crate) preconnect: Option<usize>,
+    pub(crate) stripes: Option<usize>,
+}
+
+impl Wishes {
+    pub(crate) fn of(wishes: &proto::Wishes) -> Result<Self, SessionError> {
+        let transport = match wishes.transport.as_str() {
+            "" | "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            other => return Err(invalid("transport", format!("{:?}; there are tcp and udp", excerpt(other)))),
+        };
+        let key = match wishes.key.as_slice() {
+            [] => None,
+            key => Some(
+                key.try_into().map_err(|_| invalid("key", format!("{} bytes; expected {SECRET_LEN}", key.len())))?,
+            ),
+        };
+        let bounded = |field, least: u32, asked: Option<u32>| match asked {
+            Some(asked) if !(least..=MOST_CONNECTIONS).contains(&asked) => {
+                Err(invalid(field, format!("{asked}; expected {least} to {MOST_CONNECTIONS}")))
+            }
+            asked => Ok(asked.map(|asked| asked as usize)),
+        };
+        let preconnect = bounded("preconnect", 0, wishes.preconnect)?;
+        let stripes = bounded("stripes", 1, wishes.stripes)?;
+        Ok(Self { transport, key, preconnect, stripes })
+    }
+}
