@@ -106,6 +106,15 @@ pub fn start_in_worker() {
     let _ = tracing::subscriber::set_global_default(Registry::default().with(stderr));
 }
 
+/// Logs what a server does, to standard error.
+///
+/// # Errors
+/// Something logs already in this process.
+pub fn start_on_stderr(level: LogLevel) -> Result<(), tracing::dispatcher::SetGlobalDefaultError> {
+    let stderr = layer(io::stderr, level, Line { dated: true });
+    tracing::subscriber::set_global_default(Registry::default().with(stderr))
+}
+
 /// Lines to `writer` up to `level`.
 fn layer<S, W>(writer: W, level: LogLevel, line: Line) -> impl Layer<S>
 where

@@ -12,7 +12,7 @@ use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
-use crate::cli::{self, Cli, Command, Doctor, Ending, Generate, ServicesCommand, StreamScaling};
+use crate::cli::{self, Cli, Command, Doctor, Ending, Generate, S2cs, S2uc, ServicesCommand, StreamScaling};
 use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
@@ -75,6 +75,8 @@ impl Program {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
             Command::Generate(generate) => self::generate(&generate),
             Command::Services(services) => self::services(services),
+            Command::S2cs(server) => Ok(s2cs(*server)),
+            Command::S2uc(client) => Ok(s2uc(*client)),
             Command::Doctor(doctor) => Ok(self::doctor(doctor, open_files)),
             Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
             Command::Worker(worker) => Ok(serve(worker)),
@@ -95,6 +97,14 @@ fn generate(generate: &Generate) -> anyhow::Result<Ending> {
 
 fn serve(worker: cli::Worker) -> Ending {
     worker.run().map_or_else(|error| fail(&error, error.ending()), |()| Ending::Success)
+}
+
+fn s2cs(server: S2cs) -> Ending {
+    server.run().unwrap_or_else(|error| fail(&error, error.ending()))
+}
+
+fn s2uc(client: S2uc) -> Ending {
+    client.run().unwrap_or_else(|error| fail(&error, error.ending()))
 }
 
 fn doctor(doctor: Doctor, open_files: OpenFiles) -> Ending {

@@ -2,7 +2,10 @@
 
 mod completions;
 mod doctor;
+mod gateway;
 mod generate;
+mod s2cs;
+mod s2uc;
 mod services;
 mod stream_scaling;
 mod worker;
@@ -16,6 +19,8 @@ use clap::{Parser, Subcommand};
 pub use self::completions::Completions;
 pub use self::doctor::{Doctor, DoctorError};
 pub use self::generate::Generate;
+pub use self::s2cs::{S2cs, S2csError};
+pub use self::s2uc::{S2uc, S2ucError};
 pub use self::services::{ServicesCommand, ServicesCommandError};
 pub use self::stream_scaling::{CliError, StreamScaling};
 pub use self::worker::{Worker, WorkerError};
@@ -59,6 +64,24 @@ pub enum Command {
     /// Exit codes: 0 all is as asked; 1 a service did not start or stop; 2 nothing was started, for bad input or because what it takes is
     /// not there; 130 interrupted.
     Services(ServicesCommand),
+    /// Serve as a gateway's control server of SciStream's (S2CS)
+    ///
+    /// User clients (psbench s2uc, or SciStream's own) ask it for sessions: ports that lead to where they say, through this process, or
+    /// through HAProxy, stunnel or nginx. It listens at 127.0.0.1 unless --listener-ip says otherwise, with TLS. Options may have
+    /// underscores in place of dashes.
+    ///
+    /// The first SIGINT or SIGTERM ends it and its sessions in order, a second one at once.
+    ///
+    /// Exit codes: 0 it ended in order; 1 it failed; 2 it did not start, for bad input or because what it names is not there.
+    S2cs(Box<S2cs>),
+    /// Ask SciStream's control servers for paths through gateways (S2UC): psbench's, and SciStream's own
+    ///
+    /// psbench s2uc connect makes a whole path. Requests for one half have the options and the output of SciStream's own user client;
+    /// options may have underscores in place of dashes.
+    ///
+    /// Exit codes: 0 it was granted; 1 a control server refused or did not answer, and what there was of the path was given back; 2
+    /// nothing was asked, for bad input; 130 interrupted, likewise.
+    S2uc(Box<S2uc>),
     /// List what psbench finds on this host, and how to get what is missing
     ///
     /// Engines of Python, launchers, what brokers are started from, the kernel and its limits, directories: what is missing is listed with

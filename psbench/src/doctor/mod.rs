@@ -1,13 +1,14 @@
 //! What there is on this host of what psbench's options need, and how to get what is missing.
 //!
 //! Programs are asked for their versions, all at once and each for a bounded time; no other is started, and nothing is sent over a
-//! network but by what Slurm's `scontrol` does itself.
+//! network but by what Slurm's `scontrol` does itself. Whether the kernel redirects between sockets is tried over loopback.
 
 mod brokers;
 mod control_group;
 mod directories;
 mod engines;
 mod finding;
+mod gateways;
 mod host;
 mod kernel;
 mod launchers;
@@ -21,10 +22,11 @@ pub use self::host::Host;
 type Look = fn(&Host) -> Vec<Finding>;
 
 /// All that is looked at, in the order in which it is told. What takes a while is apart from the rest.
-const GROUPS: [(&str, &[Look]); 5] = [
+const GROUPS: [(&str, &[Look]); 6] = [
     ("Engines of Python", &[engines::look]),
     ("Launchers", &[launchers::mpi, launchers::slurm, launchers::ssh]),
     ("Brokers", &[brokers::redis, brokers::java, brokers::kafka, brokers::clients]),
+    ("Data servers of gateways", &[gateways::look]),
     ("Kernel and limits", &[kernel::look]),
     ("Directories", &[directories::look]),
 ];

@@ -1,6 +1,7 @@
-//! What a person sees of a sweep: its plan, its progress, its results.
+//! What a person sees: of a sweep its plan, its progress, its results; of a host or a gateway what is there.
 
 mod doctor;
+mod gateway;
 mod grid;
 mod plan;
 mod progress;
@@ -9,6 +10,7 @@ mod time_left;
 mod trial;
 
 pub use self::doctor::diagnosis;
+pub use self::gateway::gateway;
 pub use self::plan::plan;
 pub use self::progress::Progress;
 pub use self::table::table;

@@ -1,0 +1,67 @@
+//! `psbench s2cs`.
+
+mod data;
+mod error;
+mod identity;
+mod init;
+mod place;
+mod serve;
+mod sessions;
+
+use super::Ending;
+use super::gateway::underscores_too;
+
+use self::data::DataOptions;
+pub use self::error::S2csError;
+use self::identity::IdentityOptions;
+use self::init::Init;
+use self::place::PlaceOptions;
+use self::sessions::SessionOptions;
+use crate::logging::LogLevel;
+
+/// How a control server works.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, mut_args = underscores_too)]
+pub struct S2cs {
+    #[command(subcommand)]
+    action: Option<Action>,
+
+    #[command(flatten)]
+    place: PlaceOptions,
+
+    #[command(flatten)]
+    identity: IdentityOptions,
+
+    #[command(flatten)]
+    sessions: SessionOptions,
+
+    #[command(flatten)]
+    data: DataOptions,
+
+    /// Print where it listens as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// What is logged, to standard error
+    #[arg(long, value_name = "LEVEL", default_value = "INFO", ignore_case = true)]
+    log_level: LogLevel,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Make a key, which stays here, and a certificate, which clients get
+    Init(Init),
+}
+
+impl S2cs {
+    /// Makes what is asked for, or serves until it is told to end.
+    ///
+    /// # Errors
+    /// It was not made, or the server did not start, or fails.
+    pub fn run(self) -> Result<Ending, S2csError> {
+        match self.action {
+            Some(Action::Init(ref init)) => init.run(),
+            None => self.serve(),
+        }
+    }
+}

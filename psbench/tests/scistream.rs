@@ -1,0 +1,507 @@
+//! `psbench s2cs` and `psbench s2uc` from outside: gateways between a producer and a consumer.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use support::{is_alive, send_signal, text, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A directory with certificates, keys and tokens.
+struct Place(TempDir);
+
+impl Place {
+    /// With `server.crt` and `server.key`, as psbench makes them.
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        succeed(&mut place.psbench("s2cs init"));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// psbench with these arguments, split at white space, in this directory.
+    fn psbench(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        command.args(arguments.split_whitespace()).current_dir(self.0.path());
+        // State of those that are killed goes with this, too.
+        command.env("TMPDIR", self.0.path());
+        for variable in ["PSBENCH_S2CS_TOKEN", "PSBENCH_GLOBUS_CLIENT_SECRET"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn s2cs(&self, arguments: &str) -> S2cs {
+        S2cs::start(&mut self.psbench(&format!("s2cs --port 0 --port-range {} {arguments}", ports())))
+    }
+
+    fn s2uc(&self, arguments: &str) -> Command {
+        self.psbench(&format!("s2uc {arguments}"))
+    }
+}
+
+/// Eleven ports that no other test takes.
+fn ports() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(23_000);
+    loop {
+        let first = NEXT.fetch_add(11, Ordering::Relaxed);
+        if (first..first + 11).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return format!("{first}-{}", first + 10);
+        }
+    }
+}
+
+/// A control server, which ends with it.
+struct S2cs {
+    process: Child,
+    report: Value,
+}
+
+impl S2cs {
+    fn start(command: &mut Command) -> Self {
+        let mut process = command.arg("--json").stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "{}", process.wait().unwrap());
+        Self { process, report: serde_json::from_str(&line).unwrap() }
+    }
+
+    fn address(&self) -> &str {
+        self.report["address"].as_str().unwrap()
+    }
+
+    fn is_at(&self, address: &str) -> bool {
+        TcpStream::connect(address).is_ok()
+    }
+
+    /// Tells it to end, and waits until it has.
+    fn end(mut self, signal: &str) -> i32 {
+        send_signal(self.process.id(), signal);
+        self.process.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for S2cs {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An application that says back what it hears, until its peer has said all.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut &stream, &mut &stream);
+                let _ = stream.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    address
+}
+
+/// What comes back of `sent`.
+fn through(address: &str, sent: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            writer.write_all(sent).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        received
+    })
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(command: &mut Command) -> Value {
+    serde_json::from_str(&succeed(command.arg("--json"))).unwrap()
+}
+
+/// The one line of an error that ends with this code.
+#[track_caller]
+fn refusal(command: &mut Command, code: i32) -> String {
+    let output: Output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let line = error.lines().last().unwrap_or_default().to_owned();
+    let errors = error.lines().filter(|line| line.starts_with("error: ")).count();
+    assert!(line.starts_with("error: ") && errors == 1, "{error}");
+    line
+}
+
+#[test]
+fn a_path_through_two_gateways_carries_bytes_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let other = Place::new();
+    let (producer, consumer) = (place.s2cs("--metrics 0"), other.s2cs(""));
+    let both = format!(
+        "--producer-s2cs {} --consumer-s2cs {} --consumer-cert {}",
+        producer.address(),
+        consumer.address(),
+        other.path("server.crt").display()
+    );
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
+    // What is printed is where to connect.
+    let output = place.s2uc(&format!("connect {both} --target {}", echo())).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let listener = String::from_utf8(output.stdout).unwrap();
+    let listener = listener.trim_end();
+    assert!(through(listener, &sent) == sent);
+    let hint = String::from_utf8(output.stderr).unwrap();
+    let uid = hint.split_whitespace().nth(1).unwrap().trim_end_matches(';');
+    assert!(hint.contains(&format!("psbench s2uc disconnect {uid} --producer-s2cs {}", producer.address())), "{hint}");
+
+    let status = json(&mut place.s2uc(&format!("status --s2cs {}", producer.address())));
+    let session = &status["sessions"][0];
+    assert_eq!(
+        (&session["uid"], &session["stage"], &session["role"]),
+        (&uid.into(), &"forwarding".into(), &"PROD".into())
+    );
+    assert_eq!(session["traffic"]["bytes_to_target"], sent.len());
+    assert_eq!(session["traffic"]["bytes_to_client"], sent.len());
+    assert_eq!(session["traffic"]["connections_total"], 1);
+    assert_eq!((&status["ports_free"], &status["ports_total"]), (&10.into(), &11.into()));
+    let told = succeed(&mut place.s2uc(&format!("status {uid} --s2cs {}", producer.address())));
+    assert!(told.contains("10 of 11 ports free") && told.contains(uid) && told.contains(" → 127.0.0.1:"), "{told}");
+
+    let page = scrape(&producer);
+    for line in [
+        format!("direction=\"to_target\"}} {}", sent.len()),
+        r#"scistream_ports{state="free"} 10.0"#.to_owned(),
+        r#"scistream_sessions{stage="forwarding"} 1.0"#.to_owned(),
+    ] {
+        assert!(page.lines().any(|other| other.ends_with(&line)), "{line}\n{page}");
+    }
+    let connections = page.lines().find(|line| line.starts_with("scistream_session_connections_total{")).unwrap();
+    assert!(connections.ends_with(r#",role="PROD",type="copy",identity="anonymous"} 1"#), "{connections}");
+    assert!(!page.contains(&uid[..8]), "{page}");
+    assert!(!page.contains(uid), "{page}");
+
+    succeed(&mut place.s2uc(&format!("disconnect {uid} {both}")));
+    assert!(!consumer.is_at(listener) && !producer.is_at(session["listeners"][0].as_str().unwrap()));
+    let status = json(&mut place.s2uc(&format!("status --s2cs {}", producer.address())));
+    assert_eq!((&status["ports_free"], status["sessions"].as_array().unwrap().len()), (&11.into(), 0));
+    let state = producer.report["state_dir"].as_str().unwrap().to_owned();
+    let error = refusal(&mut place.s2uc(&format!("release {uid} --s2cs {}", producer.address())), 1);
+    assert!(error.contains("entry not found"), "{error}");
+    assert_eq!(producer.end("TERM"), 0);
+    assert!(!Path::new(&state).exists(), "{state} is gone with its control server");
+}
+
+fn scrape(server: &S2cs) -> String {
+    let mut stream = TcpStream::connect(server.report["metrics"].as_str().unwrap()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    page
+}
+
+/// What workflow scripts do with the output of SciStream's own user client, with its options.
+#[test]
+fn halves_are_asked_for_as_scripts_do() {
+    let place = Place::new();
+    let (producer, consumer) = (place.s2cs("--ssl --server_crt server.crt --server_key server.key"), place.s2cs(""));
+    let (application, certificate) = (echo(), place.path("server.crt"));
+    let script = r#"
+        set -eu
+        "$PSBENCH" s2uc inbound-request --num_conn 2 --rate 10000 --s2cs "$PROD" --server_cert "$CERT" --scope "" \
+            --remote_ip localhost --receiver_ports "$PORT,$PORT" > inbound.txt
+        UID_=$(awk 'NR==2 {print $1}' inbound.txt)
+        [ "$(awk 'NR==1' inbound.txt)" = "uid; s2cs; access_token; role" ]
+        [ "$(awk 'NR==2 {print $2, $4, NF}' inbound.txt)" = "$PROD PROD 4" ]
+        LISTENERS=$(sed -n "s/^Listeners: \[\(.*\)\]$/\1/p" inbound.txt | tr -d "' ")
+        "$PSBENCH" s2uc outbound-request --num_conn 2 --s2cs "$CONS" --server_cert "$CERT" --remote_ip localhost \
+            --receiver_ports "$PORT" "$UID_" "$LISTENERS" > outbound.txt
+        sed -n "s/^Listeners: \[\(.*\)\]$/\1/p" outbound.txt | tr -d "' "
+        echo "$UID_"
+    "#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).current_dir(place.0.path()).env("PSBENCH", env!("CARGO_BIN_EXE_psbench"));
+    command.env("PROD", producer.address()).env("CONS", consumer.address());
+    command.env("CERT", &certificate).env("PORT", application.port().to_string());
+    let told = succeed(&mut command);
+    let (listeners, uid) = told.trim_end().split_once('\n').unwrap();
+    let listeners: Vec<_> = listeners.split(',').collect();
+    assert_eq!(listeners.len(), 2, "{told}");
+    for listener in &listeners {
+        assert_eq!(through(listener, b"words"), b"words");
+    }
+    for server in [&consumer, &producer] {
+        succeed(&mut place.s2uc(&format!("release {uid} --s2cs {} --server_cert server.crt", server.address())));
+    }
+    assert!(listeners.iter().all(|listener| !consumer.is_at(listener)));
+}
+
+#[test]
+fn an_application_says_hello_by_itself() {
+    let place = Place::new();
+    let producer = place.s2cs("");
+    let application = echo();
+    let mut waiting = place
+        .s2uc(&format!("prod-req --num-conn 1 --s2cs {}", producer.address()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(waiting.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let uid = lines.by_ref().nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let hello = format!(
+        "hello {uid} --s2cs {} --remote-ip 127.0.0.1 --receiver-ports {}",
+        producer.address(),
+        application.port()
+    );
+    let told = succeed(&mut place.s2uc(&hello));
+    assert!(told.starts_with("Sending Prod listeners...\n"), "{told}");
+    let listeners = lines.next().unwrap();
+    assert!(waiting.wait().unwrap().success());
+    let listener = listeners.strip_prefix("Listeners: ['").unwrap().strip_suffix("']").unwrap();
+    assert_eq!(through(listener, b"words"), b"words");
+}
+
+#[test]
+fn a_request_that_is_interrupted_gives_its_ports_back() {
+    let place = Place::new();
+    let producer = place.s2cs("");
+    let free =
+        || json(&mut place.s2uc(&format!("status --s2cs {}", producer.address())))["ports_free"].as_u64().unwrap();
+    let mut waiting =
+        place.s2uc(&format!("prod-req --s2cs {}", producer.address())).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the ports are reserved", || free() == 6);
+    send_signal(waiting.id(), "INT");
+    assert_eq!(waiting.wait().unwrap().code(), Some(130));
+    wait_until("the ports are back", || free() == 11);
+}
+
+#[test]
+fn a_control_server_ends_in_order_and_its_sessions_with_it() {
+    for signal in ["INT", "TERM"] {
+        let place = Place::new();
+        let state = place.path("state");
+        let (producer, consumer) = (place.s2cs(&format!("--state-dir {}", state.display())), place.s2cs(""));
+        let both = format!("--producer-s2cs {} --consumer-s2cs {}", producer.address(), consumer.address());
+        let path = json(&mut place.s2uc(&format!("connect {both} --num-conn 3 --target {}", echo())));
+        assert_eq!(path["listeners"].as_array().unwrap().len(), 3);
+        let mut stream = TcpStream::connect(path["listeners"][0].as_str().unwrap()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        let (listener, pid) = (path["producer_listeners"][0].as_str().unwrap().to_owned(), producer.process.id());
+        assert_eq!(producer.end(signal), 0);
+        assert!(!is_alive(pid));
+        TcpListener::bind(&listener).unwrap();
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "its connections have ended");
+        let left: Vec<_> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let own = |name: &std::ffi::OsString| name == "lock" || name == "psbench-s2cs";
+        assert!(left.iter().all(own), "{left:?}");
+    }
+}
+
+#[test]
+fn only_whoever_has_a_token_gets_in() {
+    let place = Place::new();
+    let tokens = place.secret("tokens", "alice alices-token-0123456789\nbob bobs-token-0123456789\n");
+    let server = place.s2cs(&format!("--tokens {} --quota-sessions 1", tokens.display()));
+    let request = format!("inbound-request --num-conn 1 --s2cs {}", server.address());
+    let mine = place.secret("mine", "alices-token-0123456789\n");
+    let error = refusal(&mut place.s2uc(&format!("status --s2cs {}", server.address())), 1);
+    assert!(error.contains("wants a token") && error.contains("Unauthenticated"), "{error}");
+    let told =
+        succeed(place.s2uc(&format!("{request} --token-file {}", mine.display())).env("PSBENCH_S2CS_TOKEN", "x"));
+    let second = told.lines().nth(1).unwrap();
+    let uid = second.split(' ').next().unwrap();
+    assert!(second.ends_with(" alices-token-0123456789 PROD"), "{second}");
+    assert_eq!(told.matches("alices-token").count(), 1, "{told}");
+    // Her quota, not his; and what is hers he can't end.
+    let error = refusal(&mut place.s2uc(&format!("{request} --token-file {}", mine.display())), 1);
+    assert!(error.contains("alice may have 1 sessions"), "{error}");
+    let as_bob = |arguments: &str| {
+        let mut command = place.s2uc(&format!("{arguments} --s2cs {}", server.address()));
+        command.env("PSBENCH_S2CS_TOKEN", "bobs-token-0123456789");
+        command
+    };
+    let error = refusal(&mut as_bob(&format!("release {uid}")), 1);
+    assert!(error.contains("belongs to somebody else"), "{error}");
+    assert_eq!(json(&mut as_bob("status"))["sessions"].as_array().unwrap().len(), 0);
+    let his = json(&mut as_bob("inbound-request --num-conn 1"));
+    assert!(!his.to_string().contains("bobs-token"), "{his}");
+    // A file that changes is read anew.
+    place.secret("tokens", "alice alices-token-0123456789\n");
+    let error = refusal(&mut as_bob("status"), 1);
+    assert!(error.contains("does not know the token"), "{error}");
+}
+
+#[test]
+fn a_control_server_may_want_certificates_of_its_clients() {
+    let place = Place::new();
+    succeed(&mut place.psbench("s2cs init --cert client.crt --key client.key --san somebody"));
+    let server = place.s2cs("--client-ca client.crt");
+    let status = format!("status --s2cs {}", server.address());
+    let error = refusal(&mut place.s2uc(&status), 1);
+    assert!(error.contains("--client-cert and --client-key"), "{error}");
+    succeed(&mut place.s2uc(&format!("{status} --client-cert client.crt --client-key client.key")));
+    refusal(&mut place.s2uc(&format!("{status} --client-cert server.crt --client-key server.key")), 1);
+}
+
+#[test]
+fn the_openssl_recipes_certificate_serves() {
+    let place = Place::new();
+    let recipe = "req -x509 -nodes -newkey rsa:2048 -days 30 -subj /CN=gateway -addext subjectAltName=IP:127.0.0.1 \
+                  -keyout openssl.key -out openssl.crt";
+    succeed(Command::new("openssl").args(recipe.split_whitespace()).current_dir(place.0.path()));
+    let server = place.s2cs("--server-crt openssl.crt --server-key openssl.key");
+    succeed(&mut place.s2uc(&format!("status --s2cs {} --server-cert openssl.crt", server.address())));
+    let error = refusal(&mut place.s2uc(&format!("status --s2cs {}", server.address())), 1);
+    assert!(error.contains("its certificate is none of server.crt's"), "{error}");
+}
+
+#[test]
+fn without_tls_a_gateway_serves_this_host_alone() {
+    let place = Place::new();
+    for option in ["--listener-ip 0.0.0.0", "--control-ip 0.0.0.0", "--listener-ip ::"] {
+        let error = refusal(&mut place.psbench(&format!("s2cs --port 0 --insecure {option}")), 2);
+        assert!(error.contains("--insecure serves this host alone"), "{error}");
+    }
+    let mut command = place.psbench(&format!("s2cs --port 0 --port-range {} --insecure", ports()));
+    let log = place.path("log");
+    let server = S2cs::start(command.stderr(fs::File::create(&log).unwrap()));
+    assert!(fs::read_to_string(&log).unwrap().contains("WARNING"), "it says what that means");
+    let status = format!("status --s2cs {}", server.address());
+    succeed(&mut place.s2uc(&format!("{status} --insecure")));
+    refusal(&mut place.s2uc(&status), 1);
+    let error = refusal(&mut place.s2uc("status --insecure --token x --s2cs gateway.example:5000"), 2);
+    assert!(error.contains("a token is not sent there without TLS"), "{error}");
+}
+
+#[test]
+fn a_session_is_told_of_by_the_address_that_others_reach() {
+    let place = Place::new();
+    let range = ports();
+    let first: u16 = range.split('-').next().unwrap().parse().unwrap();
+    let server = S2cs::start(
+        &mut place.psbench(&format!("s2cs --port 0 --advertise gateway.example --port_map {range}:30700-30710")),
+    );
+    let told = succeed(&mut place.s2uc(&format!(
+        "inbound-request --num-conn 2 --s2cs {} --receiver-ports {}",
+        server.address(),
+        echo().port()
+    )));
+    assert_eq!(told.lines().nth(2).unwrap(), "Listeners: ['gateway.example:30700', 'gateway.example:30701']");
+    assert_eq!(through(&format!("127.0.0.1:{}", first + 1), b"words"), b"words");
+}
+
+#[test]
+fn what_can_not_be_is_one_line_that_says_what_to_do() {
+    let place = Place::new();
+    let nothing = tempfile::tempdir().unwrap();
+    let open = place.path("open");
+    fs::write(&open, "alice alices-token-0123456789\n").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port();
+    for (arguments, problem) in [
+        ("s2cs --port 0 --server-key server.crt".to_owned(), "server.crt: holds no private key"),
+        ("s2cs --port 0 --server-crt none.crt".to_owned(), "none.crt is not there; `psbench s2cs init` makes one"),
+        (format!("s2cs --port 0 --tokens {}", open.display()), "chmod 600"),
+        (format!("s2cs --port {taken}"), "Address already in use"),
+        ("s2cs --port 0 --globus-client-id x".to_owned(), "PSBENCH_GLOBUS_CLIENT_SECRET"),
+        ("s2cs --port 0 --advertise a/b".to_owned(), "can't advertise"),
+        ("s2cs --port 0 --buffer-size 0".to_owned(), "--buffer-size 0B"),
+        ("s2cs init".to_owned(), "server.crt: is there already"),
+        ("s2cs init --force --san a/b".to_owned(), "\"a/b\""),
+        ("s2cs init --force --cert server.key".to_owned(), "server.key is to be the certificate and the key"),
+        (
+            "s2uc connect --target x:1 --producer-s2cs localhost:1 --consumer-s2cs x:2 --insecure --token t".to_owned(),
+            "--consumer-s2cs x:2: a token is not sent there",
+        ),
+        ("s2uc status --s2cs nonsense".to_owned(), "\"nonsense\"; expected host:port"),
+        ("s2uc status --server-cert none.crt".to_owned(), "none.crt"),
+        ("s2uc status --scope x".to_owned(), "does not log in at Globus"),
+        ("s2uc hello 00000000-0000-4000-8000-000000000000 --remote-ip a/b".to_owned(), "a/b:5074"),
+    ] {
+        let error = refusal(&mut place.psbench(&arguments), 2);
+        assert!(error.contains(problem), "{arguments}\n{error}");
+    }
+    let error = refusal(place.psbench("s2uc status").current_dir(nothing.path()), 2);
+    assert!(error.contains("--server-cert server.crt: is not here"), "{error}");
+    let error = refusal(&mut place.s2uc("status --s2cs 127.0.0.1:1"), 1);
+    assert!(error.contains("Connection refused"), "{error}");
+    // What the command line itself does not know.
+    for arguments in [
+        "s2cs --port_range 5-1",
+        "s2cs --type squid",
+        "s2cs --congestion a/b",
+        "s2uc connect --target x",
+        "s2uc outbound-request not-a-uid 127.0.0.1:1",
+        "s2uc inbound-request --num_conn 0",
+        "s2uc prod-req --transport sctp",
+    ] {
+        let output = place.psbench(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}\n{}", text(&output));
+    }
+}
+
+#[test]
+fn a_type_is_asked_for_where_it_is_offered() {
+    let place = Place::new();
+    let server = place.s2cs("--type tls --allow-type copy");
+    assert_eq!(server.report["types"], serde_json::json!(["tls", "copy"]));
+    let request = format!("inbound-request --num-conn 1 --s2cs {}", server.address());
+    assert_eq!(json(&mut place.s2uc(&request))["type"], "tls");
+    assert_eq!(json(&mut place.s2uc(&format!("{request} --type copy")))["type"], "copy");
+    let error = refusal(&mut place.s2uc(&format!("{request} --type quic")), 1);
+    assert!(error.contains("quic is not offered here; there are tls, copy"), "{error}");
+    let only = place.s2cs("--allow-type none");
+    assert_eq!(only.report["types"], serde_json::json!(["copy"]));
+}
+
+/// The reference has 77 MB; a container of 32 MiB is to do for a gateway.
+#[test]
+fn a_control_server_that_waits_is_small() {
+    let place = Place::new();
+    let server = place.s2cs("");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
+    let of = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    // Its own memory; what is mapped of an unoptimised program is another matter.
+    let own = of("RssAnon:");
+    assert!(own < 12_000, "{own} kB");
+}
