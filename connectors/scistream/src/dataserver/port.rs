@@ -18,12 +18,27 @@ pub struct ReservedPort {
 /// Connections that may wait to be accepted; the system's `somaxconn` bounds it too.
 const BACKLOG: i32 = 1024;
 
+/// Ports that are tried where any will do.
+const MOST_CANDIDATES: u32 = 64;
+
 impl ReservedPort {
     /// Binds it. Port 0 takes any that is free.
     ///
     /// # Errors
     /// It is taken, or not this host's.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let mut attempts = if address.port() == 0 { MOST_CANDIDATES } else { 1 };
+        loop {
+            attempts -= 1;
+            match Self::bind_once(address) {
+                // A port that is free for connections may be taken for datagrams.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+                bound => return bound,
+            }
+        }
+    }
+
+    fn bind_once(address: SocketAddr) -> io::Result<Self> {
         let tcp = bound(SocketType::STREAM, address)?;
         let address: SocketAddr = getsockname(&tcp)?.try_into()?;
         let udp = bound(SocketType::DGRAM, address)?;

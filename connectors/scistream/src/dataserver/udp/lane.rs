@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::coop::consume_budget;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{coop::consume_budget, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -57,13 +57,13 @@ impl Udp {
         let (found, targets) = watch::channel(Vec::new());
         let udp = Arc::clone(&self);
         tasks.spawn(async move { udp.look_up(lane, &found).await });
-        let flows = Flows::new(self.most_flows);
         let mut lane = Lane {
+            flows: Flows::new(self.most_flows),
+            room: Arc::new(Semaphore::new(2 * self.most_flows)),
             udp: self,
             tasks: tasks.clone(),
             listener,
             overflow: AtomicU32::new(0),
-            flows,
             targets,
             _number: number,
         };
@@ -134,6 +134,8 @@ struct Lane {
     listener: Arc<Socket>,
     overflow: AtomicU32,
     flows: Flows<Client, Flow>,
+    /// Of flows, those included that were evicted and have not ended yet.
+    room: Arc<Semaphore>,
     targets: watch::Receiver<Vec<SocketAddr>>,
     /// Keeps the port's number from being used for connections.
     _number: OwnedFd,
@@ -152,7 +154,12 @@ impl Lane {
             tokio::select! {
                 ready = listener.ready(WATCHED) => {
                     let mut ready = ready?;
-                    match BUFFERS.with_borrow_mut(|buffers| self.forward(buffers)) {
+                    let forwarded = BUFFERS.with_borrow_mut(|buffers| self.forward(buffers));
+                    if self.room.available_permits() < self.udp.most_flows {
+                        // Flows that were evicted get a turn to end before others come.
+                        yield_now().await;
+                    }
+                    match forwarded {
                         Ok(true) => {}
                         // Whatever comes from now on wakes this task again.
                         Ok(false) => ready.clear_ready(),
@@ -210,6 +217,8 @@ impl Lane {
         }
         // Somebody evicted gives its place back a little later, on its own thread.
         let place = place.map_err(|_| io::Error::other("all descriptors for datagrams are taken"))?;
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        let room = room.map_err(|_| io::Error::other("flows that were evicted have not ended yet"))?;
         let mut made = Err(io::ErrorKind::AddrNotAvailable.into());
         for target in self.targets.borrow().iter() {
             made = Socket::connected(*target, self.udp.path.options.socket_buffer).map(|socket| (socket, *target));
@@ -226,6 +235,7 @@ impl Lane {
             refused: AtomicBool::new(false),
             _open: self.udp.path.meter.opened(),
             _place: place,
+            _room: room,
         });
         let end = CancellationToken::new();
         let answers = answer(Arc::clone(&self.udp), Arc::clone(&way), Arc::clone(&self.listener), client);
@@ -273,6 +283,7 @@ struct WayOut {
     refused: AtomicBool,
     _open: Open,
     _place: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
 impl WayOut {

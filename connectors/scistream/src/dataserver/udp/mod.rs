@@ -2,8 +2,9 @@
 //!
 //! Each client of a lane has a flow: a socket of its own that is connected to the target, so that answers find their way back and the
 //! target tells clients apart. Nobody says when a flow is over, so it ends once it has been idle for long, or where somebody else needs
-//! its place: a flood of made-up addresses takes neither more than [`MOST_FLOWS`] places of a lane nor the descriptors that others
-//! need, and does not push out clients that have shown, by sending after an answer, to be where they say.
+//! its place: a flood of made-up addresses takes neither more than [`MOST_FLOWS`] places of a lane (twice as many while
+//! those that were evicted end) nor the descriptors that others need, and does not push out clients that have shown, by sending after an
+//! answer, to be where they say.
 //!
 //! Nothing waits for room: what a socket does not take at once is dropped and counted, what the kernel dropped for us too. A session
 //! that is kept to a rate drops what is over it (a policer, not a shaper): whoever sends datagrams prefers late news lost.
