@@ -374,7 +374,7 @@ fn a_control_server_may_want_certificates_of_its_clients() {
     let server = place.s2cs("--client-ca client.crt");
     let status = format!("status --s2cs {}", server.address());
     let error = refusal(&mut place.s2uc(&status), 1);
-    assert!(error.contains("--client-cert and --client-key"), "{error}");
+    assert!(error.contains("a client's certificate that it knows"), "{error}");
     succeed(&mut place.s2uc(&format!("{status} --client-cert client.crt --client-key client.key")));
     refusal(&mut place.s2uc(&format!("{status} --client-cert server.crt --client-key server.key")), 1);
 }
@@ -450,7 +450,7 @@ fn what_can_not_be_is_one_line_that_says_what_to_do() {
             "s2uc connect --target x:1 --producer-s2cs localhost:1 --consumer-s2cs x:2 --insecure --token t".to_owned(),
             "--consumer-s2cs x:2: a token is not sent there",
         ),
-        ("s2uc status --s2cs nonsense".to_owned(), "\"nonsense\"; expected host:port"),
+        ("s2uc status --s2cs nonsense".to_owned(), "--s2cs nonsense: not a control server's address"),
         ("s2uc status --server-cert none.crt".to_owned(), "none.crt"),
         ("s2uc status --scope x".to_owned(), "does not log in at Globus"),
         ("s2uc hello 00000000-0000-4000-8000-000000000000 --remote-ip a/b".to_owned(), "a/b:5074"),

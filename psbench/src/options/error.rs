@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use scistream::tls::TlsError;
+
 /// Options that make no sweep. Each is one line that says what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionError {
@@ -66,6 +68,9 @@ pub enum OptionError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A certificate or a key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// What stands in a recipe.
     #[error("--recipe {}: {problem}", path.display())]
     Recipe {

@@ -1,5 +1,6 @@
 //! The options of `psbench stream-scaling`: command line, recipe file and what the results record are one struct.
 
+mod access;
 mod broker;
 mod checks;
 mod choices;
@@ -12,6 +13,7 @@ mod parts;
 mod planning;
 mod pool;
 mod recipe;
+mod secret;
 mod server;
 mod stores;
 
@@ -23,6 +25,7 @@ use psbench_connectors::OWN_CONNECTORS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::access::{AccessOptions, Named, TOKEN, Trusted};
 pub use self::choices::LifetimeName;
 use self::choices::{ConnectorName, ExecutorName, NameOf, ParslExecutor, StreamName};
 pub(crate) use self::engine::choose_python;
@@ -30,6 +33,7 @@ pub use self::error::OptionError;
 pub use self::interop::{Interop, OF_GENERATE};
 pub use self::planning::{Outputs, Planned};
 pub(crate) use self::planning::{RUN_DIR, USE_A_BROKER, USE_A_CONNECTOR};
+pub(crate) use self::secret::read_secret;
 use crate::logging::LogLevel;
 use crate::plan::{GeneratorKind, Method, Pregenerate, SubmitMode, TaskKind};
 use crate::units::{Rate, Seconds, Size};

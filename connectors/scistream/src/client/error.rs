@@ -1,5 +1,6 @@
 //! Why a user client gets no session.
 
+use std::io;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -7,6 +8,7 @@ use tonic::{Code, Status};
 use super::UserClient;
 use crate::control::causes;
 use crate::dataserver::{DataServerType, Target};
+use crate::tls::TlsError;
 
 /// Why a user client gets no session.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,20 @@ pub enum ClientError {
         /// Why.
         source: tonic::transport::Error,
     },
+    /// It has to do with certificates.
+    #[error("the control server at {address} {why}")]
+    Barred {
+        /// Where.
+        address: Target,
+        /// What it did, and why.
+        why: String,
+    },
+    /// A certificate or a key is not what it should be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system has no thread or descriptor left.
+    #[error("cannot ask: {0}")]
+    System(#[source] io::Error),
     /// No answer came.
     #[error(
         "the control server at {address} did not answer {rpc} within {} s{}",
@@ -66,14 +82,14 @@ pub enum ClientError {
     },
     /// The control server does not say that it does what was wished for: the reference's does not hear of wishes.
     #[error(
-        "the control server at {address} does not say that it uses {wish}, so it is not psbench's; leave {option} out"
+        "the control server at {address} does not say that it uses {wish}, so it is not psbench's; leave the {option} out"
     )]
     Unheard {
         /// Where.
         address: Target,
         /// What it was asked for.
         wish: String,
-        /// The option that asks for it.
+        /// What the option that asks for it is called.
         option: &'static str,
     },
     /// A path needs two.
@@ -104,9 +120,9 @@ fn told(kind: Option<DataServerType>) -> String {
 
 fn one_type(producer: Option<DataServerType>, consumer: Option<DataServerType>) -> &'static str {
     if producer.is_some() && consumer.is_some() {
-        "ask both for one --type"
+        "ask both for one type"
     } else {
-        "ask for each half by itself (inbound-request, outbound-request), psbench's with a --type that the other has, too"
+        "ask for each half by itself (inbound-request, outbound-request), psbench's with a type that the other has, too"
     }
 }
 
@@ -116,7 +132,7 @@ fn waits(rpc: &str) -> &'static str {
 
 fn remedy(rpc: &str, code: Code) -> &'static str {
     match code {
-        Code::Unauthenticated => "; give it a --token that is valid there",
+        Code::Unauthenticated => "; give it a token that is valid there",
         Code::Unimplemented if rpc == "status" => "; only psbench's control servers tell of their sessions",
         Code::Unimplemented => "; it does not speak SciStream's control protocol",
         _ => "",
@@ -148,12 +164,13 @@ impl ClientError {
     pub fn address(&self) -> Option<&Target> {
         match self {
             Self::Connect { address, .. }
+            | Self::Barred { address, .. }
             | Self::Timeout { address, .. }
             | Self::Refused { address, .. }
             | Self::Answer { address, .. }
             | Self::Unheard { address, .. }
             | Self::OneServer(address) => Some(address),
-            Self::Address(_) | Self::Token | Self::Random | Self::Types { .. } => None,
+            Self::Address(_) | Self::Token | Self::Random | Self::Tls(_) | Self::System(_) | Self::Types { .. } => None,
         }
     }
 

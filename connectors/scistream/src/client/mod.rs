@@ -1,10 +1,13 @@
 //! The user client (S2UC): asks control servers for sessions, psbench's and the reference implementation's.
 //!
 //! [`UserClient`] speaks to one control server: [`inbound`](UserClient::inbound) and [`outbound`](UserClient::outbound) make either half
-//! of a path. [`connect_path`] makes both halves, with a key that the two gateways alone know.
+//! of a path. [`connect_path`] makes both halves, with a key that the two gateways alone know, and [`HeldPath`] does so for programs that
+//! wait, and gives the path back.
 
+mod access;
 mod channel;
 mod error;
+mod held;
 mod path;
 mod session;
 
@@ -17,7 +20,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
+pub use self::access::{GatewayAccess, GatewayTls, Gateways, Way, Ways};
 pub use self::error::ClientError;
+pub use self::held::HeldPath;
 pub use self::path::{ConnectRequest, ConnectedPath, connect_path, disconnect};
 pub use self::session::{Granted, Greeting, SessionRequest, Wishes};
 use crate::Role;

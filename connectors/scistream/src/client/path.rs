@@ -9,7 +9,7 @@ use crate::Role;
 use crate::dataserver::{DataServerType, SECRET_LEN, Target};
 
 /// What a path is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// The session, by the same name at both control servers.
     pub uid: Uuid,

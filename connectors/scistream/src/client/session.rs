@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ pub struct SessionRequest {
 }
 
 /// What psbench's control servers can be asked for; the reference's don't hear of it.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wishes {
     /// Of data server; `None`: the server's default.
     pub kind: Option<DataServerType>,
@@ -65,18 +66,18 @@ impl Wishes {
         if let Some(kind) = self.kind
             && told != Some(kind)
         {
-            return Some((format!("type {kind}"), "--type"));
+            return Some((format!("type {kind}"), "type"));
         }
         if told.is_some() {
             return None;
         }
         let more = |asked: Option<u32>, than| asked.filter(|asked| *asked > than);
         if self.transport == Transport::Udp {
-            Some(("UDP".into(), "--transport"))
+            Some(("UDP".into(), "transport"))
         } else if let Some(stripes) = more(self.stripes, 1) {
-            Some((format!("{stripes} stripes"), "--stripes"))
+            Some((format!("{stripes} stripes"), "stripes"))
         } else {
-            more(self.preconnect, 0).map(|ahead| (format!("{ahead} connections ahead of time"), "--preconnect"))
+            more(self.preconnect, 0).map(|ahead| (format!("{ahead} connections ahead of time"), "preconnect"))
         }
     }
 }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::copy::Copy;
@@ -47,7 +48,8 @@ pub use self::tls::read_records;
 use crate::Role;
 
 /// A type of data server, as `--type` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DataServerType {
     /// In user space, through bounded buffers.
     Copy,
@@ -173,7 +175,7 @@ pub struct Lane {
 }
 
 /// What a session carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// Connections.
     #[default]

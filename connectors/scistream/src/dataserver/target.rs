@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::VocabularyError;
 
 /// `host:port`, the host an address or a name, which is looked up at each connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Target {
     host: String,
     port: u16,
@@ -49,6 +52,20 @@ impl fmt::Display for Target {
 impl From<(IpAddr, u16)> for Target {
     fn from((ip, port): (IpAddr, u16)) -> Self {
         Self { host: ip.to_string(), port }
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        target.to_string()
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = VocabularyError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::trust::Trust;
-use super::{PROTOCOL, TlsError, files};
+use super::{PROTOCOL, Pem, TlsError};
 
 /// Which servers a client trusts, and how it makes itself known to them.
 #[derive(Clone, Debug)]
@@ -28,20 +28,32 @@ impl ClientTls {
     /// # Errors
     /// A file is not there, or not what it should be.
     pub fn pinned(servers: &Path, client: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
+        let client = match client {
+            Some((certificate, key)) => Some((Pem::read(certificate)?, Pem::read(key)?)),
+            None => None,
+        };
+        Self::pinned_to(&Pem::read(servers)?, client.as_ref())
+    }
+
+    /// As [`ClientTls::pinned`], with what the files hold.
+    ///
+    /// # Errors
+    /// They hold something else.
+    pub fn pinned_to(servers: &Pem, client: Option<&(Pem, Pem)>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let trust = Trust::load(servers)?;
+        let trust = Trust::of(servers)?;
         let by_authority = (!trust.authorities.is_empty())
             .then(|| server_verifier(Arc::clone(&trust.authorities), &provider))
             .transpose()?;
         let verifier = PinnedServer { trust, by_authority, algorithms: provider.signature_verification_algorithms };
-        Self::new(Arc::new(verifier), servers.display().to_string(), provider, client)
+        Self::new(Arc::new(verifier), servers.path().display().to_string(), provider, client)
     }
 
-    /// Trusts what authorities signed that this system trusts. `client` as for [`ClientTls::pinned`].
+    /// Trusts what authorities signed that this system trusts. `client`: its own certificate and key.
     ///
     /// # Errors
-    /// The system trusts nobody, or a file is not there, or not what it should be.
-    pub fn system_roots(client: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
+    /// The system trusts nobody, or the files held something else.
+    pub fn system_roots(client: Option<&(Pem, Pem)>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -63,16 +75,18 @@ impl ClientTls {
         verifier: Arc<dyn ServerCertVerifier>,
         trusted: String,
         provider: Arc<CryptoProvider>,
-        client: Option<(&Path, &Path)>,
+        client: Option<&(Pem, Pem)>,
     ) -> Result<Self, TlsError> {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let mut config = match client {
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(files::certificates(certificate)?, files::key(key)?)
-                .map_err(|source| TlsError::Pair { certificate: certificate.into(), key: key.into(), source })?,
+            Some((certificate, key)) => {
+                builder.with_client_auth_cert(certificate.certificates()?, key.key()?).map_err(|source| {
+                    TlsError::Pair { certificate: certificate.path().into(), key: key.path().into(), source }
+                })?
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![PROTOCOL.into()];
@@ -102,7 +116,7 @@ impl ClientTls {
                 | AlertDescription::UnknownCA
                 | AlertDescription::AccessDenied),
             ) => format!("it does not accept the client's certificate ({alert:?})"),
-            rustls::Error::InvalidMessage(_) => "it does not speak TLS; try --insecure".to_owned(),
+            rustls::Error::InvalidMessage(_) => "it does not speak TLS; ask it without".to_owned(),
             _ => return None,
         })
     }

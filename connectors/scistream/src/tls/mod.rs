@@ -7,8 +7,8 @@
 
 mod client;
 mod error;
-mod files;
 mod init;
+mod pem;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -17,6 +17,7 @@ mod trust;
 pub use self::client::ClientTls;
 pub use self::error::TlsError;
 pub use self::init::{NewCertificate, usual_names};
+pub use self::pem::Pem;
 pub use self::server::ServerTls;
 
 /// The one protocol that is spoken over these connections: HTTP/2.

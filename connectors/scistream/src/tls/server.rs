@@ -13,8 +13,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tokio_rustls::TlsAcceptor;
 
+use super::pem::{Pem, parse};
 use super::trust::Trust;
-use super::{PROTOCOL, TlsError, files};
+use super::{PROTOCOL, TlsError};
 
 /// Bits of a key's mode that let others than its owner read it.
 const READABLE: u32 = 0o044;
@@ -39,9 +40,9 @@ impl ServerTls {
             Some(clients) => builder.with_client_cert_verifier(Arc::new(PinnedClient::load(clients, &provider)?)),
             None => builder.with_no_client_auth(),
         };
-        let chain = files::certificates(certificate)?;
+        let chain = Pem::read(certificate)?.certificates()?;
         let warnings = [readable_by_others(key), out_of_time(certificate, &chain)];
-        let mut config = builder.with_single_cert(chain, files::key(key)?).map_err(|source| TlsError::Pair {
+        let mut config = builder.with_single_cert(chain, Pem::read(key)?.key()?).map_err(|source| TlsError::Pair {
             certificate: certificate.into(),
             key: key.into(),
             source,
@@ -71,7 +72,7 @@ fn readable_by_others(key: &Path) -> Option<String> {
 }
 
 fn out_of_time(path: &Path, chain: &[CertificateDer<'static>]) -> Option<String> {
-    let validity = files::parse(chain.first()?).ok()?.validity().clone();
+    let validity = parse(chain.first()?).ok()?.validity().clone();
     (!validity.is_valid()).then(|| {
         format!(
             "clients will refuse {}: it is valid from {} to {}; make another",
@@ -92,7 +93,7 @@ struct PinnedClient {
 
 impl PinnedClient {
     fn load(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let trust = Trust::load(path)?;
+        let trust = Trust::of(&Pem::read(path)?)?;
         let by_authority = (!trust.authorities.is_empty())
             .then(|| {
                 WebPkiClientVerifier::builder_with_provider(Arc::clone(&trust.authorities), Arc::clone(provider))

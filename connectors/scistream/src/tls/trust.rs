@@ -1,13 +1,13 @@
 //! Certificates that are trusted.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, RootCertStore};
 
-use super::{TlsError, files};
+use super::TlsError;
+use super::pem::{Pem, parse};
 
 /// The certificates of a file: each is trusted itself, and those of authorities for whatever they signed, too.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn load(path: &Path) -> Result<Self, TlsError> {
-        let pinned = files::certificates(path)?;
+    pub(super) fn of(pem: &Pem) -> Result<Self, TlsError> {
+        let pinned = pem.certificates()?;
         let mut authorities = RootCertStore::empty();
         for certificate in &pinned {
-            if files::parse(certificate).is_ok_and(|parsed| parsed.is_ca()) {
+            if parse(certificate).is_ok_and(|parsed| parsed.is_ca()) {
                 authorities.add(certificate.clone())?;
             }
         }
@@ -37,7 +37,7 @@ impl Trust {
         if !self.pinned.iter().any(|pinned| pinned == shown) {
             return Ok(false);
         }
-        let parsed = files::parse(shown).map_err(|_| CertificateError::BadEncoding)?;
+        let parsed = parse(shown).map_err(|_| CertificateError::BadEncoding)?;
         let [not_before, not_after] = [parsed.validity().not_before, parsed.validity().not_after].map(|time| {
             UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default()))
         });

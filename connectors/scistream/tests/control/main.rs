@@ -3,6 +3,7 @@
 
 mod double;
 mod endings;
+mod held;
 mod identities;
 mod kept;
 mod limits;

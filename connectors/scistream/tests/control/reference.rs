@@ -84,14 +84,14 @@ async fn wishes_that_the_reference_does_not_hear_of_are_not_passed_over() {
     let client = double.client().await;
     let none = Wishes::default;
     for (wishes, option) in [
-        (Wishes { kind: Some(DataServerType::Tls), ..none() }, "--type"),
-        (Wishes { transport: Transport::Udp, ..none() }, "--transport"),
-        (Wishes { stripes: Some(2), ..none() }, "--stripes"),
-        (Wishes { preconnect: Some(1), ..none() }, "--preconnect"),
+        (Wishes { kind: Some(DataServerType::Tls), ..none() }, "type"),
+        (Wishes { transport: Transport::Udp, ..none() }, "transport"),
+        (Wishes { stripes: Some(2), ..none() }, "stripes"),
+        (Wishes { preconnect: Some(1), ..none() }, "preconnect"),
     ] {
         let request = SessionRequest { wishes, ..asks(Producer, 1) };
         let error = client.inbound(&request, &["localhost:1".parse().unwrap()]).await.unwrap_err();
-        assert!(error.to_string().ends_with(&format!("leave {option} out")), "{error}");
+        assert!(error.to_string().ends_with(&format!("leave the {option} out")), "{error}");
         assert_eq!(double.calls().last().unwrap(), "release");
     }
     // What it does anyway.

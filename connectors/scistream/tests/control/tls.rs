@@ -34,7 +34,7 @@ pub(crate) fn certificate_of_openssl() -> (TempDir, PathBuf, PathBuf) {
     (directory, certificate, key)
 }
 
-fn own_certificate() -> (TempDir, PathBuf, PathBuf) {
+pub(crate) fn own_certificate() -> (TempDir, PathBuf, PathBuf) {
     let directory = TempDir::new().unwrap();
     let (certificate, key) = (directory.path().join("s2cs.crt"), directory.path().join("s2cs.key"));
     let names = vec!["localhost".into(), "127.0.0.1".into()];

@@ -1,14 +1,12 @@
 //! What the commands of SciStream's gateways, `psbench s2cs` and `psbench s2uc`, have in common.
 
 mod interrupt;
-mod secret;
 
 use std::str::FromStr;
 
 use scistream::dataserver::{DataServerError, DataServerType};
 
 pub(super) use self::interrupt::interrupts;
-pub(super) use self::secret::read as read_secret;
 
 /// Options have the names that SciStream's own programs have for them, with underscores, too.
 pub(super) fn underscores_too(argument: clap::Arg) -> clap::Arg {

@@ -8,8 +8,8 @@ use scistream::auth::{Anonymous, Authenticator, GLOBUS_AUTH, Globus, GlobusSetti
 use scistream::tls::ServerTls;
 
 use super::S2csError;
-use crate::cli::gateway::read_secret;
 use crate::options::OptionError;
+use crate::options::read_secret;
 use crate::units::Seconds;
 
 const HEADING: &str = "Who it is, and whom it lets in";

@@ -3,18 +3,12 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use scistream::UserClient;
-use scistream::client::{ClientError, ClientOptions};
-use scistream::dataserver::Target;
-use scistream::tls::ClientTls;
+use scistream::client::{ClientError, GatewayAccess, Way};
 
 use super::S2ucError;
-use crate::cli::gateway::read_secret;
-use crate::options::OptionError;
+use crate::options::{AccessOptions, Named, OptionError, TOKEN, Trusted, read_secret};
 use crate::units::Seconds;
 
-/// The environment's token.
-const TOKEN: &str = "PSBENCH_S2CS_TOKEN";
 /// Where the usual user client looks for the server's certificate.
 const USUAL_CERTIFICATE: &str = "server.crt";
 
@@ -70,13 +64,6 @@ pub(super) struct Trust {
     timeout: Seconds,
 }
 
-/// What an option says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Named<T> {
-    pub(super) option: &'static str,
-    pub(super) value: T,
-}
-
 /// One of perhaps two control servers, with what is its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side<'a> {
@@ -85,88 +72,57 @@ pub(super) struct Side<'a> {
     pub(super) token_file: Named<Option<&'a Path>>,
 }
 
-/// A way to a control server.
-#[derive(Clone, Debug)]
-pub(super) struct Way {
-    address: String,
-    options: ClientOptions,
-    tls: Option<ClientTls>,
-}
-
 impl Access {
     pub(super) fn way(&self) -> Result<Way, S2ucError> {
-        self.trust.way(&Side {
+        let access = self.trust.access(&Side {
             s2cs: Named { option: "--s2cs", value: &self.s2cs },
             certificate: None,
             token_file: Named { option: "--token-file", value: None },
-        })
+        })?;
+        Ok(access.way().map_err(ClientError::Tls)?)
     }
 }
 
 impl Trust {
     /// To one of perhaps two control servers.
-    pub(super) fn way(&self, side: &Side<'_>) -> Result<Way, S2ucError> {
-        let Named { option, value: address } = side.s2cs;
-        let target: Target = address.parse().map_err(|_| S2ucError::BadInput(ClientError::Address(address.into())))?;
+    pub(super) fn access(&self, side: &Side<'_>) -> Result<GatewayAccess, OptionError> {
         let token = self.token(side)?;
-        if self.insecure && token.is_some() && !is_this_host(&target) {
-            let problem = "a token is not sent there without TLS; leave --insecure out";
-            return Err(OptionError::invalid(option, &address, problem).into());
-        }
         if !self.scope.is_empty() && token.is_none() {
             let problem = "psbench does not log in at Globus Auth; give it the token for that scope, by --token-file";
-            return Err(OptionError::invalid("--scope", &self.scope, problem).into());
+            return Err(OptionError::invalid("--scope", &self.scope, problem));
         }
-        let tls = self.tls(side)?;
-        let options =
-            ClientOptions { tls: tls.as_ref().map(ClientTls::config), token, time_limit: self.timeout.duration() };
-        Ok(Way { address: address.into(), options, tls })
+        AccessOptions {
+            s2cs: side.s2cs,
+            trusted: self.trusted(side)?,
+            client: self.client_cert.as_deref().zip(self.client_key.as_deref()),
+            token,
+            time_limit: self.timeout.duration(),
+        }
+        .access()
     }
 
-    fn tls(&self, side: &Side<'_>) -> Result<Option<ClientTls>, S2ucError> {
+    fn trusted<'a>(&'a self, side: &Side<'a>) -> Result<Trusted<'a>, OptionError> {
         if self.insecure {
-            return Ok(None);
+            return Ok(Trusted::Anybody("--insecure"));
         }
-        let client = self.client_cert.as_deref().zip(self.client_key.as_deref());
         if self.system_roots && side.certificate.is_none() {
-            return Ok(Some(ClientTls::system_roots(client)?));
+            return Ok(Trusted::SystemRoots);
         }
         let certificate = side.certificate.or(self.server_cert.as_deref());
         if certificate.is_none() && !Path::new(USUAL_CERTIFICATE).exists() {
             let problem =
                 "is not here; name the control server's certificate, or --system-roots if an authority signed it";
-            return Err(OptionError::invalid("--server-cert", &USUAL_CERTIFICATE, problem).into());
+            return Err(OptionError::invalid("--server-cert", &USUAL_CERTIFICATE, problem));
         }
-        Ok(Some(ClientTls::pinned(certificate.unwrap_or(Path::new(USUAL_CERTIFICATE)), client)?))
+        Ok(Trusted::Pinned(certificate.unwrap_or(Path::new(USUAL_CERTIFICATE))))
     }
 
     fn token(&self, side: &Side<'_>) -> Result<Option<String>, OptionError> {
-        let token = match (side.token_file, &self.token, &self.token_file) {
-            (Named { option, value: Some(file) }, ..) => return read_secret(option, file).map(Some),
-            (_, Some(token), _) => Some(token.clone()),
-            (_, None, Some(file)) => return read_secret("--token-file", file).map(Some),
-            (_, None, None) => env::var(TOKEN).ok(),
-        };
-        Ok(token.filter(|token| !token.is_empty()))
-    }
-}
-
-fn is_this_host(address: &Target) -> bool {
-    address.host() == "localhost"
-        || address.host().parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-impl Way {
-    pub(super) async fn connect(&self) -> Result<UserClient, S2ucError> {
-        UserClient::connect(&self.address, &self.options).await.map_err(|error| self.wrong(error))
-    }
-
-    /// An error at this control server.
-    pub(super) fn wrong(&self, error: ClientError) -> S2ucError {
-        S2ucError::of(error, self.tls.as_ref())
-    }
-
-    pub(super) fn token(&self) -> Option<&str> {
-        self.options.token.as_deref()
+        match (side.token_file, &self.token, &self.token_file) {
+            (Named { option, value: Some(file) }, ..) => read_secret(option, file).map(Some),
+            (_, Some(token), _) => Ok(Some(token.clone())),
+            (_, None, Some(file)) => read_secret("--token-file", file).map(Some),
+            (_, None, None) => Ok(env::var(TOKEN).ok()),
+        }
     }
 }

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use scistream::client::{ConnectRequest, connect_path};
+use scistream::client::{ClientError, ConnectRequest, Gateways, Ways};
 use scistream::dataserver::Target;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::access::{Named, Side, Trust, Way};
+use super::access::{Side, Trust};
 use super::output::{name, print_json, texts};
 use super::requests::WishOptions;
 use super::{S2ucError, unless_interrupted};
 use crate::cli::gateway::underscores_too;
 use crate::cli::{Ending, print};
+use crate::options::Named;
 
 /// The control servers of both sides.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,8 +48,7 @@ struct Both {
 }
 
 impl Both {
-    /// To the producer's, and to the consumer's.
-    fn ways(&self) -> Result<(Way, Way), S2ucError> {
+    fn ways(&self) -> Result<Ways, S2ucError> {
         let producer = Side {
             s2cs: Named { option: "--producer-s2cs", value: &self.producer_s2cs },
             certificate: self.producer_cert.as_deref(),
@@ -59,7 +59,8 @@ impl Both {
             certificate: self.consumer_cert.as_deref(),
             token_file: Named { option: "--consumer-token-file", value: self.consumer_token_file.as_deref() },
         };
-        Ok((self.trust.way(&producer)?, self.trust.way(&consumer)?))
+        let gateways = Gateways { producer: self.trust.access(&producer)?, consumer: self.trust.access(&consumer)? };
+        Ok(gateways.ways().map_err(ClientError::Tls)?)
     }
 }
 
@@ -106,7 +107,7 @@ struct Connected {
 
 impl Connect {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
-        let (to_producer, to_consumer) = self.both.ways()?;
+        let ways = self.both.ways()?;
         let request = ConnectRequest {
             uid: self.uid.unwrap_or_else(Uuid::new_v4),
             targets: self.target.clone(),
@@ -114,15 +115,9 @@ impl Connect {
             rate: self.rate,
             wishes: self.wishes.wishes(),
         };
-        let (producer, consumer) = tokio::try_join!(to_producer.connect(), to_consumer.connect())?;
-        let work = async {
-            connect_path(&producer, &consumer, &request).await.map_err(|error| {
-                let way = if error.address() == Some(consumer.address()) { &to_consumer } else { &to_producer };
-                way.wrong(error)
-            })
-        };
+        let work = async { Ok(ways.connect_path(&request).await?) };
         let undo = async {
-            let _ = tokio::join!(producer.release(request.uid), consumer.release(request.uid));
+            let _ = tokio::join!(ways.producer.release(request.uid), ways.consumer.release(request.uid));
         };
         let Some(path) = unless_interrupted(work, undo).await? else { return Ok(Ending::Interrupted) };
         if self.json {
@@ -161,22 +156,18 @@ pub(super) struct Disconnect {
 
 impl Disconnect {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
-        let (to_producer, to_consumer) = self.both.ways()?;
+        let ways = self.both.ways()?;
         // Each for itself: one that can't be reached must not keep the other's half.
-        let (at_producer, at_consumer) = tokio::join!(release(&to_producer, self.uid), release(&to_consumer, self.uid));
+        let (at_producer, at_consumer) = tokio::join!(ways.producer.release(self.uid), ways.consumer.release(self.uid));
         match (at_producer, at_consumer) {
             (Ok(()), Ok(())) => {}
             (Err(error), Err(other)) => {
                 eprintln!("error: {error}");
-                return Err(other);
+                return Err(other.into());
             }
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+            (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         }
         print("Release completed")?;
         Ok(Ending::Success)
     }
-}
-
-async fn release(way: &Way, uid: Uuid) -> Result<(), S2ucError> {
-    way.connect().await?.release(uid).await.map_err(|error| way.wrong(error))
 }

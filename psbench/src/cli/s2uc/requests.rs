@@ -2,11 +2,11 @@
 
 use scistream::Role;
 use scistream::UserClient;
-use scistream::client::{Granted, SessionRequest, Wishes};
+use scistream::client::{ClientError, Granted, SessionRequest, Way, Wishes};
 use scistream::dataserver::{DataServerType, Target, Transport};
 use uuid::Uuid;
 
-use super::access::{Access, Way};
+use super::access::Access;
 use super::output::{Half, announce, name, print_json, print_listeners, texts};
 use super::{S2ucError, unless_interrupted};
 use crate::cli::gateway::{List, data_server_type, underscores_too};
@@ -217,7 +217,7 @@ impl<'a> Asked<'a> {
 
     async fn make(
         self,
-        ask: impl AsyncFnOnce(&UserClient, &SessionRequest) -> Result<Granted, scistream::client::ClientError>,
+        ask: impl AsyncFnOnce(&UserClient, &SessionRequest) -> Result<Granted, ClientError>,
     ) -> Result<Ending, S2ucError> {
         let uid = self.request.uid;
         let client = self.way.connect().await?;
@@ -225,7 +225,7 @@ impl<'a> Asked<'a> {
             // Before anything is asked: whoever says hello reads it here.
             announce(uid, self.s2cs, self.way.token())?;
         }
-        let work = async { ask(&client, &self.request).await.map_err(|error| self.way.wrong(error)) };
+        let work = async { ask(&client, &self.request).await.map_err(|error| self.way.explain(error).into()) };
         let undo = async {
             let _ = client.release(uid).await;
         };
@@ -277,7 +277,10 @@ impl HelloRequest {
         let way = self.access.way()?;
         let client = way.connect().await?;
         let work = async {
-            client.hello_once_requested(self.uid, self.role, &application).await.map_err(|error| way.wrong(error))
+            client
+                .hello_once_requested(self.uid, self.role, &application)
+                .await
+                .map_err(|error| way.explain(error).into())
         };
         let Some(greeting) = unless_interrupted(work, async {}).await? else { return Ok(Ending::Interrupted) };
         if self.json {
@@ -307,7 +310,7 @@ impl ReleaseRequest {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
         let way = self.access.way()?;
         let client = way.connect().await?;
-        client.release(self.uid).await.map_err(|error| way.wrong(error))?;
+        client.release(self.uid).await.map_err(|error| way.explain(error))?;
         print("Release completed")?;
         Ok(Ending::Success)
     }

@@ -31,7 +31,7 @@ impl StatusRequest {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
         let way = self.access.way()?;
         let client = way.connect().await?;
-        let work = async { client.status(self.uid).await.map_err(|error| way.wrong(error)) };
+        let work = async { client.status(self.uid).await.map_err(|error| way.explain(error).into()) };
         let Some(reply) = unless_interrupted(work, async {}).await? else { return Ok(Ending::Interrupted) };
         if self.json {
             print_json(&ServerStatus::from(reply))?;

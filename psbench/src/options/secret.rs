@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::options::OptionError;
+use super::OptionError;
 
 /// Of a file, in bytes.
 const LARGEST: u64 = 64 << 10;
@@ -13,7 +13,7 @@ const LARGEST: u64 = 64 << 10;
 const OTHERS: u32 = 0o044;
 
 /// The secret in a file that nobody else can read.
-pub(in crate::cli) fn read(option: &'static str, path: &Path) -> Result<String, OptionError> {
+pub(crate) fn read_secret(option: &'static str, path: &Path) -> Result<String, OptionError> {
     let wrong = |source| OptionError::File { option, path: path.into(), source };
     let file = File::open(path).map_err(wrong)?;
     if file.metadata().map_err(wrong)?.mode() & OTHERS != 0 {
