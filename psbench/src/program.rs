@@ -124,6 +124,7 @@ fn clean_up() {
     thread::spawn(move || {
         worker::abandon_local();
         brokers::abandon();
+        scistream::client::release_held_paths();
         let _ = done.send(());
     });
     let _ = wait.recv_timeout(MOMENT);

@@ -50,11 +50,9 @@ impl Door {
         let address = listener.local_addr()?;
         let keeper = options.tls.then(Keeper::new).transpose()?;
         let token = Token::random()?;
-        let host = options.advertise.clone().unwrap_or_else(|| options.listen.to_string());
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
         let certificate = keeper.as_ref().map(|keeper| format!("-{}", hello::hex(keeper.certificate())));
         let invitation = Invitation {
-            address: format!("{host}:{}", address.port()),
+            address: told(options, address.port()),
             token: token.encode() + certificate.as_deref().unwrap_or_default(),
         };
         let shared = Arc::new(Shared {
@@ -81,6 +79,14 @@ impl Door {
     pub(super) fn refused(&self) -> Option<String> {
         lock(&self.shared.refused).clone()
     }
+}
+
+/// What workers are told to connect to.
+fn told(options: &DoorOptions, listened_at: u16) -> String {
+    let advertised = options.advertise.as_ref();
+    let host = advertised.map_or_else(|| options.listen.to_string(), |advertised| advertised.host.clone());
+    let port = advertised.and_then(|advertised| advertised.port).unwrap_or(listened_at);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl Drop for Door {
@@ -176,5 +182,23 @@ impl Shared {
             Ok(_) => Verdict::Welcome,
             Err(_) => Verdict::Late,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Advertised;
+    use super::*;
+
+    #[test]
+    fn workers_are_told_where_the_door_stands_for_them() {
+        let told_of = |advertise: Option<(&str, Option<u16>)>| {
+            let advertise = advertise.map(|(host, port)| Advertised { host: host.to_owned(), port });
+            told(&DoorOptions { advertise, ..DoorOptions::default() }, 7000)
+        };
+        assert_eq!(told_of(None), "127.0.0.1:7000");
+        assert_eq!(told_of(Some(("head", None))), "head:7000");
+        assert_eq!(told_of(Some(("gateway", Some(5100)))), "gateway:5100");
+        assert_eq!(told_of(Some(("fd71::1", Some(5100)))), "[fd71::1]:5100");
     }
 }

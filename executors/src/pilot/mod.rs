@@ -70,10 +70,19 @@ pub struct DoorOptions {
     pub listen: IpAddr,
     /// The port to listen at; 0 for any that is free.
     pub port: u16,
-    /// What workers are told to connect to, where that is not the address listened at: a host's name or address.
-    pub advertise: Option<String>,
+    /// What workers are told to connect to, where that is not the address listened at.
+    pub advertise: Option<Advertised>,
     /// Whether workers connect by TLS. The certificate is made for this executor, and they know it by their invitation.
     pub tls: bool,
+}
+
+/// Where workers find a door that stands elsewhere for them: another name of its host, or whatever forwards their connections to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// A name or an address.
+    pub host: String,
+    /// `None`: the one listened at.
+    pub port: Option<u16>,
 }
 
 impl Default for DoorOptions {

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use psbench_executors::pilot::DoorOptions;
+use psbench_executors::pilot::{Advertised, DoorOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::checks::within;
 use super::choices::{ParslExecutor, choose};
-use super::{OptionError, StreamScalingOptions};
+use super::{OptionError, StreamScalingOptions, server};
 use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, Placement, SubmitMode};
 use crate::units::Seconds;
 
@@ -115,13 +115,10 @@ impl StreamScalingOptions {
 
     fn door(&mut self) -> Result<DoorOptions, OptionError> {
         let listen = *self.worker_listen.get_or_insert(Ipv4Addr::LOCALHOST.into());
-        let advertise = self.worker_connect.clone().or_else(|| this_host(listen));
-        if let Some(host) = &advertise
-            && (host.is_empty() || host.contains(['/', '@', ' ', '[']))
-        {
-            let problem = "not a host; write a name or an address, without a port";
-            return Err(OptionError::invalid("--worker-connect", host, problem));
-        }
+        let advertise = match &self.worker_connect {
+            Some(text) => Some(advertised(text)?),
+            None => this_host(listen).map(|host| Advertised { host, port: None }),
+        };
         let tls = *self.worker_tls.get_or_insert(false);
         Ok(DoorOptions { listen, port: self.worker_port.unwrap_or(0), advertise, tls })
     }
@@ -160,6 +157,21 @@ fn file(option: &'static str, path: &Path, source: std::io::Error) -> OptionErro
     OptionError::File { option, path: path.to_owned(), source }
 }
 
+/// A host, or one with a port.
+fn advertised(text: &str) -> Result<Advertised, OptionError> {
+    const OPTION: &str = "--worker-connect";
+    let has_port = text.starts_with('[') || text.contains(':') && text.parse::<IpAddr>().is_err();
+    if has_port {
+        let (host, port) = server::parse(OPTION, text)?;
+        return Ok(Advertised { host, port: Some(port) });
+    }
+    if text.is_empty() || text.contains(['/', '@', ' ']) {
+        let problem = "not a host; write a name or an address, and a port behind it where that is not the dispatcher's";
+        return Err(OptionError::invalid(OPTION, &text, problem));
+    }
+    Ok(Advertised { host: text.to_owned(), port: None })
+}
+
 /// This host's name, where it listens at all of its addresses.
 fn this_host(listen: IpAddr) -> Option<String> {
     listen.is_unspecified().then(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
@@ -191,7 +203,26 @@ mod tests {
         let mpi = mpi.unwrap();
         assert_eq!(mpi.submit, SubmitMode::Pilot);
         assert!(matches!(&mpi.placement, Placement::Launcher(launch) if launch.options.len() == 2), "{mpi:?}");
-        assert!(mpi.door.advertise.is_some_and(|host| !host.is_empty() && host != "0.0.0.0"));
+        assert!(mpi.door.advertise.is_some_and(|told| !told.host.is_empty() && told.host != "0.0.0.0"));
+    }
+
+    #[test]
+    fn workers_may_be_told_of_another_port() {
+        let door = |told: &str| {
+            plan(|options| {
+                options.executor = Some("mpi".into());
+                options.worker_connect = Some(told.into());
+            })
+            .map(|engine| engine.door.advertise.unwrap())
+        };
+        for (told, host, port) in
+            [("head", "head", None), ("::1", "::1", None), ("gw:5100", "gw", Some(5100)), ("[::1]:7", "::1", Some(7))]
+        {
+            assert_eq!(door(told), Ok(Advertised { host: host.into(), port }), "{told}");
+        }
+        for wrong in ["", "gw:", "gw:0", "me@gw", "http://gw", "[::1]"] {
+            assert!(door(wrong).unwrap_err().starts_with(&format!("--worker-connect {wrong}: ")), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Paths for programs that wait: no part of them has to be async.
 
 use std::panic::resume_unwind;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,24 @@ use crate::dataserver::Target;
 
 /// Before a control server that was not there is asked once more to give back its half; it may be starting again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+
+/// The paths of this process, for when it is about to exit.
+static HELD: Mutex<Vec<(Uuid, Gateways)>> = Mutex::new(Vec::new());
+
+fn all_held() -> MutexGuard<'static, Vec<(Uuid, Gateways)>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives back all paths that this process holds, within three of the gateways' time limits; for a process that is about to exit.
+pub fn release_held_paths() {
+    let held = std::mem::take(&mut *all_held());
+    thread::scope(|scope| {
+        for (uid, gateways) in &held {
+            // Those that can't be asked must not keep the others' paths; what they say, nobody is there to hear.
+            scope.spawn(move || gateways.release(*uid));
+        }
+    });
+}
 
 /// A path through two gateways, which is given back at both with it. No connection to a control server stays open meanwhile.
 #[derive(Debug)]
@@ -31,6 +50,7 @@ impl HeldPath {
     pub fn make(gateways: &Gateways, request: &ConnectRequest) -> Result<Self, ClientError> {
         let ways = gateways.ways()?;
         let path = wait_for(async || ways.connect_path(request).await)?;
+        all_held().push((path.uid, gateways.clone()));
         Ok(Self { gateways: gateways.clone(), path, released: false })
     }
 
@@ -53,8 +73,11 @@ impl HeldPath {
     }
 
     fn give_back(&mut self) -> Result<(), ClientError> {
+        let Self { gateways, path: ConnectedPath { uid, .. }, .. } = self;
         self.released = true;
-        self.gateways.release(self.path.uid)
+        let released = gateways.release(*uid);
+        all_held().retain(|held| (&held.0, &held.1) != (&*uid, &*gateways));
+        released
     }
 }
 

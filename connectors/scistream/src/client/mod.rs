@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub use self::access::{GatewayAccess, GatewayTls, Gateways, Way, Ways};
 pub use self::error::ClientError;
-pub use self::held::HeldPath;
+pub use self::held::{HeldPath, release_held_paths};
 pub use self::path::{ConnectRequest, ConnectedPath, connect_path, disconnect};
 pub use self::session::{Granted, Greeting, SessionRequest, Wishes};
 use crate::Role;

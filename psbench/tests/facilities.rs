@@ -1,0 +1,248 @@
+//! Sweeps between two facilities, each a network that nothing of the other's reaches: examples/two-facilities.sh, as people run it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::geteuid;
+use serde_json::Value;
+use support::{Bench, assert_complete, in_role, output_within, problems, send_signal, strays, text, wait_until};
+use tempfile::TempDir;
+
+const HOSTS: [&str; 4] = ["instrument", "instrument-gateway", "compute-gateway", "compute"];
+
+/// The script while it runs.
+struct Facilities {
+    script: Option<Child>,
+    pid: u32,
+    /// What the script makes is in it, and whatever it starts has its path in the environment.
+    directory: TempDir,
+}
+
+impl Facilities {
+    /// `None` where this process may not have them, which is then said by the name of the test.
+    fn start(test: &str, arguments: &[&str]) -> Option<Self> {
+        if !geteuid().is_root() {
+            eprintln!("{test} skips: only root makes network namespaces");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-facilities.sh"))
+            .args(arguments)
+            .env("PSBENCH", env!("CARGO_BIN_EXE_psbench"))
+            .env("TMPDIR", directory.path())
+            // As the shell of a terminal does, whose Ctrl-C reaches all of it.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Some(Self { pid: script.id(), script: Some(script), directory })
+    }
+
+    /// A sweep between them, whose results go to `bench`.
+    fn sweep(test: &str, bench: &Bench, options: &str) -> Option<Self> {
+        let mut arguments: Vec<_> = options.split_whitespace().collect();
+        arguments.extend(["--run-dir", bench.directory.path().to_str().unwrap()]);
+        Self::start(test, &arguments)
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.script.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    fn output(&mut self) -> Output {
+        output_within(self.script.take().unwrap(), 120)
+    }
+
+    fn namespaces(&self) -> Vec<String> {
+        let names = HOSTS.map(|host| format!("psbench-{}-{host}", self.pid));
+        names.into_iter().filter(|name| Path::new("/run/netns").join(name).exists()).collect()
+    }
+
+    /// A file that the script made.
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        let made = fs::read_dir(self.directory.path()).unwrap();
+        made.map(|entry| entry.unwrap().path().join(name)).find(|path| path.exists())
+    }
+
+    /// What a gateway tells of its sessions; `None` where it does not serve, yet or any more.
+    fn status(&self, site: &str, address: &str) -> Option<Value> {
+        let (certificate, tokens) =
+            (self.file(&format!("{site}.crt"))?, fs::read_to_string(self.file("tokens")?).ok()?);
+        let output = Command::new("ip")
+            .args(["netns", "exec", &format!("psbench-{}-instrument", self.pid), env!("CARGO_BIN_EXE_psbench")])
+            .args(["s2uc", "status", "--json", "--s2cs", address, "--server-cert"])
+            .arg(certificate)
+            .env("PSBENCH_S2CS_TOKEN", tokens.split_whitespace().last()?)
+            .output()
+            .unwrap();
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        assert_eq!(self.namespaces(), [""; 0]);
+        assert_eq!(strays(self.directory.path()), [0_u32; 0]);
+        assert!(self.file("tokens").is_none(), "secrets stay behind");
+    }
+}
+
+impl Drop for Facilities {
+    fn drop(&mut self) {
+        if let Some(script) = &mut self.script {
+            let _ = script.kill();
+            let _ = script.wait();
+        }
+        for name in self.namespaces() {
+            let _ = Command::new("ip").args(["netns", "del", &name]).status();
+        }
+    }
+}
+
+/// Bytes that a gateway's sessions of one type have carried to clients, as far as it tells.
+fn carried(status: &Value, kind: &str) -> u64 {
+    let sessions = status["sessions"].as_array().unwrap().iter().filter(|session| session["type"] == kind);
+    sessions.map(|session| session["traffic"]["bytes_to_client"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn a_sweep_runs_from_one_to_the_other() {
+    const BYTES: u64 = 100_000 * 100;
+    let bench = Bench::new();
+    let options = "--type tls --max-workers 4 --data-size-bytes 100kB --task-count 100 --rate 40/s --stream-method default --verify";
+    let Some(mut facilities) = Facilities::sweep("a_sweep_runs_from_one_to_the_other", &bench, options) else { return };
+    let mut most = [0; 2];
+    while facilities.is_running() {
+        for (most, (site, address)) in
+            most.iter_mut().zip([("instrument", "10.1.0.1:5000"), ("compute", "192.0.2.2:5000")])
+        {
+            *most = facilities.status(site, address).map_or(0, |status| carried(&status, "tls")).max(*most);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let output = facilities.output();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let results = bench.results();
+    let trials = results["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 1);
+    for trial in trials {
+        assert_complete(trial);
+        let workers = in_role(trial, "worker");
+        assert_eq!(workers.len(), 3);
+        assert!(workers.iter().all(|worker| worker["host"] == "compute" && worker["clock"].is_object()), "{workers:?}");
+        assert!(in_role(trial, "generator").iter().all(|generator| generator["host"].is_null()));
+    }
+    assert!(most.iter().all(|most| *most > BYTES * 9 / 10), "{most:?} of {BYTES} bytes were seen at the gateways");
+    facilities.nothing_is_left();
+}
+
+/// Those of the addresses that accept connections from a host.
+fn reached(test: &str, from: &str, addresses: &[&str]) -> Option<Vec<String>> {
+    let script = r#"
+        for address; do
+            timeout 5 bash -c "exec 3<>/dev/tcp/$address && echo $address" 2>/dev/null &
+        done
+        wait"#;
+    let arguments = [&["--at", from, "bash", "-c", script, "reached"], addresses].concat();
+    let output = Facilities::start(test, &arguments)?.output();
+    assert!(output.status.success(), "{}", text(&output));
+    let mut reached: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    reached.sort_unstable();
+    Some(reached)
+}
+
+#[test]
+fn nothing_else_leads_from_one_to_the_other() {
+    let all = [
+        "10.1.0.1/5000", // Instrument's gateway, LAN
+        "10.1.0.2/6379", // Redis
+        "10.2.0.1/5000", // Compute site's gateway, LAN
+        "192.0.2.1/5000",
+        "192.0.2.2/5000",
+    ];
+    for (from, reachable) in [
+        ("instrument", [0, 1, 3, 4].as_slice()),
+        ("instrument-gateway", &[0, 1, 3, 4]),
+        ("compute-gateway", &[2, 3, 4]),
+        ("compute", &[2, 3, 4]),
+    ] {
+        let Some(found) = reached("nothing_else_leads_from_one_to_the_other", from, &all) else { return };
+        assert_eq!(found, reachable.iter().map(|index| all[*index]).collect::<Vec<_>>(), "from {from}");
+    }
+}
+
+#[test]
+fn going_direct_fails_by_name() {
+    let test = "going_direct_fails_by_name";
+    let bench = Bench::new();
+    let options =
+        "--max-workers 3 --data-size-bytes 100kB --task-count 20 --rate 40/s --stream-method proxy --ps-connector peer";
+    let begun = Instant::now();
+    let direct = format!("{options} --ps-address 10.1.0.2");
+    let Some(mut facilities) = Facilities::sweep(test, &bench, &direct) else { return };
+    let output = facilities.output();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
+    let trial = bench.results()["trials"][0].clone();
+    let items = &trial["items"];
+    assert_eq!((&items["generated"], &items["failed"]), (&20.into(), &20.into()), "{items}");
+    let said = problems(&trial);
+    assert!(said.contains("20 of 20 items failed") && said.contains("peer 10.1.0.2:"), "{said}");
+    assert!(said.contains("reachable from this host?") && said.contains("timed out"), "{said}");
+    facilities.nothing_is_left();
+    // And where not even an address leads there, nothing runs.
+    let mut facilities = Facilities::sweep(test, &Bench::new(), options).unwrap();
+    let output = facilities.output();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(
+        text(&output).contains("--ps-connector peer: workers of --executor ssh can't reach it"),
+        "{}",
+        text(&output)
+    );
+    facilities.nothing_is_left();
+}
+
+/// Signals a sweep once its workers are there, and returns what it and the script said in the end.
+fn interrupted(test: &str, bench: &Bench, signal: impl FnOnce(u32)) -> Option<(Facilities, Output)> {
+    let options = "--max-workers 3 --data-size-bytes 1kB --task-count 1000 --rate 20/s --stream-method default";
+    let mut facilities = Facilities::sweep(test, bench, options)?;
+    let workers = || {
+        strays(facilities.directory.path())
+            .into_iter()
+            .filter(|pid| support::command_line(*pid).contains(" worker --connect 10.2.0.1:"))
+    };
+    wait_until("the workers are there", || workers().count() == 2);
+    thread::sleep(Duration::from_secs(1));
+    signal(facilities.pid);
+    let output = facilities.output();
+    Some((facilities, output))
+}
+
+#[test]
+fn an_interrupted_sweep_is_saved_and_leaves_nothing() {
+    let bench = Bench::new();
+    let ctrl_c =
+        |pid| assert!(Command::new("kill").args(["-INT", "--", &format!("-{pid}")]).status().unwrap().success());
+    let test = "an_interrupted_sweep_is_saved_and_leaves_nothing";
+    let Some((facilities, output)) = interrupted(test, &bench, ctrl_c) else { return };
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    let items = bench.results()["trials"][0]["items"].clone();
+    assert!(items["finished"].as_u64().unwrap() > 0 && items["lost"] == 0, "{items}");
+    facilities.nothing_is_left();
+}
+
+#[test]
+fn servers_do_not_outlive_a_killed_script() {
+    let bench = Bench::new();
+    let kill = |pid| send_signal(pid, "KILL");
+    let Some((facilities, _)) = interrupted("servers_do_not_outlive_a_killed_script", &bench, kill) else { return };
+    wait_until("the end of all that it started", || strays(facilities.directory.path()).is_empty());
+}
