@@ -1,6 +1,7 @@
 //! What a sweep will do, worked out and checked before anything starts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -413,6 +414,10 @@ impl Settings {
 pub struct TrialPlan {
     /// Position in the order of running, from 0.
     pub index: usize,
+    /// The path that it measures; absent where none are compared.
+    pub path: Option<String>,
+    /// What it has in common with others.
+    pub settings: Arc<Settings>,
     /// Item size, bytes.
     pub data_size: u64,
     /// The stream method.
@@ -424,37 +429,44 @@ pub struct TrialPlan {
 }
 
 impl TrialPlan {
+    /// What people know it by: its path, or its method where no paths are compared.
+    pub fn way(&self) -> &str {
+        self.path.as_deref().unwrap_or(self.method.name())
+    }
+
     /// Workers that compute.
-    pub fn compute_workers(&self, settings: &Settings) -> u32 {
-        self.workers - settings.generators
+    pub fn compute_workers(&self) -> u32 {
+        self.workers - self.settings.generators
     }
 
     /// Tasks at the executor at any time, at most: those that workers compute, and those that wait at each of them.
-    pub fn outstanding(&self, settings: &Settings) -> u64 {
-        u64::from(self.compute_workers(settings)) * (1 + u64::from(settings.prefetch)) * u64::from(settings.batch())
+    pub fn outstanding(&self) -> u64 {
+        let waiting = u64::from(self.settings.prefetch);
+        u64::from(self.compute_workers()) * (1 + waiting) * u64::from(self.settings.batch())
     }
 
     /// The most bytes of messages that the dispatcher holds: as asked, or twice what can be outstanding, so that as much can wait,
     /// and at least 64 MiB.
-    pub fn inflight_bytes(&self, settings: &Settings) -> u64 {
+    pub fn inflight_bytes(&self) -> u64 {
         const LEAST: u64 = 64 << 20;
-        let outstanding = self.outstanding(settings).saturating_mul(self.data_size);
-        settings.max_inflight_bytes.unwrap_or_else(|| outstanding.saturating_mul(2).max(LEAST))
+        let outstanding = self.outstanding().saturating_mul(self.data_size);
+        self.settings.max_inflight_bytes.unwrap_or_else(|| outstanding.saturating_mul(2).max(LEAST))
     }
 
     /// When items are due.
-    pub fn pacing(&self, settings: &Settings) -> Pacing {
-        settings.pacing.unwrap_or_else(|| {
-            let interval = settings.task_sleep / self.compute_workers(settings);
+    pub fn pacing(&self) -> Pacing {
+        self.settings.pacing.unwrap_or_else(|| {
+            let interval = self.settings.task_sleep / self.compute_workers();
             if interval.is_zero() { Pacing::Max } else { Pacing::Interval(interval) }
         })
     }
 
     /// The shortest time the trial can take: its schedule, or its tasks, whichever is longer.
-    pub fn ideal(&self, settings: &Settings) -> Duration {
-        let rounds = settings.task_count.div_ceil(u64::from(self.compute_workers(settings)));
+    pub fn ideal(&self) -> Duration {
+        let settings = &self.settings;
+        let rounds = settings.task_count.div_ceil(u64::from(self.compute_workers()));
         let tasks = mul(settings.task_sleep, rounds);
-        match self.pacing(settings) {
+        match self.pacing() {
             Pacing::Max => tasks,
             Pacing::Interval(interval) => {
                 tasks.max(mul(interval, settings.task_count.saturating_sub(1)) + settings.task_sleep)
@@ -469,10 +481,10 @@ impl TrialPlan {
     }
 
     /// When the trial is given up: as asked, or twice the ideal time, plus the time of all bytes at a slow 10 MB/s, plus a minute.
-    pub fn timeout(&self, settings: &Settings) -> Duration {
-        settings.timeout.unwrap_or_else(|| {
-            let transfer = mul(self.slow_transfer(), settings.task_count);
-            self.ideal(settings).saturating_mul(2).saturating_add(transfer).saturating_add(Duration::from_secs(60))
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout.unwrap_or_else(|| {
+            let transfer = mul(self.slow_transfer(), self.settings.task_count);
+            self.ideal().saturating_mul(2).saturating_add(transfer).saturating_add(Duration::from_secs(60))
         })
     }
 }
@@ -484,8 +496,9 @@ fn mul(duration: Duration, times: u64) -> Duration {
 /// A whole sweep.
 #[derive(Clone, Debug)]
 pub struct SweepPlan {
-    /// What the trials share.
-    pub settings: Settings,
+    /// What all trials have in common. Where paths are compared, these are the first one's, and a trial's own differ from them in
+    /// connector and broker.
+    pub settings: Arc<Settings>,
     /// The trials in the order of running.
     pub trials: Vec<TrialPlan>,
 }

@@ -12,7 +12,9 @@ use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
-use crate::cli::{self, Cli, Command, Doctor, Ending, Generate, S2cs, S2uc, ServicesCommand, StreamScaling};
+use crate::cli::{
+    self, Cli, Command, ComparePaths, Doctor, Ending, Generate, S2cs, S2uc, ServicesCommand, StreamScaling,
+};
 use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
@@ -73,6 +75,7 @@ impl Program {
         let open_files = open_files::allow_more();
         let ended = match Cli::parse().command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
+            Command::ComparePaths(sweep) => compare_paths(&sweep),
             Command::Generate(generate) => self::generate(&generate),
             Command::Services(services) => self::services(services),
             Command::S2cs(server) => Ok(s2cs(*server)),
@@ -86,6 +89,11 @@ impl Program {
 }
 
 fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
+    let interrupted = watch_signals().context("cannot watch for signals")?;
+    Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+}
+
+fn compare_paths(sweep: &ComparePaths) -> anyhow::Result<Ending> {
     let interrupted = watch_signals().context("cannot watch for signals")?;
     Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
 }

@@ -323,10 +323,12 @@ mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     use super::*;
+    use crate::options::StreamScalingOptions;
     use crate::plan::Method;
 
     fn trial() -> TrialPlan {
-        TrialPlan { index: 3, data_size: 1000, method: Method::Proxy, workers: 4, repeat: 0 }
+        let settings = StreamScalingOptions::default().plan().unwrap().plan.settings;
+        TrialPlan { index: 3, path: None, settings, data_size: 1000, method: Method::Proxy, workers: 4, repeat: 0 }
     }
 
     #[test]

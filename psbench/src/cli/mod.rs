@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare_paths;
 mod completions;
 mod doctor;
 mod gateway;
@@ -8,6 +9,7 @@ mod s2cs;
 mod s2uc;
 mod services;
 mod stream_scaling;
+mod sweep;
 mod worker;
 
 use std::fmt::Display;
@@ -16,13 +18,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use self::compare_paths::ComparePaths;
 pub use self::completions::Completions;
 pub use self::doctor::{Doctor, DoctorError};
 pub use self::generate::Generate;
 pub use self::s2cs::{S2cs, S2csError};
 pub use self::s2uc::{S2uc, S2ucError};
 pub use self::services::{ServicesCommand, ServicesCommandError};
-pub use self::stream_scaling::{CliError, StreamScaling};
+pub use self::stream_scaling::StreamScaling;
+pub use self::sweep::CliError;
 pub use self::worker::{Worker, WorkerError};
 
 /// Measures what scales in stream processing: data through the broker, or proxies past it.
@@ -48,6 +52,17 @@ pub enum Command {
     /// Exit codes: 0 all items of all trials finished; 1 a trial failed or lost items; 2 nothing was run, for bad input or because
     /// what it names is not there; 130 interrupted.
     StreamScaling(Box<StreamScaling>),
+    /// Stream the same items over several paths, and tell which one to take from which size on
+    ///
+    /// A path is a way of the bulk data from generator to worker: broker, in full through the broker; or by proxy over a connector, such as
+    /// redis, file, shm or peer. In each round every path runs once at every size, in an order that changes, so that a drift of the machine
+    /// touches all alike. Ratios are those of one round, and their intervals hold their medians with 95 % confidence from six rounds up. The
+    /// run's directory has a chart, too (paths.svg).
+    ///
+    /// A path that can't be used is left out with a warning, as long as two remain.
+    ///
+    /// Exit codes: those of psbench stream-scaling, a path left out counting as a trial that failed.
+    ComparePaths(Box<ComparePaths>),
     /// Publish one stream for another program, and measure nothing
     ///
     /// Items go to exactly --stream-topic, as ProxyStore's StreamProducer would send them (--interop proxystore); a StreamConsumer, or

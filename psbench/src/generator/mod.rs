@@ -70,7 +70,7 @@ impl GeneratorPlan {
             count: settings.task_count,
             share,
             size: trial.data_size,
-            pacing: trial.pacing(settings),
+            pacing: trial.pacing(),
             start: None,
             payload: settings.payload.clone(),
             // Each repetition and each generator has payloads of its own; the methods have the same.

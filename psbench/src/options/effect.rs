@@ -2,8 +2,22 @@
 
 use figment::value::Dict;
 
-/// The names that a sweep uses of each option that chooses an implementation.
-pub(super) type Chosen<'a> = [(&'static str, &'a [&'a str]); 6];
+/// What a sweep uses of an option that chooses an implementation.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// The option.
+    pub(super) by: &'static str,
+    /// What users are told of: the option, or another one in its place.
+    pub(super) said_as: &'static str,
+    /// The names of what it uses.
+    pub(super) names: Vec<String>,
+}
+
+impl Chosen {
+    pub(super) fn new(by: &'static str, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { by, said_as: by, names: names.into_iter().map(Into::into).collect() }
+    }
+}
 
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
@@ -68,11 +82,11 @@ const NEEDS: [Needs; 28] = [
 ];
 
 /// A line for each given option that has no effect with the implementations chosen.
-pub(super) fn without_effect(given: &Dict, chosen: &Chosen<'_>) -> Vec<String> {
+pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
     let mut notes = Vec::new();
     for (by, needed, options) in NEEDS {
-        let used = chosen.iter().find(|(option, _)| *option == by).map_or(&[][..], |(_, used)| used);
-        if used.iter().any(|name| needed.contains(name)) {
+        let Some(Chosen { said_as, names: used, .. }) = chosen.iter().find(|chosen| chosen.by == by) else { continue };
+        if used.iter().any(|name| needed.contains(&name.as_str())) {
             continue;
         }
         // Where nothing was chosen, another line says so.
@@ -80,7 +94,7 @@ pub(super) fn without_effect(given: &Dict, chosen: &Chosen<'_>) -> Vec<String> {
             continue;
         }
         let idle = options.iter().filter(|option| given.contains_key(**option));
-        notes.extend(idle.map(|option| format!("--{option} has no effect with --{by} {}", used.join(" "))));
+        notes.extend(idle.map(|option| format!("--{option} has no effect with --{said_as} {}", used.join(" "))));
     }
     notes
 }

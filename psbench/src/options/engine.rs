@@ -186,7 +186,7 @@ mod tests {
             StreamScalingOptions { ps_connector: Some("redis".into()), ..StreamScalingOptions::default() };
         change(&mut options);
         let planned = options.plan().map_err(|error| error.to_string())?;
-        Ok(planned.plan.settings.engine.unwrap())
+        Ok(planned.plan.settings.engine.clone().unwrap())
     }
 
     #[test]

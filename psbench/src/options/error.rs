@@ -48,6 +48,14 @@ pub enum OptionError {
         /// The command that was given.
         command: &'static str,
     },
+    /// What a path among those to compare lacks.
+    #[error("--paths {path}: {source}")]
+    OfPath {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        source: Box<Self>,
+    },
     /// Several trials where there is one stream.
     #[error("{wanted_by} is one trial, not {more}; give {once}")]
     OneTrial {

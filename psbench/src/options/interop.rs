@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn both_brokers_on_redis_speak_it_and_others_are_refused() {
         for stream in ["redis", "redis-queue"] {
-            let broker = options(stream).plan().unwrap().plan.settings.broker;
+            let broker = &options(stream).plan().unwrap().plan.settings.broker;
             let (BrokerChoice::Redis { format, .. } | BrokerChoice::RedisQueue { format, .. }) = broker else {
                 panic!("{broker:?}")
             };
-            assert_eq!(format, MessageFormat::ProxyStore);
+            assert_eq!(*format, MessageFormat::ProxyStore);
         }
         assert!(refused(&options("memory")).contains("--stream redis, redis-queue or kafka"));
     }

@@ -10,6 +10,7 @@ mod error;
 mod interop;
 mod multi;
 mod parts;
+mod paths;
 mod planning;
 mod pool;
 mod recipe;
@@ -69,6 +70,11 @@ pub struct StreamScalingOptions {
     /// How items travel [default: default proxy]
     #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
     pub stream_method: Vec<String>,
+
+    /// Ways of the bulk data, each measured with all else equal: broker (in full, through it), or a connector's name [default: broker shm
+    /// peer]
+    #[arg(long, help_heading = BENCHMARK, value_name = "PATH", num_args = 1.., action = ArgAction::Set)]
+    pub paths: Vec<String>,
 
     /// Items of each trial; of an external generator, at most [default: 500]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]

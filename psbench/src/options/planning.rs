@@ -1,11 +1,12 @@
 //! From options to a plan: what to run, where results go, and what to tell the user.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use psbench_connectors::ConnectorConfig;
 
 use super::checks::within;
-use super::effect::without_effect;
+use super::effect::{Chosen, without_effect};
 use super::interop::{EXTERNAL, one_trial};
 use super::{OptionError, StreamScalingOptions};
 use crate::brokers::BrokerChoice;
@@ -14,7 +15,7 @@ use crate::plan::{
     EnginePlan, ExecutorKind, GeneratorKind, Method, ObjectLifetime, Settings, SubmitMode, SweepPlan, TaskKind,
     TrialPlan,
 };
-use crate::results::RESULTS_JSON;
+use crate::results::{CHART, RESULTS_JSON};
 use crate::units::{Seconds, Size};
 
 /// Where runs go unless told otherwise.
@@ -23,6 +24,8 @@ pub(crate) const RUN_DIR: &str = "runs";
 /// A sweep that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Planned {
+    /// The benchmark, with whose name the run's directory begins.
+    pub benchmark: &'static str,
     /// What to run.
     pub plan: SweepPlan,
     /// The options with the defaults that were used, for the record.
@@ -65,6 +68,16 @@ impl StreamScalingOptions {
     /// # Errors
     /// The first option that makes no sweep.
     pub fn plan(&self) -> Result<Planned, OptionError> {
+        if !self.paths.is_empty() {
+            return Err(OptionError::Elsewhere { option: "paths".into(), command: "psbench stream-scaling" });
+        }
+        let (mut planned, chosen) = self.work_out()?;
+        planned.notes.extend(without_effect(&self.given(), &chosen));
+        Ok(planned)
+    }
+
+    /// As [`plan`](Self::plan), but without the notes on options that have no effect beside what was chosen.
+    pub(super) fn work_out(&self) -> Result<(Planned, Vec<Chosen>), OptionError> {
         let mut options = self.clone();
         let mut notes = Vec::new();
 
@@ -92,7 +105,7 @@ impl StreamScalingOptions {
         let prefetch = if queues { PREFETCH_AT_ENGINES } else { 0 };
         let prefetch = within("--prefetch", *options.prefetch.get_or_insert(prefetch), 0..=MOST)?;
         let submit = engine.as_ref().map(|engine| engine.submit.name());
-        notes.extend(self.idle(&methods, (executor, submit), &connector, &broker, generator));
+        let chosen = chosen(&methods, (executor, submit), &connector, &broker, generator);
         if generator == GeneratorKind::Local && engine.is_none() {
             notes.push(format!("--generator local makes no difference with --executor {}", executor.name()));
         }
@@ -124,40 +137,15 @@ impl StreamScalingOptions {
             cache_bytes: options.cache(&mut notes),
         };
         let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
-        let trials = trials(&workers, &sizes, repeat, &methods);
+        let settings = Arc::new(settings);
+        let trials = trials(&settings, &workers, &sizes, repeat, &methods);
         if generator == GeneratorKind::External {
             const ONCE: &str = "one --data-size-bytes, one --stream-method, one --max-workers and no --repeat";
             one_trial(EXTERNAL, ONCE, &trials)?;
         }
         let outputs = options.outputs()?;
-        Ok(Planned { plan: SweepPlan { settings, trials }, options, outputs, notes })
-    }
-
-    /// A line for each given option that the chosen implementations don't use.
-    fn idle(
-        &self,
-        methods: &[Method],
-        (executor, submit): (ExecutorKind, Option<&str>),
-        connector: &ConnectorConfig,
-        broker: &BrokerChoice,
-        generator: GeneratorKind,
-    ) -> Vec<String> {
-        let submit: Vec<_> = submit.into_iter().collect();
-        let methods: Vec<_> = methods.iter().map(|method| method.name()).collect();
-        let connectors = match connector {
-            ConnectorConfig::Multi { parts, .. } => parts.iter().map(|part| part.config.name()).collect(),
-            _ => Vec::new(),
-        };
-        let connectors = [vec![connector.name()], connectors].concat();
-        let chosen = [
-            ("stream-method", &methods[..]),
-            ("executor", &[executor.name()]),
-            ("submit", &submit),
-            ("ps-connector", &connectors),
-            ("stream", &[broker.name()]),
-            ("generator", &[generator.name()]),
-        ];
-        without_effect(&self.given(), &chosen)
+        let plan = SweepPlan { settings, trials };
+        Ok((Planned { benchmark: "stream-scaling", plan, options, outputs, notes }, chosen))
     }
 
     fn outputs(&mut self) -> Result<Outputs, OptionError> {
@@ -174,6 +162,26 @@ impl StreamScalingOptions {
             log_file_level: *self.log_file_level.get_or_insert(LogLevel::Info),
         })
     }
+}
+
+/// What the options that choose implementations have chosen.
+fn chosen(
+    methods: &[Method],
+    (executor, submit): (ExecutorKind, Option<&str>),
+    connector: &ConnectorConfig,
+    broker: &BrokerChoice,
+    generator: GeneratorKind,
+) -> Vec<Chosen> {
+    let parts: &[_] = if let ConnectorConfig::Multi { parts, .. } = connector { parts } else { &[] };
+    let connectors = [connector].into_iter().chain(parts.iter().map(|part| &part.config));
+    vec![
+        Chosen::new("stream-method", methods.iter().map(|method| method.name())),
+        Chosen::new("executor", [executor.name()]),
+        Chosen::new("submit", submit),
+        Chosen::new("ps-connector", connectors.map(ConnectorConfig::name)),
+        Chosen::new("stream", [broker.name()]),
+        Chosen::new("generator", [generator.name()]),
+    ]
 }
 
 /// What reaches workers on other hosts.
@@ -221,7 +229,7 @@ fn own_name(option: &'static str, file: &Path, others: &[&Path]) -> Result<(), O
         let problem = "write a name without a directory; the file lies in the run's directory, for which see --run-dir";
         return Err(OptionError::invalid(option, &file.display(), problem));
     }
-    if file == Path::new(RESULTS_JSON) || others.contains(&file) {
+    if [RESULTS_JSON, CHART].contains(&&*file.to_string_lossy()) || others.contains(&file) {
         return Err(OptionError::invalid(option, &file.display(), "another file of the run has this name"));
     }
     Ok(())
@@ -229,14 +237,20 @@ fn own_name(option: &'static str, file: &Path, others: &[&Path]) -> Result<(), O
 
 /// All trials in the order of running. The methods of one point take turns (A B A B …), so that a drift of the machine
 /// touches them alike.
-fn trials(workers: &[u32], sizes: &[Size], repeat: u32, methods: &[Method]) -> Vec<TrialPlan> {
+fn trials(
+    settings: &Arc<Settings>,
+    workers: &[u32],
+    sizes: &[Size],
+    repeat: u32,
+    methods: &[Method],
+) -> Vec<TrialPlan> {
     let mut trials = Vec::new();
     for &workers in workers {
         for size in sizes {
             for repeat in 0..repeat {
                 for &method in methods {
-                    let index = trials.len();
-                    trials.push(TrialPlan { index, data_size: size.bytes(), method, workers, repeat });
+                    let (index, settings, data_size) = (trials.len(), Arc::clone(settings), size.bytes());
+                    trials.push(TrialPlan { index, path: None, settings, data_size, method, workers, repeat });
                 }
             }
         }
@@ -287,8 +301,8 @@ mod tests {
     #[test]
     fn a_limit_in_memory_has_room_for_large_items() {
         let large = StreamScalingOptions { data_size_bytes: vec!["3GiB".parse().unwrap()], ..Default::default() };
-        let connector = large.plan().unwrap().plan.settings.connector;
-        assert!(matches!(connector, ConnectorConfig::Peer { limit, .. } if limit == 6 << 30), "{connector:?}");
+        let connector = &large.plan().unwrap().plan.settings.connector;
+        assert!(matches!(connector, ConnectorConfig::Peer { limit, .. } if *limit == 6 << 30), "{connector:?}");
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Times {
             stddev_ns: times.stdev(),
             p50_ns: times.value_at_quantile(0.5),
             p90_ns: times.value_at_quantile(0.9),
+            p95_ns: times.value_at_quantile(0.95),
             p99_ns: times.value_at_quantile(0.99),
             p999_ns: times.value_at_quantile(0.999),
             max_ns: times.max(),

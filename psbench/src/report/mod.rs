@@ -3,6 +3,7 @@
 mod doctor;
 mod gateway;
 mod grid;
+mod paths;
 mod plan;
 mod progress;
 mod table;

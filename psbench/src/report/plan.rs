@@ -7,42 +7,46 @@ use psbench_connectors::ConnectorConfig;
 
 use super::grid::grid;
 use crate::options::Planned;
-use crate::plan::{EnginePlan, GeneratorKind, Pacing, SubmitMode};
+use crate::plan::{EnginePlan, GeneratorKind, Method, Pacing, SubmitMode, SweepPlan, TrialPlan};
+use crate::results::CHART;
 use crate::units::{Size, human};
 
-const TITLES: [&str; 9] = ["trial", "size", "method", "workers", "repeat", "items due", "data", "ideal", "timeout"];
+const TITLES: [&str; 9] = ["trial", "size", METHOD, "workers", "repeat", "items due", "data", "ideal", "timeout"];
+const METHOD: &str = "method";
 
 /// What would run, in its order, and where the results would go.
 pub fn plan(planned: &Planned) -> String {
     let settings = &planned.plan.settings;
-    let mut table = grid(&TITLES, &["method", "items due"]);
+    let ways = ways(&planned.plan);
+    let way = if ways.is_empty() { METHOD } else { "path" };
+    let mut table = grid(&TITLES.map(|title| if title == METHOD { way } else { title }), &[way, "items due"]);
     let mut total = Duration::ZERO;
     for trial in &planned.plan.trials {
-        let ideal = trial.ideal(settings);
+        let ideal = trial.ideal();
         total = total.saturating_add(ideal);
         table.add_row([
             Cell::new(trial.index + 1),
             Cell::new(format!("{:#}", Size::from_bytes(trial.data_size))),
-            Cell::new(trial.method.name()),
+            Cell::new(trial.way()),
             Cell::new(trial.workers),
             Cell::new(trial.repeat + 1),
             Cell::new(match settings.generator {
-                GeneratorKind::Internal | GeneratorKind::Local => pacing(trial.pacing(settings)),
+                GeneratorKind::Internal | GeneratorKind::Local => pacing(trial.pacing()),
                 GeneratorKind::External => "as they come".into(),
             }),
             Cell::new(human::bytes(trial.data_size as f64 * settings.task_count as f64)),
             Cell::new(time(ideal)),
-            Cell::new(time(trial.timeout(settings))),
+            Cell::new(time(trial.timeout())),
         ]);
     }
     let outputs = &planned.outputs;
     format!(
-        "executor {}{}, broker {}, connector {}\n{} items in each trial, {} each{}\n{}\n\
-         {} trials, at least {}; results in {}/stream-scaling-…/ ({}, results.json, {})",
+        "executor {}{}, broker {}{}\n{} items in each trial, {} each{}\n{}\n\
+         {} trials, at least {}; results in {}/{}-…/ ({}, results.json, {}{})",
         settings.executor.name(),
         settings.engine.as_ref().map(mode).unwrap_or_default(),
         settings.broker,
-        place(&settings.connector),
+        if ways.is_empty() { format!(", connector {}", place(&settings.connector)) } else { ways.concat() },
         settings.task_count,
         time(settings.task_sleep),
         if settings.generators > 1 { format!(", by {} generators", settings.generators) } else { String::new() },
@@ -50,9 +54,28 @@ pub fn plan(planned: &Planned) -> String {
         planned.plan.trials.len(),
         time(total),
         outputs.run_dir.display(),
+        planned.benchmark,
         outputs.csv_file.display(),
         outputs.log_file.display(),
+        if ways.is_empty() { String::new() } else { format!(", {CHART}") },
     )
+}
+
+/// A line for each path: where it leads. None where no paths are compared.
+fn ways(plan: &SweepPlan) -> Vec<String> {
+    let mut ways = Vec::new();
+    for TrialPlan { path, method, settings, .. } in &plan.trials {
+        let Some(path) = path else { continue };
+        let leads = match method {
+            Method::Default => settings.broker.to_string(),
+            Method::Proxy => format!("proxies to {}", place(&settings.connector)),
+        };
+        let way = format!("\npath {path}: {leads}");
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    ways
 }
 
 fn pacing(pacing: Pacing) -> String {

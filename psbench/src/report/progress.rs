@@ -40,7 +40,7 @@ impl Progress {
             items: plan.settings.task_count,
             wide: error_terminal_width().is_some_and(|width| width >= WIDE),
             began: Instant::now(),
-            time_left: TimeLeft::new(plan.trials.iter().map(|trial| trial.ideal(&plan.settings)).collect()),
+            time_left: TimeLeft::new(plan.trials.iter().map(TrialPlan::ideal).collect()),
         }
     }
 
@@ -60,9 +60,9 @@ impl Progress {
     fn prefix(&self, trial: &TrialPlan) -> String {
         let position = position(trial.index, self.trials);
         if self.wide {
-            format!("{position} {}", trial::name(trial.method, trial.data_size, trial.workers))
+            format!("{position} {}", trial::name(trial.way(), trial.data_size, trial.workers))
         } else {
-            format!("{position} {} {:#}", trial.method.name(), Size::from_bytes(trial.data_size))
+            format!("{position} {} {:#}", trial.way(), Size::from_bytes(trial.data_size))
         }
     }
 
@@ -96,7 +96,7 @@ impl Progress {
             target: logging::BENCH,
             "{} {}: {}",
             position(record.index, self.trials),
-            trial::name(record.method, record.data_size_bytes, record.workers),
+            trial::name(record.way(), record.data_size_bytes, record.workers),
             trial::outcome(record),
         );
     }

@@ -3,6 +3,7 @@
 use comfy_table::{Cell, Color, ColumnConstraint, Table};
 
 use super::grid::{GAP, grid, terminal_width};
+use super::paths;
 use super::trial::status;
 use crate::results::{Estimate, Results, Status, Summary};
 use crate::units::{Size, human};
@@ -11,13 +12,13 @@ const TITLES: [&str; 10] =
     ["size", "method", "workers", "items/s", "MB/s", "p50", "p99", "dispatcher", "CPU s/GB", "status"];
 
 /// What a narrow terminal does without, the least important first; all of it is in the results.
-const DISPENSABLE: [&str; 5] = ["CPU s/GB", WORKERS, "dispatcher", "MB/s", "p99"];
-const WORKERS: &str = "workers";
+pub(super) const DISPENSABLE: [&str; 6] = ["CPU s/GB", WORKERS, "dispatcher", "jitter", "MB/s", "p99"];
+pub(super) const WORKERS: &str = "workers";
 
 /// Medians by size, method and number of workers, at most 100 columns wide, and at a terminal no wider than that. With repetitions the rate shows its median absolute
 /// deviation, too.
 pub fn table(results: &Results) -> String {
-    within(results, terminal_width())
+    if results.compares_paths() { paths::table(results) } else { within(results, terminal_width()) }
 }
 
 fn within(results: &Results, width: Option<u16>) -> String {
@@ -27,20 +28,20 @@ fn within(results: &Results, width: Option<u16>) -> String {
     }
     if let Some(width) = width {
         let one_number = results.summaries.windows(2).all(|pair| pair[0].workers == pair[1].workers);
-        narrow(&mut table, width, one_number);
+        narrow(&mut table, &TITLES, width, one_number);
     }
     table.trim_fmt()
 }
 
 /// Hides columns until the table fits, that of the workers only where it says the same in each row.
-fn narrow(table: &mut Table, width: u16, one_number_of_workers: bool) {
+pub(super) fn narrow(table: &mut Table, titles: &[&str], width: u16, one_number_of_workers: bool) {
     let widths = table.column_max_content_widths();
     let mut needed = widths.iter().map(|width| width + GAP).sum::<u16>() - GAP;
     for title in DISPENSABLE.into_iter().filter(|title| *title != WORKERS || one_number_of_workers) {
         if needed <= width {
             return;
         }
-        let place = TITLES.iter().position(|other| *other == title);
+        let place = titles.iter().position(|other| *other == title);
         if let Some((place, column)) = place.and_then(|place| Some((place, table.column_mut(place)?))) {
             column.set_constraint(ColumnConstraint::Hidden);
             needed -= widths[place] + GAP;
@@ -49,9 +50,6 @@ fn narrow(table: &mut Table, width: u16, one_number_of_workers: bool) {
 }
 
 fn row(summary: &Summary) -> Vec<Cell> {
-    let figure = |estimate: &Option<Estimate>, show: fn(f64) -> String| {
-        estimate.as_ref().map_or("–".to_owned(), |estimate| show(estimate.median))
-    };
     let rate = match &summary.items_per_s {
         Some(rate) if rate.n > 1 => {
             format!("{} ± {}", human::number(rate.median), human::number(rate.mad))
@@ -72,8 +70,13 @@ fn row(summary: &Summary) -> Vec<Cell> {
     ]
 }
 
+/// The median, or a dash.
+pub(super) fn figure(estimate: &Option<Estimate>, show: fn(f64) -> String) -> String {
+    estimate.as_ref().map_or("–".to_owned(), |estimate| show(estimate.median))
+}
+
 /// The worst end of the point's trials, and what was missing or late.
-fn end(summary: &Summary) -> Cell {
+pub(super) fn end(summary: &Summary) -> Cell {
     let counts = [(summary.lost, "lost"), (summary.failed, "failed"), (summary.late, "late")]
         .into_iter()
         .filter(|(count, _)| *count > 0)

@@ -60,9 +60,9 @@ pub enum Measure {
     Latency,
 }
 
-/// A comparison for each size and number of workers at which both methods ran.
+/// A comparison for each size and number of workers at which both methods ran; none where paths are compared.
 pub(super) fn compare(summaries: &[Summary]) -> Vec<Comparison> {
-    let of = |method| summaries.iter().filter(move |summary| summary.method == method);
+    let of = |method| summaries.iter().filter(move |summary| summary.method == method && summary.path.is_none());
     of(Method::Default)
         .filter_map(|default| {
             let same_point =
@@ -122,9 +122,10 @@ fn better(figures: Pair, even: f64, than: fn(&f64, &f64) -> bool) -> Outcome {
     }
 }
 
-fn indistinct(default: &Estimate, proxy: &Estimate) -> bool {
-    default.n.min(proxy.n) >= MEASUREMENTS_FOR_OVERLAP
-        && default.interval.zip(proxy.interval).is_some_and(|(one, other)| one.overlaps(&other))
+/// Whether the measurements don't tell the two apart.
+pub(super) fn indistinct(one: &Estimate, other: &Estimate) -> bool {
+    one.n.min(other.n) >= MEASUREMENTS_FOR_OVERLAP
+        && one.interval.zip(other.interval).is_some_and(|(one, other)| one.overlaps(&other))
 }
 
 fn ratio(figures: Pair) -> Option<f64> {
@@ -132,7 +133,7 @@ fn ratio(figures: Pair) -> Option<f64> {
     (default.median > 0.0).then(|| proxy.median / default.median)
 }
 
-fn keeps_pace(summary: &Summary) -> bool {
+pub(super) fn keeps_pace(summary: &Summary) -> bool {
     let goodput = summary.goodput_bytes_per_s.map(|goodput| goodput.median);
     let scheduled = summary.scheduled_items_per_s.map(|rate| rate * summary.data_size_bytes as f64);
     goodput.zip(scheduled).is_some_and(|(goodput, scheduled)| goodput >= KEEPS_PACE * scheduled)

@@ -55,6 +55,8 @@ struct Row<'a> {
     sustained: Option<bool>,
     submit: Option<SubmitMode>,
     submit_batch: Option<u32>,
+    path: Option<&'a str>,
+    end_to_end_p95_ns: Option<u64>,
 }
 
 impl<'a> From<&'a TrialRecord> for Row<'a> {
@@ -117,6 +119,8 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
             sustained: lag.and_then(|lag| lag.sustained),
             submit: trial.submit,
             submit_batch: trial.submit_batch,
+            path: trial.path.as_deref(),
+            end_to_end_p95_ns: latency(|latency| latency.p95_ns),
         }
     }
 }

@@ -66,7 +66,7 @@ fn median(sorted: &[f64]) -> Option<f64> {
 /// How many of `n` sorted values to leave out at either end so that what is left holds the median with the confidence wanted, and
 /// the confidence reached: `1 − 2 P(B ≤ rank)` for a binomial `B` of `n` tosses of a fair coin (Hahn & Meeker,
 /// “Statistical Intervals”, §5.2; Le Boudec, “Performance Evaluation”, theorem 2.1).
-fn rank(n: usize) -> Option<(usize, f64)> {
+pub(super) fn rank(n: usize) -> Option<(usize, f64)> {
     if n < 2 {
         return None;
     }

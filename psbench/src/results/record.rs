@@ -53,6 +53,8 @@ pub struct TrialRecord {
     pub task_sleep: f64,
     /// The stream method; of an external generator, what the options expect.
     pub method: Method,
+    /// The path that was measured, as `psbench compare-paths` has them; absent where none are compared.
+    pub path: Option<String>,
     /// Workers, the generators included.
     pub workers: u32,
     /// Workers that generate; the others compute. 1 where another program generates: that worker is idle.
@@ -89,6 +91,11 @@ pub struct TrialRecord {
 }
 
 impl TrialRecord {
+    /// What people know it by: its path, or its method where no paths are compared.
+    pub fn way(&self) -> &str {
+        self.path.as_deref().unwrap_or(self.method.name())
+    }
+
     /// The time from when an item was due to the end of its task; absent when no item finished.
     pub fn end_to_end(&self) -> Option<&Latency> {
         self.latency.get("end_to_end")
@@ -200,6 +207,8 @@ pub struct Latency {
     pub p50_ns: u64,
     /// 90th percentile, ns.
     pub p90_ns: u64,
+    /// 95th percentile, ns.
+    pub p95_ns: u64,
     /// 99th percentile, ns.
     pub p99_ns: u64,
     /// 99.9th percentile, ns.

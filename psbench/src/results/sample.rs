@@ -32,6 +32,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         stddev_ns: 1_000_000.0,
         p50_ns: 11_900_000,
         p90_ns: 13_000_000,
+        p95_ns: 14_000_000,
         p99_ns: 15_000_000,
         p999_ns: 16_000_000,
         max_ns: 16_000_000,
@@ -52,6 +53,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         task_count: 200,
         task_sleep: 0.01,
         method,
+        path: None,
         workers: 4,
         generators: 1,
         status: Status::Complete,
@@ -90,4 +92,10 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         cpu_seconds_per_gb: Some(1.25),
         payload: Some("fresh".into()),
     }
+}
+
+/// A complete trial of a path, in a round.
+pub(crate) fn of_path(path: &str, data_size_bytes: u64, round: u32, items_per_s: f64) -> TrialRecord {
+    let method = if path.starts_with("broker") { Method::Default } else { Method::Proxy };
+    TrialRecord { path: Some(path.into()), repeat: round, ..trial(method, data_size_bytes, items_per_s) }
 }

@@ -16,6 +16,8 @@ pub struct Summary {
     pub data_size_bytes: u64,
     /// The stream method.
     pub method: Method,
+    /// The path; absent where none are compared.
+    pub path: Option<String>,
     /// Trials, those without figures included.
     pub trials: usize,
     /// The worst end of a trial.
@@ -40,8 +42,12 @@ pub struct Summary {
     pub goodput_bytes_per_s: Option<Estimate>,
     /// Median of an item's time from due to done, ns.
     pub end_to_end_p50_ns: Option<Estimate>,
+    /// Its 95th percentile, ns.
+    pub end_to_end_p95_ns: Option<Estimate>,
     /// Its 99th percentile, ns.
     pub end_to_end_p99_ns: Option<Estimate>,
+    /// Smoothed variation of transit time (RFC 3550 §6.4.1), ns.
+    pub jitter_rfc3550_ns: Option<Estimate>,
     /// Bytes that passed through the dispatcher, received and sent.
     pub dispatcher_bytes: Option<Estimate>,
     /// CPU seconds per 10⁹ payload bytes.
@@ -49,8 +55,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(trials: &[&TrialRecord], point: Point) -> Self {
-        let (workers, data_size_bytes, method) = point;
+    /// What people know it by: its path, or its method where no paths are compared.
+    pub fn way(&self) -> &str {
+        self.path.as_deref().unwrap_or(self.method.name())
+    }
+
+    fn of(trials: &[&TrialRecord], point: Point<'_>) -> Self {
+        let (workers, data_size_bytes, method, path) = point;
         let counted: Vec<_> = trials
             .iter()
             .filter(|trial| matches!(trial.status, Status::Complete | Status::Incomplete))
@@ -66,6 +77,7 @@ impl Summary {
             workers,
             data_size_bytes,
             method,
+            path: path.map(Into::into),
             trials: trials.len(),
             status: trials
                 .iter()
@@ -85,7 +97,9 @@ impl Summary {
             items_per_s: estimate(&|trial| Some(trial.rates?.items_per_s)),
             goodput_bytes_per_s: estimate(&|trial| trial.rates?.goodput_bytes_per_s),
             end_to_end_p50_ns: estimate(&|trial| latency(trial, |latency| latency.p50_ns)),
+            end_to_end_p95_ns: estimate(&|trial| latency(trial, |latency| latency.p95_ns)),
             end_to_end_p99_ns: estimate(&|trial| latency(trial, |latency| latency.p99_ns)),
+            jitter_rfc3550_ns: estimate(&|trial| Some(trial.jitter?.jitter_rfc3550_ns)),
             dispatcher_bytes: estimate(&|trial| {
                 Some((trial.dispatcher_bytes.received + trial.dispatcher_bytes.sent) as f64)
             }),
@@ -94,14 +108,14 @@ impl Summary {
     }
 }
 
-/// Workers, size, method.
-type Point = (u32, u64, Method);
+/// Workers, size, method, path.
+type Point<'a> = (u32, u64, Method, Option<&'a str>);
 
 /// A summary for each point, in the order of its first trial.
 pub(super) fn summarise(trials: &[TrialRecord]) -> Vec<Summary> {
-    let mut points: Vec<(Point, Vec<&TrialRecord>)> = Vec::new();
+    let mut points: Vec<(Point<'_>, Vec<&TrialRecord>)> = Vec::new();
     for trial in trials {
-        let point = (trial.workers, trial.data_size_bytes, trial.method);
+        let point = (trial.workers, trial.data_size_bytes, trial.method, trial.path.as_deref());
         match points.iter_mut().find(|(known, _)| *known == point) {
             Some((_, of_point)) => of_point.push(trial),
             None => points.push((point, vec![trial])),

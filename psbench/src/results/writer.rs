@@ -28,6 +28,9 @@ impl ResultsError {
 /// All results, in each run's directory.
 pub const RESULTS_JSON: &str = "results.json";
 
+/// The chart of paths beside each other, in the directories of runs that compare them.
+pub const CHART: &str = "paths.svg";
+
 /// The directory of one run, and the results in it.
 #[derive(Debug)]
 pub struct ResultsWriter {
@@ -37,14 +40,14 @@ pub struct ResultsWriter {
 }
 
 impl ResultsWriter {
-    /// Makes `<root>/stream-scaling-YYYY-mm-dd-HH-MM-SS/` in local time, with `-2` and so on behind it where that exists.
+    /// Makes `<root>/<benchmark>-YYYY-mm-dd-HH-MM-SS/` in local time, with `-2` and so on behind it where that exists.
     /// `csv_file` is relative to it.
     ///
     /// # Errors
     /// The directory can't be made.
-    pub fn create(root: &Path, csv_file: &Path) -> Result<Self, ResultsError> {
+    pub fn create(root: &Path, benchmark: &str, csv_file: &Path) -> Result<Self, ResultsError> {
         fs::create_dir_all(root).map_err(ResultsError::new("make the directory", root))?;
-        let name = jiff::Zoned::now().strftime("stream-scaling-%Y-%m-%d-%H-%M-%S").to_string();
+        let name = format!("{benchmark}-{}", jiff::Zoned::now().strftime("%Y-%m-%d-%H-%M-%S"));
         let mut dir = root.join(&name);
         let mut further = 2;
         while let Err(error) = fs::create_dir(&dir) {
@@ -113,7 +116,7 @@ mod tests {
     fn each_run_has_a_directory_of_its_own() {
         let root = tempfile::tempdir().unwrap();
         let runs: Vec<_> = (0..3)
-            .map(|_| ResultsWriter::create(&root.path().join("runs"), Path::new("results.csv")).unwrap())
+            .map(|_| ResultsWriter::create(&root.path().join("runs"), "sweep", Path::new("results.csv")).unwrap())
             .collect();
         assert!(runs[0].dir() != runs[1].dir() && runs[1].dir() != runs[2].dir());
     }
@@ -121,7 +124,7 @@ mod tests {
     #[test]
     fn results_read_back_and_leave_nothing_beside_them() {
         let root = tempfile::tempdir().unwrap();
-        let writer = ResultsWriter::create(root.path(), Path::new("table.csv")).unwrap();
+        let writer = ResultsWriter::create(root.path(), "sweep", Path::new("table.csv")).unwrap();
         let mut results = sample::empty();
         for method in [Method::Default, Method::Proxy] {
             results.push(sample::trial(method, 1_000_000, 100.0));
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn a_table_that_fails_leaves_the_rest() {
         let root = tempfile::tempdir().unwrap();
-        let writer = ResultsWriter::create(root.path(), Path::new("table.csv")).unwrap();
+        let writer = ResultsWriter::create(root.path(), "sweep", Path::new("table.csv")).unwrap();
         fs::create_dir(writer.dir().join("table.csv")).unwrap();
         let error = writer.write(&sample::empty()).unwrap_err().to_string();
         assert!(error.contains("table.csv"), "{error}");
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn the_path_at_fault_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = ResultsWriter::create(file.path(), Path::new("results.csv")).unwrap_err().to_string();
+        let error = ResultsWriter::create(file.path(), "sweep", Path::new("results.csv")).unwrap_err().to_string();
         assert!(error.contains(&file.path().display().to_string()), "{error}");
         let full = replace(Path::new("/dev/full/x"), |_| Ok(())).unwrap_err().to_string();
         assert!(full.starts_with("cannot write /dev/full/x: "), "{full}");

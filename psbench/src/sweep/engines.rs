@@ -114,7 +114,7 @@ impl Engines {
         sink: Arc<dyn OutcomeSink>,
     ) -> Result<Arc<dyn Executor>, ExecutorError> {
         let Request { settings, trial, .. } = request;
-        let compute = trial.compute_workers(settings);
+        let compute = trial.compute_workers();
         let local = settings.generator == GeneratorKind::Local;
         let executor: Arc<dyn Executor> = match (self.plan.submit, local) {
             (SubmitMode::Pilot, false) => {
@@ -171,7 +171,7 @@ impl Engines {
     ) -> Result<Arc<dyn Executor>, ExecutorError> {
         let options = PilotOptions {
             first,
-            sharing: trial.compute_workers(settings),
+            sharing: trial.compute_workers(),
             setup: setup.clone(),
             capacity: settings.prefetch.saturating_add(1),
             ready_timeout: self.plan.ready_timeout,

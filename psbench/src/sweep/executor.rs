@@ -54,7 +54,7 @@ pub(super) fn start(
 ) -> Result<Arc<dyn Executor>, ExecutorError> {
     let workers = settings.pool_workers.unwrap_or(trial.workers);
     // However many there are: what the generators leave idle, and a larger pool, compute nothing.
-    let sharing = trial.compute_workers(settings);
+    let sharing = trial.compute_workers();
     let setup = WorkerSetup {
         task: settings.task,
         task_sleep: settings.task_sleep,

@@ -4,6 +4,7 @@ mod engines;
 mod executor;
 mod generators;
 pub(crate) mod launchers;
+mod paths;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -11,22 +12,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use psbench_connectors::{ConnectorError, KeySource};
+use psbench_connectors::ConnectorError;
 use psbench_executors::bridge::EngineInfo;
 
 pub use self::engines::EngineError;
 use self::engines::Engines;
 pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
+pub use self::paths::UnusablePath;
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
-use crate::plan::{Method, ObjectLifetime, Settings, SweepPlan, TrialPlan};
+use crate::plan::{ObjectLifetime, Settings, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
 /// A sweep that is ready to run: what it needs is there.
 pub struct Sweep {
     plan: SweepPlan,
-    broker: Box<dyn Broker>,
+    /// Each trial's.
+    brokers: Vec<Arc<dyn Broker>>,
+    /// The first trial's.
+    broker: Arc<dyn Broker>,
+    unusable: Vec<UnusablePath>,
     interrupted: Arc<AtomicBool>,
     trace_dir: Option<PathBuf>,
     /// What outlasts single trials of the executor.
@@ -45,6 +51,17 @@ pub enum SweepError {
     /// The engine is not there.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A path without which there is nothing to compare.
+    #[error("--paths {path}: {source}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What it lacks.
+        source: Box<Self>,
+    },
+    /// There is nothing to run.
+    #[error("the plan has no trial")]
+    Empty,
 }
 
 /// Follows a sweep. Called from the sweep's thread.
@@ -60,15 +77,26 @@ pub trait SweepEvents {
 }
 
 impl Sweep {
-    /// Starts or reaches the broker, and makes sure that the connector can be used. `interrupted` may be set at any time: the running
-    /// trial then ends early and in order.
-    pub fn prepare(plan: SweepPlan, interrupted: Arc<AtomicBool>) -> Result<Self, SweepError> {
+    /// Starts or reaches what the trials need. Where paths are compared, those that can't be used are left out as long as two remain, see
+    /// [`unusable`](Self::unusable). `interrupted` may be set at any time: the running trial then ends early and in order.
+    ///
+    /// # Errors
+    /// What a trial needs is not there.
+    pub fn prepare(mut plan: SweepPlan, interrupted: Arc<AtomicBool>) -> Result<Self, SweepError> {
         let engines = plan.settings.engine.as_ref().map(Engines::prepare).transpose()?;
-        let broker = plan.settings.broker.open()?;
-        if plan.trials.iter().any(|trial| trial.method == Method::Proxy) {
-            plan.settings.connector.open(KeySource::random())?;
-        }
-        Ok(Self { plan, broker, interrupted, trace_dir: None, engines })
+        let paths::Prepared { brokers, unusable } = paths::prepare(&mut plan)?;
+        let broker = Arc::clone(brokers.first().ok_or(SweepError::Empty)?);
+        Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines })
+    }
+
+    /// What it runs.
+    pub fn plan(&self) -> &SweepPlan {
+        &self.plan
+    }
+
+    /// The paths that were left out.
+    pub fn unusable(&self) -> &[UnusablePath] {
+        &self.unusable
     }
 
     /// Keeps a trace of each trial in this directory.
@@ -89,12 +117,12 @@ impl Sweep {
     /// Runs the trials, in order.
     pub fn run(&self, events: &mut dyn SweepEvents) {
         self.warm_up();
-        for trial in &self.plan.trials {
+        for (trial, broker) in self.plan.trials.iter().zip(&self.brokers) {
             if self.is_interrupted() {
                 return;
             }
             events.trial_starts(trial);
-            let record = self.bench(&self.plan.settings).run(trial, &mut |items, bytes| events.progress(items, bytes));
+            let record = self.bench(trial, &**broker).run(trial, &mut |items, bytes| events.progress(items, bytes));
             for problem in &record.problems {
                 tracing::warn!(trial = trial.index, "{problem}");
             }
@@ -104,28 +132,33 @@ impl Sweep {
         }
     }
 
-    /// Runs the first trial once unrecorded where it is so short that cold memory and programs not yet loaded would show in it:
-    /// measured at up to a factor of five in 40 ms. Longer ones drown that.
+    /// Runs the first trial, or that of each path, once unrecorded where it is so short that cold memory and programs not yet loaded
+    /// would show in it: measured at up to a factor of five in 40 ms. Longer ones drown that.
     fn warm_up(&self) {
         const SHORT: Duration = Duration::from_secs(1);
         const SMALL: u64 = 256 << 20;
-        if self.plan.settings.is_external() {
-            return;
-        }
-        let Some(first) = self.plan.trials.first() else { return };
-        let bytes = first.data_size.saturating_mul(self.plan.settings.task_count);
-        if first.ideal(&self.plan.settings) <= SHORT && bytes <= SMALL {
-            tracing::info!("warming up with the first trial, which is not recorded");
-            // Nobody asked for its objects to stay.
-            let settings = Settings { lifetime: ObjectLifetime::Owned, ..self.plan.settings.clone() };
-            trial::Bench { trace_dir: None, ..self.bench(&settings) }.run(first, &mut |_, _| {});
+        let mut warm = Vec::new();
+        for (trial, broker) in self.plan.trials.iter().zip(&self.brokers) {
+            if warm.contains(&&trial.path) || trial.settings.is_external() || self.is_interrupted() {
+                continue;
+            }
+            warm.push(&trial.path);
+            let bytes = trial.data_size.saturating_mul(trial.settings.task_count);
+            if trial.ideal() <= SHORT && bytes <= SMALL {
+                let path = trial.path.as_deref().map(|path| format!(" of {path}")).unwrap_or_default();
+                tracing::info!("warming up with the first trial{path}, which is not recorded");
+                // Nobody asked for its objects to stay.
+                let settings = Settings { lifetime: ObjectLifetime::Owned, ..Settings::clone(&trial.settings) };
+                let trial = TrialPlan { settings: Arc::new(settings), ..trial.clone() };
+                trial::Bench { trace_dir: None, ..self.bench(&trial, &**broker) }.run(&trial, &mut |_, _| {});
+            }
         }
     }
 
-    fn bench<'a>(&'a self, settings: &'a Settings) -> trial::Bench<'a> {
+    fn bench<'a>(&'a self, trial: &'a TrialPlan, broker: &'a dyn Broker) -> trial::Bench<'a> {
         trial::Bench {
-            settings,
-            broker: &*self.broker,
+            settings: &trial.settings,
+            broker,
             clock: Arc::new(SystemClock),
             interrupted: &self.interrupted,
             engines: self.engines.as_ref(),

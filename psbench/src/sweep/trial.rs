@@ -99,6 +99,7 @@ impl Bench<'_> {
             task_count: settings.task_count,
             task_sleep: settings.task_sleep.as_secs_f64(),
             method: trial.method,
+            path: trial.path.clone(),
             workers: trial.workers,
             generators: settings.generators,
             status: Status::Complete,
@@ -144,8 +145,8 @@ impl<'a> Run<'a> {
         let settings = bench.settings;
         let subscriber = bench.broker.subscribe(topic)?;
         tracing::info!(topic, "subscribed");
-        let outstanding = usize::try_from(trial.outstanding(settings)).unwrap_or(usize::MAX);
-        let inflight_bytes = trial.inflight_bytes(settings);
+        let outstanding = usize::try_from(trial.outstanding()).unwrap_or(usize::MAX);
+        let inflight_bytes = trial.inflight_bytes();
         let generators = settings.own_generators();
         let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count, generators };
         let recorder = Recorder::new(settings.deadline, settings.generators, settings.broker.partitions());
@@ -158,11 +159,11 @@ impl<'a> Run<'a> {
         });
         let generators = Generators::new(generators);
         let start = bench.clock.now();
-        let timeout = u64::try_from(trial.timeout(settings).as_nanos()).unwrap_or(u64::MAX);
+        let timeout = u64::try_from(trial.timeout().as_nanos()).unwrap_or(u64::MAX);
         let plans = generators.plans(settings, trial, &bench.broker.config(), topic, start);
         dispatcher.run_on(&executor, plans.iter().map(item::encode).collect());
         if settings.is_external() {
-            let (broker, most, time) = (&settings.broker, settings.task_count, trial.timeout(settings));
+            let (broker, most, time) = (&settings.broker, settings.task_count, trial.timeout());
             tracing::info!(
                 target: logging::BENCH,
                 "waiting for a producer on topic {topic}, {broker}: at most {most} items within {time:.0?}"
@@ -222,7 +223,7 @@ impl<'a> Run<'a> {
         while !self.dispatcher.stream_has_ended() {
             let now = watch.look(events);
             if now >= self.deadline {
-                return Err(timed_out(self.trial.timeout(self.bench.settings)));
+                return Err(timed_out(self.trial.timeout()));
             }
             // Whoever generates goes on: nobody tells it to end its stream.
             if self.bench.settings.is_external() && self.bench.interrupted.load(Ordering::Relaxed) {
@@ -258,7 +259,7 @@ impl<'a> Run<'a> {
         while !self.dispatcher.is_drained(POLL) {
             if watch.look(events) >= self.deadline {
                 if self.problems.is_empty() {
-                    self.problems.push(timed_out(self.trial.timeout(self.bench.settings)));
+                    self.problems.push(timed_out(self.trial.timeout()));
                 }
                 return false;
             }
@@ -322,13 +323,13 @@ impl<'a> Run<'a> {
         // Not from the generators' start: making payloads beforehand is no part of the stream.
         let start = recorder.first_due().unwrap_or(self.start);
         let end = recorder.last_recorded().unwrap_or_else(|| self.bench.clock.now());
-        let scheduled = match trial.pacing(settings) {
+        let scheduled = match trial.pacing() {
             Pacing::Interval(interval) if !settings.is_external() => Some(1.0 / interval.as_secs_f64()),
             _ => None,
         };
         let size = recorder.mean_size().filter(|_| settings.is_external()).unwrap_or(trial.data_size);
         let ideal = (!settings.task_sleep.is_zero())
-            .then(|| f64::from(trial.compute_workers(settings)) / settings.task_sleep.as_secs_f64());
+            .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let processes = self.processes(&recorder, reports, before);
         let broker = self.broker_use(generators, subscriber, start);
         self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {

@@ -89,9 +89,18 @@ impl Bench {
 
     /// The same of a program that adds to psbench.
     pub(crate) fn command_of(&self, program: &Path, arguments: &str) -> Command {
+        self.sweep(program, "stream-scaling", arguments)
+    }
+
+    /// `psbench compare-paths`, likewise.
+    pub(crate) fn compare_paths(&self, arguments: &str) -> Command {
+        self.sweep(Path::new(env!("CARGO_BIN_EXE_psbench")), "compare-paths", arguments)
+    }
+
+    fn sweep(&self, program: &Path, subcommand: &str, arguments: &str) -> Command {
         let mut command = Command::new(program);
         command
-            .arg("stream-scaling")
+            .arg(subcommand)
             .args(arguments.split_whitespace())
             .arg("--run-dir")
             .arg(self.directory.path())

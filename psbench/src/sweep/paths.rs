@@ -1,0 +1,85 @@
+//! The paths of a sweep: which of them can be used, and their brokers.
+
+use std::sync::Arc;
+
+use psbench_connectors::KeySource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SweepError;
+use crate::brokers::{Broker, BrokerChoice};
+use crate::plan::{Method, SweepPlan, TrialPlan};
+
+/// With fewer paths there is nothing to compare.
+const LEAST: usize = 2;
+
+/// A path that was left out of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnusablePath {
+    /// The path.
+    pub path: String,
+    /// What it lacks, in a line.
+    pub problem: String,
+}
+
+/// What is there for the trials of a plan.
+pub(super) struct Prepared {
+    /// Each trial's broker.
+    pub(super) brokers: Vec<Arc<dyn Broker>>,
+    /// The paths whose trials were taken out of the plan.
+    pub(super) unusable: Vec<UnusablePath>,
+}
+
+/// Opens the brokers, and makes sure that the connectors can be used. The trials of paths that can't are taken out of the plan.
+pub(super) fn prepare(plan: &mut SweepPlan) -> Result<Prepared, SweepError> {
+    let mut open = Vec::new();
+    let mut unusable: Vec<(String, SweepError)> = Vec::new();
+    let mut ways: Vec<&TrialPlan> = Vec::new();
+    for trial in &plan.trials {
+        if ways.iter().any(|known| (&known.path, known.method) == (&trial.path, trial.method)) {
+            continue;
+        }
+        ways.push(trial);
+        match (reach(trial, &mut open), &trial.path) {
+            (Ok(()), _) => {}
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(path)) => unusable.push((path.clone(), error)),
+        }
+    }
+    let usable = ways.len() - unusable.len();
+    if usable < LEAST && !unusable.is_empty() {
+        let (path, source) = unusable.swap_remove(0);
+        return Err(SweepError::Path { path, source: Box::new(source) });
+    }
+    plan.trials.retain(|trial| unusable.iter().all(|(path, _)| trial.path.as_ref() != Some(path)));
+    let mut brokers = Vec::new();
+    for (index, trial) in plan.trials.iter_mut().enumerate() {
+        trial.index = index;
+        brokers.push(broker_of(trial, &mut open)?);
+    }
+    let unusable = unusable.into_iter().map(|(path, error)| UnusablePath { path, problem: error.to_string() });
+    Ok(Prepared { brokers, unusable: unusable.collect() })
+}
+
+/// Brokers that are open.
+type Open = Vec<(BrokerChoice, Arc<dyn Broker>)>;
+
+fn reach(trial: &TrialPlan, open: &mut Open) -> Result<(), SweepError> {
+    broker_of(trial, open)?;
+    if trial.method == Method::Proxy {
+        trial.settings.connector.open(KeySource::random())?;
+    }
+    Ok(())
+}
+
+/// The trial's broker, which trials of the same choice share.
+fn broker_of(trial: &TrialPlan, open: &mut Open) -> Result<Arc<dyn Broker>, SweepError> {
+    let choice = &trial.settings.broker;
+    if let Some((_, broker)) = open.iter().find(|(known, _)| known == choice) {
+        return Ok(Arc::clone(broker));
+    }
+    let broker: Arc<dyn Broker> = choice.open()?.into();
+    open.push((choice.clone(), Arc::clone(&broker)));
+    Ok(broker)
+}
