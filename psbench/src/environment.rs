@@ -54,8 +54,36 @@ pub struct BrokerInfo {
     pub version: String,
     /// Where it is; absent inside psbench.
     pub address: Option<String>,
+    /// What the dispatcher reaches it through; absent where it connects to it directly, as generators do.
+    pub via: Option<GatewaysInfo>,
     /// Those of its settings that bear on the results.
     pub configuration: BTreeMap<String, String>,
+}
+
+/// What is known of the gateways between a broker and the dispatcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaysInfo {
+    /// The control server at the broker's side.
+    pub producer_s2cs: String,
+    /// The control server at the dispatcher's side.
+    pub consumer_s2cs: String,
+    /// One for each server of the broker that had been connected to when the sweep began.
+    pub paths: Vec<GatewayPath>,
+}
+
+/// A path through two gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayPath {
+    /// Where it leads: the server, as the producer's gateway reaches it.
+    pub target: String,
+    /// Where it begins, at the consumer's gateway.
+    pub listener: String,
+    /// Data server at the producer's gateway; absent where it does not tell.
+    pub producer_type: Option<String>,
+    /// Data server at the consumer's gateway; absent where it does not tell.
+    pub consumer_type: Option<String>,
 }
 
 impl Environment {

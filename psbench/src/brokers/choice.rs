@@ -1,10 +1,12 @@
 //! Which broker carries the stream.
 
 use std::fmt;
+use std::sync::Arc;
 
 use psbench_connectors::is_loopback;
+use scistream::client::Gateways;
 
-use super::{KafkaSettings, MessageFormat};
+use super::{KafkaSettings, MessageFormat, PathPlan};
 
 /// A broker, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,13 @@ pub enum BrokerChoice {
         /// What the user wrote for its servers.
         servers: Vec<String>,
     },
+    /// One at servers, at the generators' side, which the dispatcher reaches through SciStream's gateways.
+    Through {
+        /// The broker, as generators reach it.
+        broker: Box<BrokerChoice>,
+        /// The gateways.
+        plan: Arc<PathPlan>,
+    },
 }
 
 impl BrokerChoice {
@@ -48,7 +57,38 @@ impl BrokerChoice {
             Self::Redis { .. } => "redis",
             Self::RedisQueue { .. } => "redis-queue",
             Self::Own { name, .. } => name,
+            Self::Through { broker, .. } => broker.name(),
         }
+    }
+
+    /// The same broker, as generators reach it.
+    pub fn itself(&self) -> &Self {
+        match self {
+            Self::Through { broker, .. } => broker.itself(),
+            itself => itself,
+        }
+    }
+
+    /// Whether it is reached through private gateways that are still to be [named](Self::through).
+    pub fn wants_gateways(&self) -> bool {
+        matches!(self, Self::Through { plan, .. } if plan.gateways.is_none())
+    }
+
+    /// The same through these private gateways, where it [wants](Self::wants_gateways) any.
+    #[must_use]
+    pub fn through(&self, gateways: &Gateways) -> Self {
+        match self {
+            Self::Through { broker, plan } if plan.gateways.is_none() => {
+                let plan = PathPlan { gateways: Some(gateways.clone()), ..PathPlan::clone(plan) };
+                Self::Through { broker: broker.clone(), plan: Arc::new(plan) }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// What is between it and the dispatcher.
+    pub fn via(&self) -> Option<&'static str> {
+        matches!(self, Self::Through { .. }).then_some("scistream")
     }
 
     /// Whether its address means each host itself, such as `localhost`.
@@ -57,6 +97,7 @@ impl BrokerChoice {
             Self::Redis { server: (host, _), .. } | Self::RedisQueue { server: (host, _), .. } => is_loopback(host),
             Self::Kafka(settings) => settings.servers.iter().any(|(host, _)| is_loopback(host)),
             Self::Memory | Self::Own { .. } => false,
+            Self::Through { broker, .. } => broker.is_loopback(),
         }
     }
 
@@ -65,6 +106,7 @@ impl BrokerChoice {
         match self {
             Self::Kafka(settings) => settings.partitions,
             Self::Memory | Self::Redis { .. } | Self::RedisQueue { .. } | Self::Own { .. } => 1,
+            Self::Through { broker, .. } => broker.partitions(),
         }
     }
 }
@@ -74,6 +116,7 @@ impl fmt::Display for BrokerChoice {
         match self {
             Self::Kafka(settings) => f.write_str(&settings.label()),
             Self::Memory => f.write_str("memory"),
+            Self::Through { broker, plan } => write!(f, "{broker} through {plan}"),
             Self::Own { name, servers } if servers.is_empty() => f.write_str(name),
             Self::Own { name, servers } => write!(f, "{name} at {}", servers.join(" ")),
             Self::Redis { server: (host, port), .. } | Self::RedisQueue { server: (host, port), .. } => {

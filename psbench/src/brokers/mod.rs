@@ -10,10 +10,13 @@ mod format;
 pub(crate) mod kafka;
 mod memory;
 mod own;
+mod paths;
 pub mod proxystore;
 mod queue;
 mod redis;
 mod report;
+mod route;
+mod through;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -29,8 +32,10 @@ pub use self::format::MessageFormat;
 pub use self::kafka::KafkaSettings;
 pub use self::memory::MemoryBroker;
 pub use self::own::{BrokerFactory, OWN_BROKERS};
+pub use self::paths::{PathError, PathPlan};
 use self::redis::{RedisBroker, RedisPublisher};
 pub use self::report::{ClientStatistics, LagSample, PublisherReport};
+use self::route::Route;
 use crate::environment::BrokerInfo;
 
 /// One message: opaque bytes in two parts, so that bulk data need not be copied to stand next to its metadata.
@@ -113,7 +118,7 @@ pub trait Broker: Send + Sync {
             BrokerConfig::Own { name, place } => (name, Some(place)),
             _ => ("unknown".into(), None),
         };
-        Ok(BrokerInfo { name, version: "unknown".into(), address, configuration: BTreeMap::new() })
+        Ok(BrokerInfo { name, version: "unknown".into(), address, via: None, configuration: BTreeMap::new() })
     }
 }
 
@@ -168,14 +173,20 @@ impl BrokerConfig {
 impl BrokerChoice {
     /// Starts the embedded broker, or connects to the server.
     pub fn open(&self) -> Result<Box<dyn Broker>, BrokerError> {
-        Ok(match self {
-            Self::Memory => Box::new(MemoryBroker::start()?),
-            Self::Redis { server, format } => Box::new(RedisBroker::pub_sub(server, *format)?),
-            Self::RedisQueue { server, format } => Box::new(RedisBroker::queue(server, *format)?),
-            Self::Kafka(settings) => kafka::open(settings)?,
-            Self::Own { name, servers } => own::factory(name)?.open(servers)?,
-        })
+        connect(self, &Route::Direct)
     }
+}
+
+/// Starts the embedded broker, or connects to the server by this route.
+fn connect(choice: &BrokerChoice, route: &Route) -> Result<Box<dyn Broker>, BrokerError> {
+    Ok(match choice {
+        BrokerChoice::Memory => Box::new(MemoryBroker::start()?),
+        BrokerChoice::Redis { server, format } => Box::new(RedisBroker::pub_sub(server, *format, route)?),
+        BrokerChoice::RedisQueue { server, format } => Box::new(RedisBroker::queue(server, *format, route)?),
+        BrokerChoice::Kafka(settings) => kafka::open(settings, route)?,
+        BrokerChoice::Own { name, servers } => own::factory(name)?.open(servers)?,
+        BrokerChoice::Through { broker, plan } => through::open(broker, plan)?,
+    })
 }
 
 /// Deletes what trials of this process would leave at brokers; for a process that is about to exit.
@@ -219,6 +230,22 @@ pub enum BrokerError {
         source: Box<dyn std::error::Error + Send + Sync>,
         /// What to do, beginning with a separator, or empty.
         remedy: String,
+    },
+    /// There is no path to the broker.
+    #[error("{broker}: {source}")]
+    Path {
+        /// The broker and its address.
+        broker: String,
+        /// Why.
+        source: PathError,
+    },
+    /// A broker behind gateways, or one of these, refused, vanished or did not answer.
+    #[error("{source} (reached through {gateways})")]
+    Through {
+        /// What the broker's client told.
+        source: Box<BrokerError>,
+        /// Which.
+        gateways: String,
     },
     /// The subscriber no longer gets messages.
     #[error("{broker}: the subscriber was dropped{remedy}")]

@@ -116,7 +116,10 @@ impl StreamScalingOptions {
             let problem = "with --interop proxystore the first end of a stream ends its consumer; write 1";
             return Err(OptionError::invalid("--generators", &generators, problem));
         }
-        if !matches!(broker, BrokerChoice::Kafka(_) | BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }) {
+        if !matches!(
+            broker.itself(),
+            BrokerChoice::Kafka(_) | BrokerChoice::Redis { .. } | BrokerChoice::RedisQueue { .. }
+        ) {
             let problem = format!(
                 "ProxyStore does not reach --stream {}; use --stream redis, redis-queue or kafka",
                 broker.name()

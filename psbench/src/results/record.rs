@@ -43,6 +43,8 @@ pub struct TrialRecord {
     pub connector: Option<String>,
     /// The broker.
     pub stream: String,
+    /// `scistream` where the dispatcher reached the broker through its gateways; absent where it did so directly, as generators do.
+    pub stream_via: Option<String>,
     /// The trial's own topic; of an external generator, that of the options.
     pub topic: String,
     /// Item size, bytes; of an external generator, the mean of the items that finished.

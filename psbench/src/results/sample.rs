@@ -15,6 +15,7 @@ pub(crate) fn empty() -> Results {
         name: "memory".into(),
         version: "0.1.0".into(),
         address: None,
+        via: None,
         configuration: BTreeMap::from([("limit".into(), "64MiB".into())]),
     });
     Results::new(vec!["psbench".into(), "stream-scaling".into()], options, environment)
@@ -48,6 +49,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         submit_batch: None,
         connector,
         stream: "memory".into(),
+        stream_via: None,
         topic: "stream-benchmark-data-1".into(),
         data_size_bytes,
         task_count: 200,

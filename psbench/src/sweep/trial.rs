@@ -94,6 +94,7 @@ impl Bench<'_> {
             submit_batch: settings.engine.as_ref().map(|engine| engine.batch),
             connector: (trial.method == Method::Proxy).then(|| settings.connector.name().into()),
             stream: settings.broker.name().into(),
+            stream_via: settings.broker.via().map(str::to_owned),
             topic,
             data_size_bytes: trial.data_size,
             task_count: settings.task_count,

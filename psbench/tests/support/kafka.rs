@@ -1,5 +1,7 @@
 //! Private Kafka brokers, by `psbench services`.
 
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -65,6 +67,35 @@ impl Kafka {
     /// Starts it again, after [`stop`](Self::stop) or its death, at its address and with its data.
     pub(crate) fn resume(&self) {
         assert_eq!(self.up([])["address"], self.address);
+    }
+
+    /// Makes it the second broker of another one's cluster; it forgets all it had.
+    pub(crate) fn join(&self, first: &Self) {
+        self.stop();
+        let [own, others] = [self, first].map(|kafka| kafka.directory().join("kafka"));
+        let line = |file: &str, key: &str| {
+            let text = fs::read_to_string(others.join(file)).unwrap();
+            text.lines().find(|line| line.starts_with(key)).expect(key).to_owned()
+        };
+        let identity = fs::read_to_string(own.join("data/meta.properties")).unwrap();
+        let identity =
+            identity.lines().filter(|line| !line.starts_with("cluster.id=") && !line.starts_with("node.id="));
+        let cluster = line("data/meta.properties", "cluster.id=");
+        let identity = identity.chain([&*cluster, "node.id=2"]).collect::<Vec<_>>().join("\n");
+        fs::remove_dir_all(own.join("data")).unwrap();
+        fs::create_dir(own.join("data")).unwrap();
+        fs::write(own.join("data/meta.properties"), identity).unwrap();
+        let properties = [
+            "",
+            "process.roles=broker",
+            "node.id=2",
+            &line("server.properties", "controller.quorum.voters="),
+            &format!("listeners=PLAINTEXT://{}", self.address),
+            "",
+        ];
+        let mut configuration = File::options().append(true).open(own.join("server.properties")).unwrap();
+        configuration.write_all(properties.join("\n").as_bytes()).unwrap();
+        self.resume();
     }
 
     fn up<'a>(&self, properties: impl IntoIterator<Item = &'a str>) -> Value {

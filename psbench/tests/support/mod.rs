@@ -1,6 +1,7 @@
 //! Private servers and runs of psbench for the tests.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+mod gateways;
 mod kafka;
 mod processes;
 #[path = "../../../connectors/tests/support/mod.rs"]
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub(crate) use gateways::{Gateway, gateways};
 pub(crate) use kafka::Kafka;
 pub(crate) use processes::{command_line, descendants_of};
 pub(crate) use server::endpoint::Endpoint;

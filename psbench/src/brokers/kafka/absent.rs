@@ -1,11 +1,11 @@
 //! In place of Kafka's clients, where psbench was built without them.
 
-use super::super::{Broker, BrokerError, Publisher};
+use super::super::{Broker, BrokerError, Publisher, Route};
 use super::{KafkaSettings, Refused};
 
 const ABSENT: &str = "this psbench was built without Kafka; build it with `--features kafka`";
 
-pub(in super::super) fn open(settings: &KafkaSettings) -> Result<Box<dyn Broker>, BrokerError> {
+pub(in super::super) fn open(settings: &KafkaSettings, _route: &Route) -> Result<Box<dyn Broker>, BrokerError> {
     Err(absent(settings))
 }
 

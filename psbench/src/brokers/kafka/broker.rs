@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::super::{Broker, BrokerConfig, BrokerError, MessageFormat, Publisher, Subscriber};
+use super::super::{Broker, BrokerConfig, BrokerError, MessageFormat, Publisher, Route, Subscriber};
 use super::KafkaSettings;
 use super::cluster::Cluster;
 use super::publisher::KafkaPublisher;
@@ -28,8 +28,8 @@ pub(crate) fn abandon() {
 }
 
 /// Connects to a cluster.
-pub(in super::super) fn open(settings: &KafkaSettings) -> Result<Box<dyn Broker>, BrokerError> {
-    Ok(Box::new(KafkaBroker(Arc::new(Cluster::connect(settings)?))))
+pub(in super::super) fn open(settings: &KafkaSettings, route: &Route) -> Result<Box<dyn Broker>, BrokerError> {
+    Ok(Box::new(KafkaBroker(Arc::new(Cluster::connect(settings, route)?))))
 }
 
 /// A publisher to `topic`, which is made where it is missing.
@@ -84,6 +84,7 @@ impl Broker for KafkaBroker {
             name: "kafka".into(),
             version: "unknown".into(),
             address: Some(settings.address()),
+            via: None,
             configuration,
         })
     }

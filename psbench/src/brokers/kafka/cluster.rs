@@ -9,17 +9,20 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication, TopicResult,
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataBroker};
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::super::BrokerError;
+use super::super::{BrokerError, Route};
 use super::KafkaSettings;
 use super::context::Context;
+use super::resolve::create;
 use super::settings::MESSAGE_OVERHEAD;
 
 /// Connections to a cluster that neither send nor receive messages.
 pub(super) struct Cluster {
     pub(super) settings: KafkaSettings,
+    /// How its brokers are reached.
+    pub(super) route: Route,
     admin: AdminClient<Context>,
     /// librdkafka tells what is wrong with connections only to who polls, and nobody polls an `AdminClient`'s.
     probe: BaseProducer<Context>,
@@ -44,29 +47,41 @@ pub(super) type Offsets = Vec<(i64, i64)>;
 
 impl Cluster {
     /// Connects, and sees that every broker can be reached where the cluster says it is.
-    pub(super) fn connect(settings: &KafkaSettings) -> Result<Self, BrokerError> {
+    pub(super) fn connect(settings: &KafkaSettings, route: &Route) -> Result<Self, BrokerError> {
         let failed = |error| settings.failed("connect", error);
-        let client = settings.client();
-        let probe: BaseProducer<Context> = client.create_with_context(Context::default()).map_err(failed)?;
-        let metadata = first_metadata(settings, &probe)?;
-        for broker in metadata.brokers() {
-            let (host, port) = (broker.host(), u16::try_from(broker.port()).unwrap_or(0));
-            if let Err(why) = look(host, port) {
-                let reason = format!("the server answers, but says that broker {} is at {host}:{port}", broker.id());
-                return Err(BrokerError::Kafka {
-                    broker: settings.label(),
-                    action: "connect".into(),
-                    source: format!("{reason}, which can't be reached from here ({why})").into(),
-                    remedy:
-                        "; correct advertised.listeners in the broker's configuration, or make that name known here"
-                            .into(),
-                });
-            }
+        for (host, port) in &settings.servers {
+            route.to(host, *port).map_err(|source| BrokerError::Path { broker: settings.label(), source })?;
         }
+        let probe: BaseProducer<Context> = create(settings.client(), route).map_err(failed)?;
+        let metadata = first_metadata(settings, route, &probe)?;
         // Who answered is not told of while it is known by its address alone.
-        let broker = metadata.brokers().first().map_or(-1, rdkafka::metadata::MetadataBroker::id);
-        let admin = client.create_with_context(Context::default()).map_err(failed)?;
-        Ok(Self { settings: settings.clone(), admin, probe, broker })
+        let broker = metadata.brokers().first().map_or(-1, MetadataBroker::id);
+        let admin = create(settings.client(), route).map_err(failed)?;
+        let cluster = Self { settings: settings.clone(), route: route.clone(), admin, probe, broker };
+        metadata.brokers().iter().try_for_each(|broker| cluster.reach(broker))?;
+        Ok(cluster)
+    }
+
+    /// Sees that a broker can be reached where the cluster says it is.
+    fn reach(&self, broker: &MetadataBroker) -> Result<(), BrokerError> {
+        let (host, port) = (broker.host(), u16::try_from(broker.port()).unwrap_or(0));
+        let (reached, from) = match self.route {
+            Route::Direct => (look(host, port).map_err(|error| error.to_string()), "here"),
+            // The gateway here takes every connection: that there is a broker behind it shows by its answer.
+            Route::Through(_) => {
+                let answer = self.describe(ResourceSpecifier::Broker(broker.id()));
+                (answer.map(drop).map_err(|error| error.to_string()), "the producer's gateway")
+            }
+        };
+        let Err(why) = reached else { return Ok(()) };
+        let reason = format!("the server answers, but says that broker {} is at {host}:{port}", broker.id());
+        Err(BrokerError::Kafka {
+            broker: self.settings.label(),
+            action: "connect".into(),
+            source: format!("{reason}, which can't be reached from {from} ({why})").into(),
+            remedy: "; correct advertised.listeners in the broker's configuration, or make that name known there"
+                .into(),
+        })
     }
 
     fn options() -> AdminOptions {
@@ -213,7 +228,11 @@ impl Cluster {
 const REQUEST_LIMIT: &str = "socket.request.max.bytes";
 
 /// The cluster's first answer, or why there is none.
-fn first_metadata(settings: &KafkaSettings, probe: &BaseProducer<Context>) -> Result<Metadata, BrokerError> {
+fn first_metadata(
+    settings: &KafkaSettings,
+    route: &Route,
+    probe: &BaseProducer<Context>,
+) -> Result<Metadata, BrokerError> {
     let until = Instant::now() + CONNECT_TIME;
     let error = loop {
         let answer = probe.client().fetch_metadata(None, Duration::from_millis(500));
@@ -223,13 +242,20 @@ fn first_metadata(settings: &KafkaSettings, probe: &BaseProducer<Context>) -> Re
             Ok(metadata) => return Ok(metadata),
             Err(error) if Instant::now() >= until || probe.context().refusal().is_some() => break error,
             // Nothing listens, which does not get better by waiting.
-            Err(error) if settings.servers.iter().all(|(host, port)| look(host, *port).is_err()) => break error,
+            Err(error) if not_there(settings, route).is_some() => break error,
             Err(_) => {}
         }
     };
-    let (source, remedy) = match (probe.context().refusal(), not_there(settings)) {
+    let (source, remedy) = match (probe.context().refusal(), not_there(settings, route)) {
         (Some(refusal), _) => (refusal, NOT_LET_IN),
         (None, Some(why)) => (why, "; start one (`psbench services up kafka`), or correct --stream-servers"),
+        (None, None) if !route.is_direct() => (
+            format!(
+                "no answer came within {CONNECT_TIME:.0?} ({})",
+                probe.context().trouble().unwrap_or_else(|| error.to_string())
+            ),
+            "; is it running, does the producer's gateway reach it by that address, and does --kafka-option security.protocol fit?",
+        ),
         (None, None) => (
             format!(
                 "something listens there, but did not answer as Kafka does within {CONNECT_TIME:.0?} ({})",
@@ -250,8 +276,11 @@ fn first_metadata(settings: &KafkaSettings, probe: &BaseProducer<Context>) -> Re
 const NOT_LET_IN: &str = "; check --kafka-option security.protocol, sasl.mechanism, sasl.username and ssl.ca.location, and the password in \
                           PSBENCH_KAFKA_SASL_PASSWORD";
 
-/// Why no server can be reached; `None` when one can.
-fn not_there(settings: &KafkaSettings) -> Option<String> {
+/// Why no server can be reached; `None` when one can, or when nobody can tell from here.
+fn not_there(settings: &KafkaSettings, route: &Route) -> Option<String> {
+    if !route.is_direct() {
+        return None;
+    }
     let mut why = None;
     for (host, port) in &settings.servers {
         match look(host, *port) {

@@ -10,11 +10,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-use super::super::ClientStatistics;
+use super::super::{ClientStatistics, Route};
 
 /// Remembers what one client was told.
 #[derive(Debug, Default)]
 pub(super) struct Context {
+    pub(super) route: Route,
     told: Mutex<Told>,
     acknowledged: AtomicU64,
 }
@@ -43,6 +44,11 @@ struct Sum {
 }
 
 impl Context {
+    /// Of a client whose connections take this route.
+    pub(super) fn on(route: &Route) -> Self {
+        Self { route: route.clone(), ..Self::default() }
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +138,10 @@ pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // A client whose connections take paths is told of its servers a moment later.
+        if !self.route.is_direct() && facility == "CONFWARN" && message.contains("bootstrap.servers") {
+            return;
+        }
         match level {
             RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!("librdkafka: {facility}: {message}"),
             _ => tracing::info!("librdkafka: {facility}: {message}"),

@@ -19,6 +19,8 @@ mod properties;
 #[cfg(feature = "kafka")]
 mod publisher;
 #[cfg(feature = "kafka")]
+mod resolve;
+#[cfg(feature = "kafka")]
 mod subscriber;
 
 #[cfg(not(feature = "kafka"))]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::super::{BrokerError, Message, MessageFormat, Publisher, PublisherReport, proxystore};
+use super::super::{BrokerError, Message, MessageFormat, Publisher, PublisherReport, Route, proxystore};
 use super::KafkaSettings;
 use super::cluster::Cluster;
 use super::context::Context;
@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl KafkaPublisher {
     pub(in super::super) fn connect(settings: &KafkaSettings, topic: &str) -> Result<Self, BrokerError> {
-        let partitions = Cluster::connect(settings)?.topic(topic)?.len() as u64;
+        let partitions = Cluster::connect(settings, &Route::Direct)?.topic(topic)?.len() as u64;
         let producer = settings
             .producer()
             .create_with_context(Context::default())

@@ -21,6 +21,7 @@ use super::KafkaSettings;
 use super::cluster::Cluster;
 use super::context::{Context, code_of, is_refusal};
 use super::message::{Consumer, Received, poll};
+use super::resolve::create;
 use crate::clock::{Clock, SystemClock};
 
 /// Receives from one topic.
@@ -57,8 +58,7 @@ pub(super) fn subscribe(cluster: &Arc<Cluster>, topic: &str) -> Result<KafkaSubs
     let settings = &cluster.settings;
     let failed = |error| settings.failed("subscribe", error);
     let offsets = cluster.topic(topic)?;
-    let consumer: BaseConsumer<Context> =
-        settings.consumer(topic).create_with_context(Context::default()).map_err(failed)?;
+    let consumer: BaseConsumer<Context> = create(settings.consumer(topic), &cluster.route).map_err(failed)?;
     let starts: Vec<i64> =
         offsets.iter().map(|(low, high)| if settings.begins_with_what_is_there() { *low } else { *high }).collect();
     let mut assignment = TopicPartitionList::new();

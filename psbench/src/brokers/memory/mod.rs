@@ -81,6 +81,7 @@ impl Broker for MemoryBroker {
             name: "memory".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             address: None,
+            via: None,
             configuration: BTreeMap::new(),
         })
     }

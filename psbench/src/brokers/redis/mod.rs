@@ -13,7 +13,7 @@ use redis::{Client, Connection, RedisError};
 
 pub(super) use self::publisher::RedisPublisher;
 use self::resp::CONNECT_TIME;
-use super::{Broker, BrokerConfig, BrokerError, MessageFormat, Subscriber};
+use super::{Broker, BrokerConfig, BrokerError, MessageFormat, Route, Subscriber};
 use crate::environment::BrokerInfo;
 
 /// How a topic lives on the server.
@@ -27,6 +27,7 @@ enum Kind {
 #[derive(Clone, Debug)]
 struct Server {
     address: (String, u16),
+    route: Route,
     kind: Kind,
     format: MessageFormat,
 }
@@ -37,17 +38,17 @@ pub(super) struct RedisBroker(Server);
 
 impl RedisBroker {
     /// Topics are channels.
-    pub(super) fn pub_sub(address: &(String, u16), format: MessageFormat) -> Result<Self, BrokerError> {
-        Self::connect(address, Kind::PubSub, format)
+    pub(super) fn pub_sub(address: &(String, u16), format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
+        Self::connect(address, Kind::PubSub, format, route)
     }
 
     /// Topics are lists.
-    pub(super) fn queue(address: &(String, u16), format: MessageFormat) -> Result<Self, BrokerError> {
-        Self::connect(address, Kind::Queue, format)
+    pub(super) fn queue(address: &(String, u16), format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
+        Self::connect(address, Kind::Queue, format, route)
     }
 
-    fn connect(address: &(String, u16), kind: Kind, format: MessageFormat) -> Result<Self, BrokerError> {
-        let server = Server { address: address.clone(), kind, format };
+    fn connect(address: &(String, u16), kind: Kind, format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
+        let server = Server { address: address.clone(), route: route.clone(), kind, format };
         server.control()?;
         Ok(Self(server))
     }
@@ -109,7 +110,7 @@ impl Broker for RedisBroker {
             configuration.extend(self::setting(&mut connection, setting).map(|value| (setting.to_owned(), value)));
         }
         let version = server_info(&mut connection, "server", "redis_version").unwrap_or_else(|| "unknown".into());
-        Ok(BrokerInfo { name: self.0.name().into(), version, address: Some(self.0.place()), configuration })
+        Ok(BrokerInfo { name: self.0.name().into(), version, address: Some(self.0.place()), via: None, configuration })
     }
 }
 
@@ -130,6 +131,12 @@ impl Server {
         format!("{} at {}", self.name(), self.place())
     }
 
+    /// Where to connect.
+    fn reached_at(&self) -> Result<(String, u16), BrokerError> {
+        let (host, port) = &self.address;
+        self.route.to(host, *port).map_err(|source| BrokerError::Path { broker: self.label(), source })
+    }
+
     /// Whether what is taken from a topic may be wanted by others: then nothing is taken ahead.
     fn is_sparing(&self) -> bool {
         self.kind == Kind::Queue && self.format == MessageFormat::ProxyStore
@@ -137,9 +144,9 @@ impl Server {
 
     /// A connection for commands without bulk data.
     fn control(&self) -> Result<Connection, BrokerError> {
+        let (host, port) = self.reached_at()?;
         let connect = || {
-            let (host, port) = &self.address;
-            let connection = Client::open((host.as_str(), *port))?.get_connection_with_timeout(CONNECT_TIME)?;
+            let connection = Client::open((host, port))?.get_connection_with_timeout(CONNECT_TIME)?;
             connection.set_read_timeout(Some(CONNECT_TIME))?;
             connection.set_write_timeout(Some(CONNECT_TIME))?;
             Ok(connection)

@@ -2,7 +2,7 @@
 
 use redis::{RedisResult, Value};
 
-use super::super::{BrokerError, Message, MessageFormat, Publisher, proxystore, wire};
+use super::super::{BrokerError, Message, MessageFormat, Publisher, Route, proxystore, wire};
 use super::resp::{Resp, redis_error};
 use super::{Kind, Server};
 
@@ -23,7 +23,7 @@ impl RedisPublisher {
         format: MessageFormat,
         topic: &str,
     ) -> Result<Self, BrokerError> {
-        Self::connect(Server { address: address.clone(), kind: Kind::PubSub, format }, topic)
+        Self::connect(Server { address: address.clone(), route: Route::Direct, kind: Kind::PubSub, format }, topic)
     }
 
     /// To a list.
@@ -32,7 +32,7 @@ impl RedisPublisher {
         format: MessageFormat,
         topic: &str,
     ) -> Result<Self, BrokerError> {
-        Self::connect(Server { address: address.clone(), kind: Kind::Queue, format }, topic)
+        Self::connect(Server { address: address.clone(), route: Route::Direct, kind: Kind::Queue, format }, topic)
     }
 
     fn connect(server: Server, topic: &str) -> Result<Self, BrokerError> {

@@ -26,7 +26,7 @@ struct RedisSubscriber {
 
 pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
     let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
-    let mut connection = Resp::connect(&server.address).map_err(failed("connect"))?;
+    let mut connection = Resp::connect(&server.reached_at()?).map_err(failed("connect"))?;
     let source: Box<dyn Source> = match server.kind {
         Kind::PubSub => {
             connection.set_patience(Some(CONNECT_TIME)).map_err(failed("subscribe"))?;
@@ -181,6 +181,9 @@ fn explain(server: &Server, error: redis::RedisError) -> BrokerError {
         return server.error("receive", error);
     };
     let disconnections = server_info(&mut control, "stats", "client_output_buffer_limit_disconnections");
+    if disconnections.as_deref() == Some("0") {
+        return server.error("receive", error);
+    }
     let limit = setting(&mut control, "client-output-buffer-limit").and_then(|limits| pubsub_limit(&limits));
     let counted = disconnections.map(|n| format!(" ({n} such disconnections since it started)")).unwrap_or_default();
     let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));

@@ -1,0 +1,100 @@
+//! Gateways of SciStream's on this host: two control servers of psbench's.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use scistream::client::{GatewayAccess, Gateways};
+use serde_json::Value;
+
+use super::text;
+
+/// A control server, without TLS. Runs until it is dropped.
+pub(crate) struct Gateway {
+    process: Child,
+    address: String,
+    /// Of sessions.
+    ports: String,
+}
+
+impl Gateway {
+    pub(crate) fn start() -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_psbench")))
+    }
+
+    /// Started by a program that takes the rest of the command line.
+    pub(crate) fn start_by(command: Command) -> Self {
+        Self::start_at(command, "0", ports())
+    }
+
+    fn start_at(mut command: Command, port: &str, ports: String) -> Self {
+        command.args(["s2cs", "--insecure", "--json", "--log-level", "ERROR", "--port", port, "--port-range", &ports]);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "{}", process.wait().unwrap());
+        let report: Value = serde_json::from_str(&line).unwrap();
+        Self { process, address: report["address"].as_str().unwrap().to_owned(), ports }
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts one that was killed again, at its address. It knows nothing of its former sessions.
+    pub(crate) fn resume(&mut self) {
+        let command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        let port = self.address.rsplit(':').next().unwrap_or_default();
+        *self = Self::start_at(command, port, self.ports.clone());
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its sessions, and what went through them.
+    pub(crate) fn sessions(&self) -> Vec<Value> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        command.args(["s2uc", "status", "--insecure", "--json", "--s2cs", &self.address]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        status["sessions"].as_array().unwrap().clone()
+    }
+
+    /// Bytes that its sessions have brought towards clients.
+    pub(crate) fn bytes_to_clients(&self) -> u64 {
+        self.sessions().iter().filter_map(|session| session["traffic"]["bytes_to_client"].as_u64()).sum()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Eleven ports that no other test takes.
+fn ports() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(26_000);
+    loop {
+        let first = NEXT.fetch_add(11, Ordering::Relaxed);
+        if (first..first + 11).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return format!("{first}-{}", first + 10);
+        }
+    }
+}
+
+/// As psbench reaches both.
+pub(crate) fn gateways(producer: &Gateway, consumer: &Gateway) -> Gateways {
+    let access = |gateway: &Gateway| GatewayAccess::plain(gateway.address().parse().unwrap());
+    Gateways { producer: access(producer), consumer: access(consumer) }
+}
