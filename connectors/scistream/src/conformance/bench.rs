@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -82,6 +83,7 @@ pub(super) struct Route {
 
 impl Bench {
     pub(super) fn new(open: Open<'_>, shape: Shape) -> Self {
+        allow_many_descriptors();
         let directory = TempDir::new().expect("no temporary directory");
         let gateway = |name| {
             let directory = directory.path().join(name);
@@ -169,6 +171,27 @@ impl Bench {
         listeners.into_iter().map(reserve).collect()
     }
 
+    /// Does something, and wants this process to hold no more than before. What grows is tried a few times: a data server may keep some
+    /// of what it made for later (pipes), but it has to be enough at last.
+    pub(super) fn leaves_nothing(&self, what: &str, mut work: impl FnMut()) {
+        const TIMES: usize = 8;
+        const PATIENCE: Duration = Duration::from_secs(2);
+        for time in 1..=TIMES {
+            let before = self.holdings();
+            work();
+            let mut after = before.clone();
+            let patience = if time < TIMES { PATIENCE } else { SOON };
+            let settled = happens(patience, || {
+                after = self.holdings();
+                after.within(&before)
+            });
+            if settled {
+                return;
+            }
+            assert!(time < TIMES, "{what} leaves something behind each time: {after:?}; before: {before:?}");
+        }
+    }
+
     /// Descriptors, threads, processes and files there are.
     pub(super) fn holdings(&self) -> Holdings {
         let children = children();
@@ -219,6 +242,17 @@ pub(super) fn reserve(address: SocketAddr) -> ReservedPort {
     reserved.unwrap()
 }
 
+/// Some hundred connections have both their ends here, and gateways between: more than many systems allow at first.
+fn allow_many_descriptors() {
+    // Where there is no limit some programs take long to close what they might have been given.
+    const ENOUGH: u64 = 16 << 10;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
+    if limit.current.is_some_and(|now| now < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
+    }
+}
+
 /// What is not to grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holdings {
@@ -246,12 +280,20 @@ impl Holdings {
 }
 
 /// Waits until something is so.
-pub(super) fn within(what: &str, mut so: impl FnMut() -> bool) {
-    let until = Instant::now() + SOON;
+pub(super) fn within(what: &str, so: impl FnMut() -> bool) {
+    assert!(happens(SOON, so), "not within {SOON:?}: {what}");
+}
+
+/// Whether something becomes so.
+pub(super) fn happens(patience: Duration, mut so: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + patience;
     while !so() {
-        assert!(Instant::now() < until, "not within {SOON:?}: {what}");
+        if Instant::now() >= until {
+            return false;
+        }
         sleep(Duration::from_millis(5));
     }
+    true
 }
 
 fn count(directory: &str) -> usize {

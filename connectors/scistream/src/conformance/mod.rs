@@ -1,7 +1,8 @@
 //! What every [`DataServer`] must do: one suite for all types, those that are processes included.
 //!
 //! Most of it goes through a *pair*, as in use: a client, the consumer's gateway, the producer's gateway, a target. Types that pass bytes
-//! on as they came are also tried singly. No check measures how long something takes: on a busy machine all of it only takes longer.
+//! on as they came are also tried singly. No check measures how long something takes: on a busy machine all of it only takes longer. Most
+//! of that is waiting, for stalled receivers and time limits, so checks that don't mind others run side by side.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "this is a test suite: it reports by panicking")]
 
 mod bench;
@@ -14,6 +15,7 @@ mod release;
 mod streams;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -40,14 +42,11 @@ pub struct Shape {
     pub resets: bool,
     /// Whether a target that refuses is tried again for a while.
     pub retries: bool,
-    /// Connections one after another.
-    pub sequential: usize,
 }
 
 impl Shape {
     /// What is wanted of a type that forwards in this process.
-    pub const FULL: Self =
-        Self { single: true, keyed: false, half_close: true, resets: true, retries: true, sequential: 1000 };
+    pub const FULL: Self = Self { single: true, keyed: false, half_close: true, resets: true, retries: true };
 
     /// That of a type.
     pub fn of(kind: DataServerType) -> Self {
@@ -75,29 +74,24 @@ pub fn check(open: Open<'_>, shape: Shape) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let bench = Bench::new(open, shape);
-    for single in [true, false] {
-        if single && !shape.single {
-            continue;
-        }
-        let bench = bench.of(single);
-        for (name, check) in CHECKS {
-            let _named = Named { name, single };
-            check(&bench);
-        }
+    let benches = [bench.of(true), bench.of(false)];
+    let benches = if shape.single { &benches[..] } else { &benches[1..] };
+    side_by_side(&turns(BESIDE_OTHERS, benches));
+    for turn in turns(ALONE, benches) {
+        turn.run();
     }
 }
 
 type Check = (&'static str, fn(&Bench));
 
 /// Each with what it wants.
-const CHECKS: &[Check] = &[
+const BESIDE_OTHERS: &[Check] = &[
     ("bytes arrive intact both ways", streams::bytes_arrive_intact_both_ways),
     ("either side may speak first", streams::either_side_may_speak_first),
     ("IPv6 and names work", streams::ipv6_and_names_work),
     ("each lane has its own target", streams::each_lane_has_its_own_target),
     ("sessions do not mix", streams::sessions_do_not_mix),
     ("200 connections at once", streams::many_connections_at_once),
-    ("connections one after another leave nothing behind", streams::connections_one_after_another_leave_nothing_behind),
     ("traffic is counted", streams::traffic_is_counted),
     ("one way goes on when the other one ended", endings::one_way_goes_on_when_the_other_ended),
     ("a reset is passed on", endings::a_reset_is_passed_on),
@@ -112,11 +106,67 @@ const CHECKS: &[Check] = &[
     ("idle connections end", limits::idle_connections_end),
     ("a rate is kept", limits::a_rate_is_kept),
     ("nothing without the key", limits::nothing_without_the_key),
-    ("options are kept or refused", options::options_are_kept_or_refused),
     ("datagrams are forwarded or refused", datagrams::datagrams_are_forwarded_or_refused),
+];
+
+/// Those that count what this process holds.
+const ALONE: &[Check] = &[
+    ("connections one after another leave nothing behind", streams::connections_one_after_another_leave_nothing_behind),
+    ("options are kept or refused", options::options_are_kept_or_refused),
     ("a release leaves nothing behind", release::a_release_leaves_nothing_behind),
     ("a drop leaves nothing behind", release::a_drop_leaves_nothing_behind),
 ];
+
+/// A check of one kind of path.
+struct Turn<'a> {
+    name: &'static str,
+    check: fn(&Bench),
+    bench: &'a Bench,
+}
+
+impl Turn<'_> {
+    fn run(&self) {
+        let _named = Named { name: self.name, single: self.bench.single };
+        (self.check)(self.bench);
+    }
+}
+
+fn turns<'a>(checks: &[Check], benches: &'a [Bench]) -> Vec<Turn<'a>> {
+    let turns = |&(name, check)| benches.iter().map(move |bench| Turn { name, check, bench });
+    checks.iter().flat_map(turns).collect()
+}
+
+/// Several at a time; none begins once one has failed.
+fn side_by_side(turns: &[Turn<'_>]) {
+    const AT_A_TIME: usize = 8;
+    let next = AtomicUsize::new(0);
+    let run = || {
+        while let Some(turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let last = LastOnPanic { next: &next, end: turns.len() };
+            turn.run();
+            drop(last);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(run);
+        }
+    });
+}
+
+/// Leaves the others no further turn.
+struct LastOnPanic<'a> {
+    next: &'a AtomicUsize,
+    end: usize,
+}
+
+impl Drop for LastOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.next.store(self.end, Ordering::Relaxed);
+        }
+    }
+}
 
 /// Tells which check failed.
 struct Named {

@@ -20,30 +20,30 @@ pub(super) fn options_are_kept_or_refused(bench: &Bench) {
         if bench.single && name == "stripes" {
             continue;
         }
-        let before = bench.holdings();
-        let host = Host::new();
-        match bench.try_route(&Session::with(options), &[host.target()]) {
-            Ok(route) => {
-                // More than were made ahead of time.
-                let count = if name == "preconnect" { 5 } else { 1 };
-                // A byte at a time takes its time.
-                let bytes = if name == "a tiny buffer" { 2000 } else { 500_000 };
-                for seed in 0..count {
-                    let (client, target) = route.connection(&host);
-                    exchange(&client, &target, seed, bytes);
-                    finish(client, target);
-                }
-                if name == "stripes"
-                    && let Some(traffic) = route.gateways[1].traffic()
-                {
-                    assert_eq!(traffic.connections_total, 3, "{name}: connections between the gateways");
-                }
-                bench.release(route);
-            }
-            Err(DataServerError::Unsupported { problem, .. }) => assert!(!problem.is_empty(), "{name}: why not?"),
-            Err(error) => panic!("{name}: {error}"),
-        }
-        drop(host);
-        super::bench::within("what an option took is given back", || bench.holdings().within(&before));
+        bench.leaves_nothing(name, || works_or_is_refused(bench, name, &options));
     }
+}
+
+fn works_or_is_refused(bench: &Bench, name: &str, options: &ForwardOptions) {
+    let host = Host::new();
+    let route = match bench.try_route(&Session::with(options.clone()), &[host.target()]) {
+        Ok(route) => route,
+        Err(DataServerError::Unsupported { problem, .. }) => return assert!(!problem.is_empty(), "{name}: why not?"),
+        Err(error) => panic!("{name}: {error}"),
+    };
+    // More than were made ahead of time.
+    let count = if name == "preconnect" { 5 } else { 1 };
+    // A byte at a time takes its time.
+    let bytes = if name == "a tiny buffer" { 2000 } else { 500_000 };
+    for seed in 0..count {
+        let (client, target) = route.connection(&host);
+        exchange(&client, &target, seed, bytes);
+        finish(client, target);
+    }
+    if name == "stripes"
+        && let Some(traffic) = route.gateways[1].traffic()
+    {
+        assert_eq!(traffic.connections_total, 3, "{name}: connections between the gateways");
+    }
+    bench.release(route);
 }

@@ -1,11 +1,13 @@
 //! Clients and targets: plain sockets, none of whose waits is for ever.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 
 use super::SOON;
@@ -15,6 +17,8 @@ use crate::dataserver::Target;
 /// A host that clients want to reach.
 pub(super) struct Host {
     listener: TcpListener,
+    /// Connections that have said nothing yet: of clients that left, or of gateways that connect ahead of time.
+    silent: RefCell<Vec<TcpStream>>,
 }
 
 impl Host {
@@ -29,7 +33,7 @@ impl Host {
     pub(super) fn of(listener: TcpListener) -> Self {
         // `accept` too.
         set_socket_timeout(&listener, Timeout::Recv, Some(SOON)).unwrap();
-        Self { listener }
+        Self { listener, silent: RefCell::default() }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -53,14 +57,14 @@ impl Host {
         accepted.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// A connection and its other end, which may come behind others that ended.
+    /// A connection and its other end, which may come behind others.
     pub(super) fn connection(&self, entrance: SocketAddr) -> (TcpStream, TcpStream) {
         static NUMBER: AtomicU64 = AtomicU64::new(0x5c15_0000_0000);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let mut client = connect(entrance);
         client.write_all(&number).expect("the first bytes can't be sent");
         loop {
-            let mut target = self.accept();
+            let mut target = self.first_to_speak();
             let mut told = [0; 8];
             match target.read_exact(&mut told) {
                 Ok(()) => {
@@ -71,6 +75,24 @@ impl Host {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
                 Err(_) => panic!("the first bytes did not arrive within {SOON:?}"),
             }
+        }
+    }
+
+    /// A connection on which something came, or whose end.
+    fn first_to_speak(&self) -> TcpStream {
+        let mut silent = self.silent.borrow_mut();
+        let patience = Timespec::try_from(SOON).unwrap();
+        loop {
+            let ready = {
+                let streams = silent.iter().map(|stream| PollFd::new(stream, PollFlags::IN));
+                let mut asked: Vec<_> = streams.chain([PollFd::new(&self.listener, PollFlags::IN)]).collect();
+                uninterrupted(|| Ok(poll(&mut asked, Some(&patience))?)).unwrap();
+                asked.iter().position(|one| !one.revents().is_empty()).expect("nothing came to the target")
+            };
+            if ready < silent.len() {
+                return silent.remove(ready);
+            }
+            silent.push(self.accept());
         }
     }
 }
@@ -84,6 +106,16 @@ fn bounded(stream: TcpStream) -> TcpStream {
     stream.set_write_timeout(Some(SOON)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
+}
+
+/// A call, once more where a signal came in between: of a process that ended. Those with a time limit are not begun anew by themselves.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// Ends a connection by a reset.
@@ -104,7 +136,7 @@ pub(super) fn ending(stream: &mut TcpStream) -> (u64, Ending) {
     let mut buffer = vec![0; 64 << 10];
     let mut total = 0;
     loop {
-        match stream.read(&mut buffer) {
+        match uninterrupted(|| stream.read(&mut buffer)) {
             Ok(0) => return (total, Ending::Orderly),
             Ok(n) => total += n as u64,
             Err(error) => return (total, of(&error)),
@@ -190,7 +222,7 @@ impl Pattern {
         stream.set_write_timeout(Some(STALLED)).unwrap();
         let from = self.at;
         while self.at - from < most {
-            match stream.write(self.chunk(256 << 10)) {
+            match uninterrupted(|| stream.write(self.chunk(256 << 10))) {
                 Ok(n) => self.at += n as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => panic!("a stream broke while its reader stalled: {error}"),
@@ -207,7 +239,8 @@ impl Pattern {
         let mut buffer = vec![0; 256 << 10];
         while self.at < until {
             let most = numbers.size(256 << 10).min((until - self.at) as usize);
-            let received = stream.read(&mut buffer[..most]).expect("a stream broke while it was read");
+            let received =
+                uninterrupted(|| stream.read(&mut buffer[..most])).expect("a stream broke while it was read");
             assert!(received > 0, "a stream ended after {} bytes, {} too early", self.at, until - self.at);
             let mut rest = &buffer[..received];
             while !rest.is_empty() {

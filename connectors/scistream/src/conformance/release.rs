@@ -18,40 +18,37 @@ fn busy(bench: &Bench, host: &Host, other: &Host) -> (Route, Vec<(TcpStream, Tcp
 }
 
 pub(super) fn a_release_leaves_nothing_behind(bench: &Bench) {
-    let before = bench.holdings();
-    let (host, other) = (Host::new(), Host::new());
-    let (route, connections) = busy(bench, &host, &other);
-    bench.release(route);
-    let now = bench.holdings();
-    assert_eq!(now.children, before.children, "no process is left after a release");
-    assert_eq!(now.files, before.files, "no file is left after a release");
-    for (mut client, mut target) in connections {
-        // They are told, in whichever way.
-        ending(&mut client);
-        ending(&mut target);
-    }
-    drop((host, other));
-    within("descriptors and threads are as few as before the session", || bench.holdings().within(&before));
+    bench.leaves_nothing("a release", || {
+        let before = bench.holdings();
+        let (host, other) = (Host::new(), Host::new());
+        let (route, connections) = busy(bench, &host, &other);
+        bench.release(route);
+        let now = bench.holdings();
+        assert_eq!(now.children, before.children, "no process is left after a release");
+        assert_eq!(now.files, before.files, "no file is left after a release");
+        for (mut client, mut target) in connections {
+            // They are told, in whichever way.
+            ending(&mut client);
+            ending(&mut target);
+        }
+    });
 }
 
 pub(super) fn a_drop_leaves_nothing_behind(bench: &Bench) {
-    let before = bench.holdings();
-    let (host, other) = (Host::new(), Host::new());
-    let (route, connections) = busy(bench, &host, &other);
-    let listeners: Vec<_> = route.gateways.iter().flat_map(|gateway| gateway.listeners.clone()).collect();
-    drop(route);
-    for listener in &listeners {
-        within("a listener refuses after its session was dropped", || {
-            TcpStream::connect(listener).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        });
-        drop(reserve(*listener));
-    }
-    for (mut client, mut target) in connections {
-        ending(&mut client);
-        ending(&mut target);
-    }
-    drop((host, other));
-    within("descriptors, threads, processes and files are as few as before the session", || {
-        bench.holdings().within(&before)
+    bench.leaves_nothing("a drop", || {
+        let (host, other) = (Host::new(), Host::new());
+        let (route, connections) = busy(bench, &host, &other);
+        let listeners: Vec<_> = route.gateways.iter().flat_map(|gateway| gateway.listeners.clone()).collect();
+        drop(route);
+        for listener in &listeners {
+            within("a listener refuses after its session was dropped", || {
+                TcpStream::connect(listener).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            });
+            drop(reserve(*listener));
+        }
+        for (mut client, mut target) in connections {
+            ending(&mut client);
+            ending(&mut target);
+        }
     });
 }

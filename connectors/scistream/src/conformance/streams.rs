@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpStream};
 use std::thread;
 
-use super::bench::{Bench, Session, within};
+use super::SOON;
+use super::bench::{Bench, Session, happens, within};
 use super::peers::{Ending, Host, Pattern, connect, ending};
 
 /// Sends so many bytes each way at once, checks what arrives, and ends both ways.
@@ -154,6 +155,7 @@ pub(super) fn many_connections_at_once(bench: &Bench) {
 }
 
 pub(super) fn connections_one_after_another_leave_nothing_behind(bench: &Bench) {
+    const CONNECTIONS: usize = 1000;
     let host = Host::new();
     let route = bench.route(&Session::new(), &[&host]);
     let connect = |times: usize| {
@@ -165,16 +167,13 @@ pub(super) fn connections_one_after_another_leave_nothing_behind(bench: &Bench) 
             finish(client, target);
         }
     };
-    connect(bench.shape.sequential / 20);
-    let before = bench.holdings();
-    let descriptors = before.descriptors_of_children();
-    connect(bench.shape.sequential);
-    let mut after = before.clone();
-    within("descriptors, threads, processes and files are as few as before the connections", || {
-        after = bench.holdings();
-        // Connections that were still winding up when they were counted first.
-        const SLACK: usize = 20;
-        after.within(&before) && after.descriptors_of_children() <= descriptors + SLACK
+    connect(CONNECTIONS / 20);
+    let descriptors = bench.holdings().descriptors_of_children();
+    bench.leaves_nothing("a thousand connections", || connect(CONNECTIONS));
+    // Connections that were still winding up when they were counted first.
+    const SLACK: usize = 20;
+    within("programs have as few descriptors as before the connections", || {
+        bench.holdings().descriptors_of_children() <= descriptors + SLACK
     });
     bench.release(route);
 }
@@ -198,21 +197,15 @@ pub(super) fn traffic_is_counted(bench: &Bench) {
         if gateway.traffic().is_none() {
             continue;
         }
-        let mut told = None;
-        let mut counted = || {
-            told = gateway.traffic();
-            told.is_some_and(|told| {
+        let counted = || {
+            gateway.traffic().is_some_and(|told| {
                 (told.bytes_to_target, told.bytes_to_client) == (3 * (THERE + NUMBER), 3 * BACK)
                     && (told.connections_total, told.connections_open) == (3, 0)
                     && (told.connections_refused, told.connections_reset, told.buffered) == (0, 0, 0)
             })
         };
         // A counter may come late, but has to come.
-        let until = std::time::Instant::now() + super::SOON;
-        while !counted() {
-            assert!(std::time::Instant::now() < until, "traffic is miscounted: {:?}", gateway.traffic());
-            thread::sleep(std::time::Duration::from_millis(5));
-        }
+        assert!(happens(SOON, counted), "traffic is miscounted: {:?}", gateway.traffic());
     }
     bench.release(route);
 }
