@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # An instrument's site and a compute site on one machine, with nothing but SciStream gateways between them. Takes root.
 #
-#   examples/two-facilities.sh [--type TYPE] [OPTIONS]               a sweep from one to the other, by options of psbench stream-scaling
-#   examples/two-facilities.sh [--type TYPE] --at HOST COMMAND …     a command on one of the hosts, with gateways and Redis up
+#   examples/two-facilities.sh [--type TYPE] [--delay SECONDS] [OPTIONS]             a sweep from one to the other: psbench stream-scaling's
+#                                                                                    options
+#   examples/two-facilities.sh [--type TYPE] [--delay SECONDS] --at HOST COMMAND …   a command on one of the hosts, with gateways and Redis up
 #
 #   instrument ──── lan ──── instrument-gateway ──── wan ──── compute-gateway ──── lan ──── compute
 #    10.1.0.2         10.1.0.1              192.0.2.1  192.0.2.2           10.2.0.1         10.2.0.2
@@ -11,7 +12,8 @@
 # ssh of this script's own starts them. A host reaches its own gateway, and of the other site the control port of its gateway, nothing else:
 # what workers fetch, and their connections to the dispatcher, go through both gateways.
 #
-# --type is that of the gateways' data servers (copy). A command finds in its environment PSBENCH, the program (the one on the PATH, unless
+# --type is that of the gateways' data servers (copy), --delay how long packets are on their way between the gateways (0; half a round
+# trip; by wan_delay.py, which takes some of a core's time). A command finds in its environment PSBENCH, the program (the one on the PATH, unless
 # that is set), FACILITIES, a directory with both gateways' certificates, and PSBENCH_S2CS_TOKEN. All that was started ends with the script.
 set -euo pipefail
 
@@ -20,6 +22,7 @@ readonly instrument=10.1.0.2 compute=10.2.0.2
 readonly instrument_gateway=(10.1.0.1 192.0.2.1) compute_gateway=(10.2.0.1 192.0.2.2)
 readonly hosts=(instrument instrument-gateway compute-gateway compute)
 readonly net=psbench-$$
+here=$(dirname "$(realpath "$0")")
 servers=()
 
 fail() {
@@ -74,6 +77,24 @@ wire() {
     at "$3" ip link set "$5" up
 }
 
+# A wire between the gateways on which packets take their time, and with windows for connections that fill it.
+long_wire() {
+    local host
+    setsid setpriv --pdeathsig TERM python3 "$here/wan_delay.py" "$delay" "$net-instrument-gateway" "$net-compute-gateway" \
+        >"$FACILITIES/wan.log" 2>&1 &
+    servers+=($!)
+    until grep -q up "$FACILITIES/wan.log"; do
+        kill -0 $! 2>/dev/null || fail "no TUN devices: $(tail -1 "$FACILITIES/wan.log")"
+        sleep 0.05
+    done
+    at instrument-gateway ip address add "${instrument_gateway[1]}/24" dev wan
+    at compute-gateway ip address add "${compute_gateway[1]}/24" dev wan
+    for host in instrument-gateway compute-gateway; do
+        at "$host" ip link set wan mtu 9000 txqueuelen 10000 up
+        at "$host" bash -c 'for way in rmem wmem; do echo 4096 131072 536870912 >/proc/sys/net/ipv4/tcp_$way; done'
+    done
+}
+
 # A gateway passes on what its site's host and the other gateway's control port say to each other, and no other packet:
 # GATEWAY OTHER-SITE'S-HOST OTHER-GATEWAY
 filter() {
@@ -94,7 +115,11 @@ make_network() {
     done
     wire instrument $instrument instrument-gateway "${instrument_gateway[0]}" lan
     wire compute $compute compute-gateway "${compute_gateway[0]}" lan
-    wire instrument-gateway "${instrument_gateway[1]}" compute-gateway "${compute_gateway[1]}" wan
+    if [ "$delay" = 0 ]; then
+        wire instrument-gateway "${instrument_gateway[1]}" compute-gateway "${compute_gateway[1]}" wan
+    else
+        long_wire
+    fi
     at instrument ip route add default via "${instrument_gateway[0]}"
     at compute ip route add default via "${compute_gateway[0]}"
     filter instrument-gateway $compute "${compute_gateway[1]}"
@@ -135,11 +160,12 @@ EOF
     chmod +x "$FACILITIES/ssh"
 }
 
-type=copy
-if [ "${1:-}" = --type ]; then
-    type=${2:?"--type takes one of psbench s2cs"}
+type=copy delay=0
+while [ "${1:-}" = --type ] || [ "${1:-}" = --delay ]; do
+    [ $# -ge 2 ] || fail "$1 needs a value"
+    if [ "$1" = --type ]; then type=$2; else delay=$2; fi
     shift 2
-fi
+done
 PSBENCH=$(command -v "${PSBENCH:-psbench}") || fail "no psbench on the PATH; name it by PSBENCH=…, as target/release/psbench"
 PSBENCH=$(realpath "$PSBENCH")
 [ "$(id -u)" -eq 0 ] || fail "only root makes network namespaces; try sudo"
@@ -153,7 +179,8 @@ serve_all
 make_ssh
 
 if [ "${1:-}" = --at ]; then
-    at "${2:?"--at takes one of ${hosts[*]}"}" setpriv --pdeathsig TERM "${@:3}"
+    [ $# -ge 3 ] || fail "--at takes one of ${hosts[*]}, and a command"
+    at "$2" setpriv --pdeathsig TERM "${@:3}"
     exit
 fi
 both=(--producer-s2cs "${instrument_gateway[0]}:$control" --producer-cert "$FACILITIES/instrument.crt"

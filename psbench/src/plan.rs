@@ -11,7 +11,7 @@ use psbench_executors::process::CpuAffinity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::brokers::BrokerChoice;
+use crate::brokers::{BrokerChoice, PathPlan};
 
 /// How bulk data travels from generator to worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize, JsonSchema)]
@@ -134,6 +134,8 @@ pub struct EnginePlan {
     pub batch: u32,
     /// Where workers connect.
     pub door: DoorOptions,
+    /// What leads them there, where they can't reach it by themselves.
+    pub through: Option<PathPlan>,
     /// psbench's program on the hosts of workers.
     pub worker_program: String,
     /// Most time until the engine is there, and then until its workers are.

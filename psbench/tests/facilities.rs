@@ -210,6 +210,27 @@ fn going_direct_fails_by_name() {
     facilities.nothing_is_left();
 }
 
+#[test]
+fn packets_take_their_time_between_the_gateways() {
+    const DELAY_NS: f64 = 30e6;
+    let bench = Bench::new();
+    let options =
+        "--delay 0.03 --max-workers 2 --data-size-bytes 1kB --task-count 20 --rate 20/s --stream-method default";
+    let test = "packets_take_their_time_between_the_gateways";
+    let Some(mut facilities) = Facilities::sweep(test, &bench, options) else { return };
+    let output = facilities.output();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let trial = bench.results()["trials"][0].clone();
+    assert_complete(&trial);
+    // There and back again, by whatever clock the worker's times in between are told.
+    let least = |stage: &str| trial["latency"][stage]["min_ns"].as_f64().unwrap();
+    let there_and_back = least("end_to_end") + least("report");
+    assert!(there_and_back > 2.0 * DELAY_NS * 0.99, "{there_and_back} ns: {}", trial["latency"]);
+    let error = in_role(&trial, "worker")[0]["clock"]["error_ns"].as_f64().unwrap();
+    assert!(error > DELAY_NS * 0.99, "a clock can't be known to {error} ns over such a wire");
+    facilities.nothing_is_left();
+}
+
 /// Signals a sweep once its workers are there, and returns what it and the script said in the end.
 fn interrupted(test: &str, bench: &Bench, signal: impl FnOnce(u32)) -> Option<(Facilities, Output)> {
     let options = "--max-workers 3 --data-size-bytes 1kB --task-count 1000 --rate 20/s --stream-method default";

@@ -52,7 +52,7 @@ impl Door {
         let token = Token::random()?;
         let certificate = keeper.as_ref().map(|keeper| format!("-{}", hello::hex(keeper.certificate())));
         let invitation = Invitation {
-            address: told(options, address.port()),
+            address: options.told(address.port()),
             token: token.encode() + certificate.as_deref().unwrap_or_default(),
         };
         let shared = Arc::new(Shared {
@@ -79,14 +79,6 @@ impl Door {
     pub(super) fn refused(&self) -> Option<String> {
         lock(&self.shared.refused).clone()
     }
-}
-
-/// What workers are told to connect to.
-fn told(options: &DoorOptions, listened_at: u16) -> String {
-    let advertised = options.advertise.as_ref();
-    let host = advertised.map_or_else(|| options.listen.to_string(), |advertised| advertised.host.clone());
-    let port = advertised.and_then(|advertised| advertised.port).unwrap_or(listened_at);
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl Drop for Door {
@@ -182,23 +174,5 @@ impl Shared {
             Ok(_) => Verdict::Welcome,
             Err(_) => Verdict::Late,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Advertised;
-    use super::*;
-
-    #[test]
-    fn workers_are_told_where_the_door_stands_for_them() {
-        let told_of = |advertise: Option<(&str, Option<u16>)>| {
-            let advertise = advertise.map(|(host, port)| Advertised { host: host.to_owned(), port });
-            told(&DoorOptions { advertise, ..DoorOptions::default() }, 7000)
-        };
-        assert_eq!(told_of(None), "127.0.0.1:7000");
-        assert_eq!(told_of(Some(("head", None))), "head:7000");
-        assert_eq!(told_of(Some(("gateway", Some(5100)))), "gateway:5100");
-        assert_eq!(told_of(Some(("fd71::1", Some(5100)))), "[fd71::1]:5100");
     }
 }

@@ -91,6 +91,16 @@ impl Default for DoorOptions {
     }
 }
 
+impl DoorOptions {
+    /// What workers are told to connect to, where this port is listened at.
+    pub fn told(&self, listened_at: u16) -> String {
+        let advertised = self.advertise.as_ref();
+        let host = advertised.map_or_else(|| self.listen.to_string(), |advertised| advertised.host.clone());
+        let port = advertised.and_then(|advertised| advertised.port).unwrap_or(listened_at);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
 impl PilotOptions {
     /// So many workers of this host with one task at a time, nothing limited.
     pub fn new(workers: u32) -> Self {
@@ -204,5 +214,22 @@ impl Executor for PilotExecutor {
 impl Drop for PilotExecutor {
     fn drop(&mut self) {
         self.shutdown(Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_told_where_the_door_stands_for_them() {
+        let told = |advertise: Option<(&str, Option<u16>)>| {
+            let advertise = advertise.map(|(host, port)| Advertised { host: host.to_owned(), port });
+            DoorOptions { advertise, ..DoorOptions::default() }.told(7000)
+        };
+        assert_eq!(told(None), "127.0.0.1:7000");
+        assert_eq!(told(Some(("head", None))), "head:7000");
+        assert_eq!(told(Some(("gateway", Some(5100)))), "gateway:5100");
+        assert_eq!(told(Some(("fd71::1", Some(5100)))), "[fd71::1]:5100");
     }
 }

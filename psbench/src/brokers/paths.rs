@@ -24,6 +24,29 @@ pub struct PathPlan {
     pub wishes: Wishes,
 }
 
+impl PathPlan {
+    /// Makes a path that leads to `target`, as the producer's gateway reaches it. Waits for the gateways.
+    ///
+    /// # Errors
+    /// They make none, or are not known yet.
+    pub(crate) fn make(&self, target: &Target) -> Result<HeldPath, PathError> {
+        let Self { gateways, rate, wishes } = self;
+        let gateways = gateways.as_ref().ok_or(PathError::NoGateways)?;
+        // One port takes any number of connections.
+        let request = ConnectRequest {
+            uid: Uuid::new_v4(),
+            targets: vec![target.clone()],
+            num_conn: 1,
+            rate: *rate,
+            wishes: wishes.clone(),
+        };
+        let path = HeldPath::make(gateways, &request)
+            .map_err(|error| PathError::Gateways { target: target.clone(), source: Box::new(error) })?;
+        tracing::info!(uid = %request.uid, "a path through gateways leads to {target}");
+        Ok(path)
+    }
+}
+
 impl fmt::Display for PathPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.gateways {
@@ -103,18 +126,8 @@ impl Paths {
     }
 
     fn make(&self, target: Target) -> Result<Held, PathError> {
-        let PathPlan { gateways, rate, wishes } = self.plan.clone();
-        let gateways = gateways.ok_or(PathError::NoGateways)?;
-        let targets = vec![target.clone()];
-        // One port takes any number of connections.
-        let request = ConnectRequest { uid: Uuid::new_v4(), targets, num_conn: 1, rate, wishes };
-        match HeldPath::make(&gateways, &request) {
-            Ok(path) => {
-                tracing::info!(uid = %request.uid, "a path through gateways leads to {target}");
-                Ok(Held { target, path })
-            }
-            Err(error) => Err(PathError::Gateways { target, source: Box::new(error) }),
-        }
+        let path = self.plan.make(&target)?;
+        Ok(Held { target, path })
     }
 
     /// Keeps a path, unless there is one by now, and tells where it begins. What is not kept is given back, when the lock is free again.

@@ -53,7 +53,15 @@ impl StreamScalingOptions {
             return Err(OptionError::invalid("--engine-timeout", &humantime::format_duration(ready_timeout), problem));
         }
         let worker_program = self.worker_program()?;
-        Ok(Some(EnginePlan { placement, submit, batch, door: self.door()?, worker_program, ready_timeout }))
+        Ok(Some(EnginePlan {
+            placement,
+            submit,
+            batch,
+            door: self.door()?,
+            through: None,
+            worker_program,
+            ready_timeout,
+        }))
     }
 
     fn python_with(&mut self, engine: &'static str, options: Value) -> Result<Placement, OptionError> {

@@ -15,8 +15,9 @@ use psbench_executors::{Executor, ExecutorError, OutcomeSink, SplitExecutor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::callback::{self, Callback};
 use super::launchers::{Launcher, NoLauncher};
-use crate::brokers::BrokerChoice;
+use crate::brokers::{BrokerChoice, PathError};
 use crate::options::{USE_A_BROKER, USE_A_CONNECTOR};
 use crate::plan::{EnginePlan, GeneratorKind, Method, Placement, Settings, SubmitMode, TrialPlan};
 use crate::services;
@@ -41,6 +42,9 @@ pub enum EngineError {
         /// The system's reason.
         source: io::Error,
     },
+    /// No gateways lead workers there.
+    #[error("--worker-via-scistream: {0}")]
+    Path(#[from] PathError),
     /// There is no place for what an engine leaves behind.
     #[error("cannot make a directory for the engine's files ({0}); see TMPDIR")]
     Files(io::Error),
@@ -77,8 +81,12 @@ pub(super) struct Request<'a> {
 impl Engines {
     /// Makes sure that the engine is there, and starts nothing.
     pub(super) fn prepare(plan: &EnginePlan) -> Result<Self, EngineError> {
-        TcpListener::bind((plan.door.listen, plan.door.port))
-            .map_err(|source| EngineError::Listen { door: plan.door.clone(), source })?;
+        let listened = TcpListener::bind((plan.door.listen, plan.door.port)).and_then(|door| door.local_addr());
+        let address = listened.map_err(|source| EngineError::Listen { door: plan.door.clone(), source })?;
+        if let Some(through) = &plan.through {
+            // What is wrong with the gateways, or with the right to use them, shows by the first path.
+            callback::path(through, &plan.door.told(address.port()))?;
+        }
         let (kind, info) = match &plan.placement {
             Placement::Python { python, engine, options } => {
                 let packages = services::cache_directory()?;
@@ -169,6 +177,10 @@ impl Engines {
         launcher: Box<dyn pilot::Launcher>,
         sink: Arc<dyn OutcomeSink>,
     ) -> Result<Arc<dyn Executor>, ExecutorError> {
+        let launcher: Box<dyn pilot::Launcher> = match &self.plan.through {
+            Some(through) => Box::new(Callback::new(through.clone(), launcher)),
+            None => launcher,
+        };
         let options = PilotOptions {
             first,
             sharing: trial.compute_workers(),

@@ -1,5 +1,6 @@
 //! A sweep: one trial after the other, results on disk after each.
 
+mod callback;
 mod engines;
 mod executor;
 mod generators;
