@@ -64,6 +64,11 @@ fn every_path_moves_every_item_and_the_results_keep_to_the_schema() {
     for part in ["vs peer", "carries more than", "Where workers reach the data directly, "] {
         assert!(told.contains(part), "{told}");
     }
+    let chart = fs::read_to_string(bench.run_directory().join("paths.svg")).unwrap();
+    assert!(
+        ["broker", "redis", "file", "shm"].iter().all(|path| chart.contains(&format!(">{path}</text>"))),
+        "{chart}"
+    );
     let csv = fs::read_to_string(bench.run_directory().join("results.csv")).unwrap();
     assert!(csv.lines().next().unwrap().contains(",path,"), "{csv}");
 }
@@ -112,6 +117,15 @@ fn what_was_recorded_runs_again_as_a_recipe() {
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.contains("20 items in each trial") && told.contains("4 trials"), "{told}");
     assert!(told.contains("path shm: ") && told.contains("path peer: ") && !told.contains("WARNING"), "{told}");
+}
+
+#[test]
+fn the_committed_recipe_plans() {
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../runs/paths.toml");
+    let output = Bench::new().compare_paths(&format!("--recipe {recipe} --dry-run")).output().unwrap();
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("path broker: memory") && told.contains("paths.svg") && !told.contains("WARNING"), "{told}");
 }
 
 #[test]

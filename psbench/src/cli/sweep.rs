@@ -144,6 +144,9 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     if let Some(failure) = failure {
         return Err(CliError::Results(failure));
     }
+    if let Some(chart) = report::chart(&results).filter(|_| results.compares_paths()) {
+        writer.write_chart(&chart).map_err(CliError::Results)?;
+    }
     Ok(if sweep.is_interrupted() {
         Ending::Interrupted
     } else if results.any_failed() || !sweep.unusable().is_empty() {

@@ -5,6 +5,7 @@ use super::choices::{Choice, ConnectorName, choose_for};
 use super::effect::{Chosen, without_effect};
 use super::{OptionError, Planned, StreamScalingOptions};
 use crate::plan::{GeneratorKind, Method, SweepPlan, TrialPlan};
+use crate::results::ROUNDS_FOR_95;
 use crate::units::Size;
 
 /// The command, and with what its run directories begin.
@@ -17,8 +18,7 @@ const PATHS: [&str; 3] = [Path::BROKER, "shm", "peer"];
 /// A decade below those of a sweep, where brokers are at their best.
 const SIZES: [Size; 4] =
     [Size::from_bytes(10_000), Size::from_bytes(100_000), Size::from_bytes(1_000_000), Size::from_bytes(10_000_000)];
-/// The least from which an interval of 95 % can be told.
-const REPEAT: u32 = 6;
+const REPEAT: u32 = ROUNDS_FOR_95 as u32;
 
 /// A way of the bulk data from generator to worker.
 #[derive(Clone, Debug, PartialEq, Eq)]

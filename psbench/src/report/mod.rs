@@ -1,5 +1,6 @@
 //! What a person sees: of a sweep its plan, its progress, its results; of a host or a gateway what is there.
 
+mod chart;
 mod doctor;
 mod gateway;
 mod grid;
@@ -10,6 +11,7 @@ mod table;
 mod time_left;
 mod trial;
 
+pub use self::chart::chart;
 pub use self::doctor::diagnosis;
 pub use self::gateway::gateway;
 pub use self::plan::plan;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::comparison::{Comparison, Measure, Outcome};
 pub use self::estimate::{Estimate, Interval};
 pub(crate) use self::paths::PEER;
-pub use self::paths::{BreakEven, Crossing, CrossingInterval, PathBreakEven, PathRatio, place};
+pub use self::paths::{BreakEven, Crossing, CrossingInterval, PathBreakEven, PathRatio, ROUNDS_FOR_95, place};
 pub use self::record::{Balance, DispatcherBytes, Jitter, Latency, ProcessUsage, Rates, Status, TrialRecord};
 pub use self::summary::Summary;
 pub use self::writer::{CHART, RESULTS_JSON, ResultsError, ResultsWriter};

@@ -86,6 +86,14 @@ impl ResultsWriter {
         });
         csv.and(json)
     }
+
+    /// Writes the chart, likewise.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn write_chart(&self, svg: &str) -> Result<(), ResultsError> {
+        replace(&self.dir.join(CHART), |file| file.write_all(svg.as_bytes()))
+    }
 }
 
 /// Replaces the file at `path` by what `write` writes, or leaves it as it was.

@@ -7,8 +7,8 @@ mod verdict;
 pub use self::break_even::{BreakEven, Crossing, CrossingInterval};
 pub(super) use self::ratio::compare;
 pub use self::ratio::{PathBreakEven, PathRatio};
-pub use self::verdict::place;
 pub(super) use self::verdict::sentences;
+pub use self::verdict::{ROUNDS_FOR_95, place};
 
 /// What proxies lead to without gateways: the measure of all other paths.
 pub(crate) const PEER: &str = "peer";

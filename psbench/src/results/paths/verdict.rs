@@ -9,7 +9,7 @@ use crate::results::{Estimate, Results, Status, Summary};
 use crate::units::{Size, human};
 
 /// Below, intervals are not those of 95 %.
-const ROUNDS_FOR_95: usize = 6;
+pub const ROUNDS_FOR_95: usize = 6;
 
 /// What the comparison means; absent before the first trial.
 pub(in crate::results) fn sentences(results: &Results) -> Option<String> {
