@@ -166,6 +166,21 @@ fn refusal(command: &mut Command, code: i32) -> String {
 }
 
 #[test]
+fn more_connections_than_a_gateway_has_are_refused_where_they_are_asked_for() {
+    let place = Place::new();
+    let path = "connect --producer-s2cs localhost:1 --consumer-s2cs localhost:2 --target localhost:3";
+    for (option, most) in [("--stripes 33", "1..=32"), ("--stripes 0", "1..=32"), ("--preconnect 65", "0..=64")] {
+        for mut command in [place.s2uc(&format!("{path} {option}")), place.psbench(&format!("s2cs {option}"))] {
+            let error = String::from_utf8(command.output().unwrap().stderr).unwrap();
+            assert!(error.contains(most), "{option}: {error}");
+            assert_eq!(command.status().unwrap().code(), Some(2));
+        }
+    }
+    let error = refusal(&mut place.psbench("s2cs --insecure --port 0 --type quic --preconnect 17"), 2);
+    assert!(error.contains("keeps 16 connections at most for each port"), "{error}");
+}
+
+#[test]
 fn a_path_through_two_gateways_carries_bytes_and_leaves_nothing_behind() {
     let place = Place::new();
     let other = Place::new();

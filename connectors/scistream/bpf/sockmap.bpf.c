@@ -71,8 +71,6 @@ struct tcp_sock {
 };
 #pragma clang attribute pop
 
-enum { RCV_SHUTDOWN = 1 };
-
 #define SEC(name) __attribute__((section(name), used))
 /* How a map is described: in the types of members that are never there. */
 #define NUMBER(name, value) int(*name)[value]
@@ -84,9 +82,7 @@ struct counts {
 	u64 redirected;
 	/* Bytes that were passed to the socket itself. */
 	u64 passed;
-	/* Bytes of the message that was parsed last. */
-	u64 message;
-	/* The peer's `write_seq` before the first of these bytes. */
+	/* The peer's `write_seq` before the first byte that went there. */
 	u64 base;
 	/* Buffers that wait at the peer, at most: those that came before `mark`, counted in bytes redirected, and those since. */
 	u64 mark;
@@ -137,8 +133,8 @@ static inline __attribute__((always_inline)) struct tcp_sock *receiver(struct __
 	return sk ? bpf_skc_to_tcp_sock(sk) : 0;
 }
 
-/* Whether the peer can take the message: no more waits there than the grant allows. */
-static inline __attribute__((always_inline)) int has_room(struct counts *count, struct grant *grant)
+/* Whether the peer can take so many bytes more: no more waits there than the grant allows. */
+static inline __attribute__((always_inline)) int has_room(struct counts *count, struct grant *grant, u64 bytes)
 {
 	u64 peer = grant->peer;
 	void *sk = bpf_map_lookup_elem(&sockets, &peer);
@@ -159,7 +155,7 @@ static inline __attribute__((always_inline)) int has_room(struct counts *count, 
 		count->before = count->since;
 		count->since = 0;
 	}
-	u64 after = waiting + count->message;
+	u64 after = waiting + bytes;
 	return after <= (u64)room && after <= grant->bytes && count->before + count->since < grant->buffers;
 }
 
@@ -203,10 +199,9 @@ int verdict(struct __sk_buff *skb)
 		if (skip(skb, before))
 			return SK_DROP;
 	}
-	count->message = length;
 
 	u64 peer = grant->peer;
-	if (count->passed == grant->taken && has_room(count, grant) &&
+	if (count->passed == grant->taken && has_room(count, grant, length) &&
 	    bpf_sk_redirect_hash(skb, &sockets, &peer, 0) == SK_PASS) {
 		count->redirected += length;
 		count->since++;

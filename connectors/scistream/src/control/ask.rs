@@ -5,11 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::error::SessionError;
-use crate::dataserver::{DataServer, SECRET_LEN, Secret, Target, Transport};
+use crate::dataserver::{DataServer, MOST_AHEAD, MOST_STRIPES, SECRET_LEN, Secret, Target, Transport};
 use crate::{Role, proto};
-
-/// The most connections ahead of time, or for one stream, that a session may ask for.
-const MOST_CONNECTIONS: u32 = 64;
 
 /// The most characters of `host:port`: a name has 253.
 pub(crate) const LONGEST_TARGET: usize = 260;
@@ -117,14 +114,14 @@ impl Wishes {
                 key.try_into().map_err(|_| invalid("key", format!("{} bytes; expected {SECRET_LEN}", key.len())))?,
             ),
         };
-        let bounded = |field, least: u32, asked: Option<u32>| match asked {
-            Some(asked) if !(least..=MOST_CONNECTIONS).contains(&asked) => {
-                Err(invalid(field, format!("{asked}; expected {least} to {MOST_CONNECTIONS}")))
+        let within = |field, least: u32, most: u32, asked: Option<u32>| match asked {
+            Some(asked) if !(least..=most).contains(&asked) => {
+                Err(invalid(field, format!("{asked}; expected {least} to {most}")))
             }
             asked => Ok(asked.map(|asked| asked as usize)),
         };
-        let preconnect = bounded("preconnect", 0, wishes.preconnect)?;
-        let stripes = bounded("stripes", 1, wishes.stripes)?;
+        let preconnect = within("preconnect", 0, MOST_AHEAD, wishes.preconnect)?;
+        let stripes = within("stripes", 1, MOST_STRIPES, wishes.stripes)?;
         Ok(Self { transport, key, preconnect, stripes })
     }
 }

@@ -83,6 +83,38 @@ fn key(secret: &Secret, whose: &str) -> Result<CertifiedKey, Error> {
     Ok(CertifiedKey::new(vec![public.into()], pair))
 }
 
+/// What verifiers of servers and of clients have in common, in traits of their own each: that the peer has the key that is expected.
+macro_rules! signatures_by_the_key {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            _: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            // By the key that is expected, not by whatever was shown.
+            verify_tls13_signature_with_raw_key(message, &self.public, signature, &self.algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
+}
+
 /// Accepts the key of one gateway and nobody else's.
 #[derive(Debug)]
 struct Pinned {
@@ -103,15 +135,6 @@ impl Pinned {
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
     }
-
-    fn check_signature(
-        &self,
-        message: &[u8],
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        // By the key that is expected, not by whatever was shown.
-        verify_tls13_signature_with_raw_key(message, &self.public, signature, &self.algorithms)
-    }
 }
 
 impl ServerCertVerifier for Pinned {
@@ -126,31 +149,7 @@ impl ServerCertVerifier for Pinned {
         self.check(shown, more).map(|()| ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        _: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_signature(message, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    signatures_by_the_key!();
 }
 
 impl ClientCertVerifier for Pinned {
@@ -167,31 +166,7 @@ impl ClientCertVerifier for Pinned {
         self.check(shown, more).map(|()| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOfferedOrEnabled.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        _: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_signature(message, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    signatures_by_the_key!();
 }
 
 #[cfg(test)]

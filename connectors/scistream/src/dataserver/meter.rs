@@ -103,6 +103,41 @@ impl Meter {
     }
 }
 
+/// What is held of one way of a connection, as its session's meter knows it: read and not yet written. Nothing is once this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    meter: &'a Meter,
+    bytes: AtomicU64,
+}
+
+impl<'a> Held<'a> {
+    /// Nothing yet.
+    pub(crate) fn new(meter: &'a Meter) -> Self {
+        Self { meter, bytes: AtomicU64::new(0) }
+    }
+
+    /// So many bytes, from now on.
+    pub(crate) fn set(&self, bytes: u64) {
+        let before = self.bytes.swap(bytes, Relaxed);
+        if bytes > before {
+            self.meter.buffer(bytes - before);
+        } else if bytes < before {
+            self.meter.unbuffer(before - bytes);
+        }
+    }
+
+    /// What was said last.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// A connection that is open until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Open(Arc<Meter>);
@@ -110,5 +145,23 @@ pub(crate) struct Open(Arc<Meter>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_that_of_all_ways_and_ends_with_them() {
+        let meter = Meter::default();
+        let (one, other) = (Held::new(&meter), Held::new(&meter));
+        for (bytes, all) in [(5, 7), (3, 5), (3, 5), (9, 11)] {
+            one.set(bytes);
+            other.set(2);
+            assert_eq!((meter.traffic().buffered, one.bytes()), (all, bytes));
+        }
+        drop(one);
+        assert_eq!(meter.traffic().buffered, 2);
     }
 }

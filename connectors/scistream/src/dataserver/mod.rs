@@ -23,6 +23,7 @@ mod tls;
 mod udp;
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use uuid::Uuid;
 
 pub use self::copy::Copy;
 pub use self::external::{External, end_leftovers};
-pub(crate) use self::meter::Way;
+pub(crate) use self::meter::{Held, Way};
 pub use self::meter::{Meter, Traffic};
 pub use self::port::ReservedPort;
 pub use self::quic::Quic;
@@ -129,6 +130,19 @@ pub trait DataServer: Send + Sync + 'static {
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>>;
 }
 
+/// Starts to forward in this process, if the data server does what the plan wants.
+fn start_here(
+    server: &impl DataServer,
+    plan: ForwardPlan,
+    start: impl FnOnce(ForwardPlan) -> io::Result<Box<dyn Forwarding>>,
+) -> Result<Box<dyn Forwarding>, DataServerError> {
+    let kind = server.kind();
+    if let Some(problem) = server.refuses(&plan.options, plan.transport) {
+        return Err(DataServerError::Unsupported { kind, problem });
+    }
+    start(plan).map_err(|source| DataServerError::Start { kind, what: "can't start".into(), source })
+}
+
 /// A session's data server at work. Dropping it ends it too, as fast as that goes.
 pub trait Forwarding: Send + Sync + 'static {
     /// What went through it; `None` where it does not tell.
@@ -183,6 +197,12 @@ pub enum Transport {
     /// Datagrams.
     Udp,
 }
+
+/// The most connections that carry one stream together.
+pub const MOST_STRIPES: u32 = stripes::preamble::MOST as u32;
+
+/// The most connections of a lane that are made ahead of time; `quic`, whose connections carry many streams each, keeps 16.
+pub const MOST_AHEAD: u32 = 64;
 
 /// How data servers forward, whichever they are.
 #[derive(Clone, Debug)]
@@ -262,6 +282,6 @@ pub enum DataServerError {
         what: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }

@@ -31,10 +31,13 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
 use self::pipe::Pipe;
-use super::{DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport, Way};
+use super::{
+    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Held, Transport, Way,
+    start_here,
+};
 use crate::relay::{
     Activity, Carrier, DataPlane, Flow, Path, Progress, Relay, ResetOnDrop, TURN, Toll, conclude, end_stream, keep,
-    listen, pump, reach, tune,
+    pump, reach, tune,
 };
 
 /// Forwards in the kernel, through pipes.
@@ -77,25 +80,11 @@ impl DataServer for Splice {
     }
 
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        if let Some(problem) = self.refuses(&plan.options, plan.transport) {
-            let kind = DataServerType::Splice;
-            return Box::pin(ready(Err(DataServerError::Unsupported { kind, problem })));
-        }
-        let start = move || -> io::Result<Box<dyn Forwarding>> {
-            let (ports, path) = Path::of(plan);
-            let relay = Relay::new(&self.plane, &path.meter);
-            let path = Arc::new(path);
-            keep(relay.tasks(), &path);
-            let carrier = Arc::new(Splicing { path });
-            for (lane, port) in ports.into_iter().enumerate() {
-                relay.tasks().accept(listen(&carrier.path, port)?, lane, Arc::clone(&carrier) as Arc<dyn Carrier>);
-            }
-            Ok(Box::new(relay))
-        };
-        let started = start().map_err(|source| DataServerError::Start {
-            kind: DataServerType::Splice,
-            what: "can't listen".into(),
-            source,
+        let started = start_here(self, plan, |plan| {
+            Relay::start(&self.plane, plan, |tasks, path| {
+                keep(tasks, &path);
+                Ok(Arc::new(Splicing { path }))
+            })
         });
         Box::pin(ready(started))
     }
@@ -116,7 +105,7 @@ impl Carrier for Splicing {
             let there = OneWay::new(path, &activity, Way::ToTarget, &client, &target);
             let back = OneWay::new(path, &activity, Way::ToClient, &target, &client);
             let carried = pump(path, &activity, [&client, &target], [there, back]).await;
-            conclude(&path.meter, [client, target], carried)
+            conclude(path, [client, target], carried).await
         })
     }
 }
@@ -131,8 +120,8 @@ struct OneWay<'a> {
     to: &'a TcpStream,
     /// There while something is in it: whoever waits for data holds none.
     pipe: Option<Pipe>,
-    /// Of what is in the pipe, what the meter knows.
-    reported: usize,
+    /// What is in the pipe, as the meter knows it: once for all that happened in a turn.
+    held: Held<'a>,
     stage: Stage,
     toll: Toll<'a>,
 }
@@ -147,8 +136,8 @@ enum Stage {
 
 impl<'a> OneWay<'a> {
     fn new(path: &'a Path, activity: &'a Activity, way: Way, from: &'a TcpStream, to: &'a TcpStream) -> Self {
-        let toll = Toll::new(path.rate.as_ref(), way);
-        Self { path, activity, way, from, to, pipe: None, reported: 0, stage: Stage::Flowing, toll }
+        let toll = Toll::new(path.rate.as_ref(), activity, way);
+        Self { path, activity, way, from, to, pipe: None, held: Held::new(&path.meter), stage: Stage::Flowing, toll }
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
@@ -200,28 +189,12 @@ impl<'a> OneWay<'a> {
         }
         Ok(Poll::Ready(()))
     }
-
-    /// Tells the meter what is held, once for all that happened in a turn.
-    fn report(&mut self, held: usize) {
-        if held > self.reported {
-            self.path.meter.buffer((held - self.reported) as u64);
-        } else if held < self.reported {
-            self.path.meter.unbuffer((self.reported - held) as u64);
-        }
-        self.reported = held;
-    }
 }
 
 impl Flow for OneWay<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let progress = self.turn(context);
-        self.report(self.pipe.as_ref().map_or(0, Pipe::held));
+        self.held.set(self.pipe.as_ref().map_or(0, Pipe::held) as u64);
         progress
-    }
-}
-
-impl Drop for OneWay<'_> {
-    fn drop(&mut self) {
-        self.report(0);
     }
 }

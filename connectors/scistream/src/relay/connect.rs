@@ -101,29 +101,14 @@ pub(crate) fn tune(path: &Path, connection: &TcpStream) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use uuid::Uuid;
-
     use super::*;
-    use crate::Role;
-    use crate::dataserver::{ForwardOptions, ForwardPlan, Meter, Secret, Transport};
+    use crate::dataserver::ForwardOptions;
 
     const BOUND: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn an_address_that_does_not_answer_leaves_the_next_one_time() {
-        let plan = ForwardPlan {
-            uid: Uuid::nil(),
-            role: Role::Consumer,
-            lanes: Vec::new(),
-            transport: Transport::Tcp,
-            secret: Secret::of(Uuid::nil()),
-            options: ForwardOptions::default(),
-            rate: None,
-            meter: Arc::new(Meter::default()),
-        };
-        let (_, path) = Path::of(plan);
+        let path = Path::nowhere(ForwardOptions::default());
         // Whose queue is full drops what comes.
         let silent = TcpSocket::new_v4().unwrap();
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -3,11 +3,9 @@
 //! A stream that its sender ended is passed on with its end: half-close after the drain, each way for itself. Whatever else ends a
 //! connection (either side's reset, an error, a session's release, a limit) ends both sides by a reset.
 
-use std::future::pending;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,11 +13,8 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 
-use crate::dataserver::Meter;
-
-/// A connection that is reset when it is dropped, a task's cancellation included, unless it was [closed](Self::close).
+/// A connection that is reset when it is dropped, a task's cancellation included, unless it was [handed on](Self::into_inner).
 #[derive(Debug)]
 pub(crate) struct ResetOnDrop<S: AsFd = TcpStream>(Option<S>);
 
@@ -28,16 +23,11 @@ impl<S: AsFd> ResetOnDrop<S> {
         Self(Some(connection))
     }
 
-    /// Lets the kernel send what it still has, then the end of the stream.
-    pub(crate) fn close(mut self) {
-        self.0 = None;
-    }
-
     /// Hands it on.
     pub(crate) fn into_inner(mut self) -> S {
         match self.0.take() {
             Some(connection) => connection,
-            None => unreachable!("only closing takes the connection, and takes all of this"),
+            None => unreachable!("only handing on takes the connection, and takes all of this"),
         }
     }
 }
@@ -56,7 +46,7 @@ impl<S: AsFd> Deref for ResetOnDrop<S> {
     fn deref(&self) -> &S {
         match &self.0 {
             Some(connection) => connection,
-            None => unreachable!("only closing takes the connection, and takes all of this"),
+            None => unreachable!("only handing on takes the connection, and takes all of this"),
         }
     }
 }
@@ -65,13 +55,13 @@ impl<S: AsFd> DerefMut for ResetOnDrop<S> {
     fn deref_mut(&mut self) -> &mut S {
         match &mut self.0 {
             Some(connection) => connection,
-            None => unreachable!("only closing takes the connection, and takes all of this"),
+            None => unreachable!("only handing on takes the connection, and takes all of this"),
         }
     }
 }
 
 /// Ends a connection by a reset, so that whoever is at its other end does not take it for a whole stream.
-fn reset(connection: impl AsFd) {
+pub(super) fn reset(connection: impl AsFd) {
     // Fails where the connection is gone already.
     let _ = set_socket_linger(&connection, Some(Duration::ZERO));
     drop(connection);
@@ -83,22 +73,6 @@ fn reset(connection: impl AsFd) {
 /// The connection is gone.
 pub(crate) fn end_stream(connection: &TcpStream) -> io::Result<()> {
     Ok(shutdown(connection, Shutdown::Write)?)
-}
-
-/// Ends both sides of a connection: as they are if both streams came to their ends, else by resets, which are counted.
-pub(crate) fn conclude(
-    meter: &Meter,
-    sides: impl IntoIterator<Item = ResetOnDrop>,
-    carried: io::Result<()>,
-) -> io::Result<()> {
-    match carried {
-        Ok(()) => sides.into_iter().for_each(ResetOnDrop::close),
-        Err(_) => {
-            meter.reset();
-            drop(sides);
-        }
-    }
-    carried
 }
 
 /// What a connection that was reset by its other end is known by.
@@ -115,37 +89,10 @@ pub(crate) async fn broken(connection: &TcpStream) -> io::Error {
     }
 }
 
-/// Whether anything moves on a connection, either way.
-#[derive(Debug, Default)]
-pub(crate) struct Activity(AtomicU64);
-
-impl Activity {
-    /// Something moved. Costs an addition, not an atomic one: that counts get lost among threads does no harm, as long as they change.
-    pub(crate) fn note(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
-    }
-
-    /// Fails once nothing has moved for so long, up to a quarter later; never, if there is no limit.
-    pub(crate) async fn idle(&self, limit: Option<Duration>) -> io::Error {
-        const LOOKS: u32 = 4;
-        let Some(limit) = limit else { return pending().await };
-        let (mut seen, mut quiet) = (self.0.load(Relaxed), 0);
-        while quiet < LOOKS {
-            sleep(limit / LOOKS).await;
-            let now = self.0.load(Relaxed);
-            quiet = if now == seen { quiet + 1 } else { 0 };
-            seen = now;
-        }
-        io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {limit:?}"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
     use std::net::TcpListener;
-
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -165,32 +112,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_is_closed_ends_its_stream() {
+    async fn a_connection_that_is_handed_on_is_not_reset() {
         let (mut client, accepted) = pair();
         accepted.writable().await.unwrap();
         accepted.try_write(b"x").unwrap();
-        ResetOnDrop::new(accepted).close();
+        drop(ResetOnDrop::new(accepted).into_inner());
         assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_a_quiet_connection_is_idle() {
-        let (activity, start) = (Activity::default(), Instant::now());
-        let busy = async {
-            for _ in 0..10 {
-                sleep(Duration::from_secs(6)).await;
-                activity.note();
-            }
-            pending::<()>().await;
-        };
-        tokio::select! {
-            error = activity.idle(Some(Duration::from_secs(8))) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
-            () = busy => {}
-        }
-        assert!(
-            (Duration::from_secs(68)..=Duration::from_secs(72)).contains(&start.elapsed()),
-            "{:?}",
-            start.elapsed()
-        );
     }
 }

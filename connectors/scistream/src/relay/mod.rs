@@ -2,9 +2,11 @@
 //!
 //! A [`Relay`] accepts at a session's listeners and hands each connection to a [`Carrier`], which is what the types differ in.
 
+mod activity;
 mod ahead;
 mod congestion;
 mod connect;
+mod deliver;
 mod end;
 mod plane;
 mod pump;
@@ -23,15 +25,20 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::activity::Activity;
 pub(crate) use self::ahead::{Ahead, keep, reach};
 pub(crate) use self::congestion::{Choice, tcp_info};
-pub(crate) use self::connect::{connect, listen, tune};
-pub(crate) use self::end::{Activity, ResetOnDrop, broken, conclude, end_stream, reset_by_peer};
+use self::connect::listen;
+pub(crate) use self::connect::{connect, tune};
+pub(crate) use self::deliver::{conclude, unacknowledged};
+pub(crate) use self::end::{ResetOnDrop, broken, end_stream, reset_by_peer};
 pub use self::plane::DataPlane;
 pub(crate) use self::pump::{Flow, Progress, TURN, pump, pump_all};
 pub(crate) use self::rate::{Rate, Toll};
 pub(crate) use self::socket::{poll_read, poll_read_vectored, poll_write};
 use crate::Role;
+#[cfg(test)]
+use crate::dataserver::Transport;
 use crate::dataserver::{ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Target, Traffic};
 
 /// How a session's connections are to be carried: its plan, less the listeners.
@@ -61,6 +68,16 @@ impl Path {
         let ahead = targets.iter().map(|_| Ahead::default()).collect();
         let congestion = congestion::Choice::of(&options.congestion);
         (ports, Self { role, targets, secret, options, rate: rate.map(Rate::new), meter, ahead, congestion })
+    }
+}
+
+#[cfg(test)]
+impl Path {
+    /// One that leads nowhere.
+    pub(crate) fn nowhere(options: ForwardOptions) -> Self {
+        let (uid, meter) = (uuid::Uuid::nil(), Arc::default());
+        let (role, lanes, secret) = (Role::Consumer, Vec::new(), Secret::of(uid));
+        Self::of(ForwardPlan { uid, role, lanes, transport: Transport::Tcp, secret, options, rate: None, meter }).1
     }
 }
 
@@ -94,6 +111,25 @@ impl Relay {
         let tasks =
             Tasks { plane: Arc::clone(plane), meter: Arc::clone(meter), all: TaskTracker::new(), end: end.clone() };
         Self { tasks, _end: end.drop_guard() }
+    }
+
+    /// One that hands what a plan's listeners accept to a carrier, which is made for its path.
+    ///
+    /// # Errors
+    /// It can't listen, or there is no carrier.
+    pub(crate) fn start(
+        plane: &Arc<DataPlane>,
+        plan: ForwardPlan,
+        carrier: impl FnOnce(&Tasks, Arc<Path>) -> io::Result<Arc<dyn Carrier>>,
+    ) -> io::Result<Box<dyn Forwarding>> {
+        let (ports, path) = Path::of(plan);
+        let path = Arc::new(path);
+        let relay = Self::new(plane, &path.meter);
+        let carrier = carrier(&relay.tasks, Arc::clone(&path))?;
+        for (lane, port) in ports.into_iter().enumerate() {
+            relay.tasks.accept(listen(&path, port)?, lane, Arc::clone(&carrier));
+        }
+        Ok(Box::new(relay))
     }
 
     /// What runs for it.
@@ -133,7 +169,7 @@ impl Tasks {
     }
 
     /// Hands what the listener of a lane accepts to the carrier.
-    pub(crate) fn accept(&self, listener: TcpListener, lane: usize, carrier: Arc<dyn Carrier>) {
+    fn accept(&self, listener: TcpListener, lane: usize, carrier: Arc<dyn Carrier>) {
         let tasks = self.clone();
         self.spawn(async move {
             if let Err(error) = tasks.serve(listener, lane, carrier).await {

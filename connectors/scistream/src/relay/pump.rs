@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::Path;
-use super::end::{Activity, broken};
+use super::activity::Activity;
+use super::end::broken;
 
 /// What one way moves before the other one, and other connections of the thread, have their turn, in bytes.
 pub(crate) const TURN: usize = 1 << 20;

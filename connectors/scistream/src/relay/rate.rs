@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::activity::Activity;
 use crate::dataserver::Way;
 
 /// A token bucket for each way, which all connections of a session share. Bytes are taken when they were read, and paid by waiting
@@ -36,13 +37,13 @@ impl Rate {
     }
 
     /// The most to read at a time, in bytes.
-    pub(crate) fn turn(&self) -> usize {
+    fn turn(&self) -> usize {
         let bytes = self.bits_per_second / 8 * TURN.as_millis() as u64 / 1000;
         bytes.clamp(SMALLEST_TURN, LARGEST_TURN) as usize
     }
 
     /// Takes bytes that were read. Whoever took them reads nothing until then; `None`: they are paid already.
-    pub(crate) fn take(&self, way: Way, bytes: u64) -> Option<Instant> {
+    fn take(&self, way: Way, bytes: u64) -> Option<Instant> {
         let (now, cost) = (nanos(self.start.elapsed()), self.cost(bytes));
         let after = |before: u64| before.max(now.saturating_sub(nanos(DEPTH))).saturating_add(cost);
         let (Ok(before) | Err(before)) = self.paid(way).fetch_update(Relaxed, Relaxed, |before| Some(after(before)));
@@ -71,27 +72,26 @@ impl Rate {
         });
         admitted.is_ok()
     }
-
-    /// Takes bytes that were read, and waits until they are paid.
-    pub(crate) async fn pay(&self, way: Way, bytes: u64) {
-        if let Some(until) = self.take(way, bytes) {
-            sleep_until(until).await;
-        }
-    }
 }
 
-/// One way of a connection before its session's rate.
+/// One way of a connection before its session's rate. Whoever waits for the rate is not idle.
 #[derive(Debug)]
 pub(crate) struct Toll<'a> {
     rate: Option<&'a Rate>,
+    activity: &'a Activity,
     way: Way,
     /// Until what was read is paid.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Toll<'a> {
-    pub(crate) fn new(rate: Option<&'a Rate>, way: Way) -> Self {
-        Self { rate, way, pause: None }
+    pub(crate) fn new(rate: Option<&'a Rate>, activity: &'a Activity, way: Way) -> Self {
+        Self { rate, activity, way, pause: None }
+    }
+
+    /// The most to read at a time, in bytes.
+    pub(crate) fn turn(&self) -> usize {
+        self.rate.map_or(usize::MAX, Rate::turn)
     }
 
     /// The most to read now, in bytes. Pending: nothing yet.
@@ -100,13 +100,27 @@ impl<'a> Toll<'a> {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
-        Poll::Ready(self.rate.map_or(usize::MAX, Rate::turn))
+        Poll::Ready(self.turn())
     }
 
     /// So many bytes were read.
     pub(crate) fn took(&mut self, bytes: usize) {
+        self.pause = self.take(bytes).map(|until| Box::pin(sleep_until(until)));
+    }
+
+    /// So many bytes were read; waits until they are paid.
+    pub(crate) async fn pay(&self, bytes: usize) {
+        if let Some(until) = self.take(bytes) {
+            sleep_until(until).await;
+        }
+    }
+
+    fn take(&self, bytes: usize) -> Option<Instant> {
         let until = self.rate.and_then(|rate| rate.take(self.way, bytes as u64));
-        self.pause = until.map(|until| Box::pin(sleep_until(until)));
+        if let Some(until) = until {
+            self.activity.held_until(until);
+        }
+        until
     }
 }
 
@@ -123,10 +137,12 @@ mod tests {
     /// 1,000,000 bytes/s.
     const RATE: u64 = 8_000_000;
 
-    async fn move_bytes(rate: &Rate, way: Way, mut bytes: u64) {
+    async fn move_bytes(rate: &Rate, way: Way, mut bytes: usize) {
+        let activity = Activity::default();
+        let toll = Toll::new(Some(rate), &activity, way);
         while bytes > 0 {
-            let turn = bytes.min(rate.turn() as u64);
-            rate.pay(way, turn).await;
+            let turn = bytes.min(toll.turn());
+            toll.pay(turn).await;
             bytes -= turn;
         }
     }
@@ -168,6 +184,27 @@ mod tests {
         let start = Instant::now();
         move_bytes(&rate, Way::ToTarget, 500_000).await;
         assert!(is_about(start.elapsed(), Duration::from_millis(500)), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_rate_is_not_idle() {
+        // A turn, the smallest there is, takes a second more than the limit.
+        let (rate, limit) = (Rate::new(1_000), Duration::from_secs(7));
+        let activity = Activity::default();
+        let mut toll = Toll::new(Some(&rate), &activity, Way::ToTarget);
+        let moving = async {
+            for _ in 0..10 {
+                let turn = std::future::poll_fn(|context| toll.poll(context)).await;
+                activity.note();
+                toll.took(turn);
+            }
+        };
+        let start = Instant::now();
+        tokio::select! {
+            error = activity.idle(Some(limit)) => panic!("{error} after {:?}", start.elapsed()),
+            () = moving => assert!(start.elapsed() > 9 * limit),
+        }
+        activity.idle(Some(limit)).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,9 @@
 //! accepted as it is, whatever it says that it is for; others must have been signed by an authority among them, and bear the name that
 //! was asked for.
 
+#[macro_use]
+mod signatures;
+
 mod client;
 mod error;
 mod init;

@@ -211,7 +211,7 @@ async fn a_data_server_that_does_not_start_gives_everything_back() {
 }
 
 /// Holds its ports, and forwards nothing.
-struct Holds(#[allow(dead_code)] ForwardPlan);
+struct Holds(ForwardPlan);
 
 impl Forwarding for Holds {
     fn traffic(&self) -> Option<Traffic> {
@@ -219,7 +219,7 @@ impl Forwarding for Holds {
     }
 
     fn release(self: Box<Self>) -> futures_util::future::BoxFuture<'static, ()> {
-        Box::pin(async move { drop(self) })
+        Box::pin(async move { drop(self.0) })
     }
 }
 

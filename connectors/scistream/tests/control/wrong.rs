@@ -48,8 +48,9 @@ async fn requests_without_sense_are_refused_by_name() {
         (wishing(Wishes { key: vec![1; 33], ..Wishes::default() }), "33 bytes; expected 32"),
         (wishing(Wishes { transport: "sctp".into(), ..Wishes::default() }), "there are tcp and udp"),
         (wishing(Wishes { preconnect: Some(65), ..Wishes::default() }), "expected 0 to 64"),
-        (wishing(Wishes { stripes: Some(0), ..Wishes::default() }), "expected 1 to 64"),
-        (wishing(Wishes { stripes: Some(u32::MAX), ..Wishes::default() }), "expected 1 to 64"),
+        (wishing(Wishes { stripes: Some(0), ..Wishes::default() }), "expected 1 to 32"),
+        (wishing(Wishes { stripes: Some(33), ..Wishes::default() }), "33; expected 1 to 32"),
+        (wishing(Wishes { stripes: Some(u32::MAX), ..Wishes::default() }), "expected 1 to 32"),
     ] {
         refuses(client.req(request).await, named);
     }

@@ -2,7 +2,9 @@
 
 use std::num::NonZero;
 
-use scistream::dataserver::{Congestion, DataServerSettings, DataServerType, ForwardOptions, data_server};
+use scistream::dataserver::{
+    Congestion, DataServerSettings, DataServerType, ForwardOptions, MOST_AHEAD, MOST_STRIPES, data_server,
+};
 
 use crate::cli::gateway::data_server_type;
 use crate::options::OptionError;
@@ -47,12 +49,12 @@ pub(super) struct DataOptions {
     #[arg(long, value_name = "SECONDS")]
     idle_timeout: Option<Seconds>,
 
-    /// Connections to the other gateway that are made ahead of time, for each port
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    /// Connections to the other gateway that are made ahead of time, for each port, up to 64; quic keeps 16 at most
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_AHEAD)))]
     preconnect: u32,
 
-    /// Connections to the other gateway that carry one stream together, where that is psbench's, too
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Connections to the other gateway that carry one stream together, where that is psbench's, too, up to 32
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_STRIPES)))]
     stripes: u32,
 
     /// Threads that forward [default: as many as there are cores]

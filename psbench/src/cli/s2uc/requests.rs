@@ -3,7 +3,7 @@
 use scistream::Role;
 use scistream::UserClient;
 use scistream::client::{ClientError, Granted, SessionRequest, Way, Wishes};
-use scistream::dataserver::{DataServerType, Target, Transport};
+use scistream::dataserver::{DataServerType, MOST_AHEAD, MOST_STRIPES, Target, Transport};
 use uuid::Uuid;
 
 use super::access::Access;
@@ -38,12 +38,12 @@ pub(super) struct WishOptions {
     #[arg(long, value_name = "tcp|udp", default_value = "tcp", value_parser = transport)]
     transport: Transport,
 
-    /// Connections to the other gateway that are made ahead of time, for each port
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=64))]
+    /// Connections to the other gateway that are made ahead of time, for each port, up to 64; quic keeps 16 at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_AHEAD)))]
     preconnect: Option<u32>,
 
-    /// Connections to the other gateway that carry one stream together
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Connections to the other gateway that carry one stream together, up to 32
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_STRIPES)))]
     stripes: Option<u32>,
 }
 

@@ -16,6 +16,7 @@
 pub(super) mod pool;
 mod way;
 
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 
@@ -23,11 +24,14 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
 use self::way::OneWay;
-use super::stripes::{MOST as MOST_STRIPES, Striping};
+use super::stripes::Striping;
 use super::udp::{self, Places};
-use super::{DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport};
+use super::{
+    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, MOST_STRIPES, Transport,
+    start_here,
+};
 use crate::dataserver::Way;
-use crate::relay::{Activity, Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, keep, listen, pump, reach, tune};
+use crate::relay::{Activity, Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, keep, pump, reach, tune};
 
 /// Forwards in user space.
 #[derive(Clone, Debug)]
@@ -64,7 +68,7 @@ impl DataServer for Copy {
         match options.stripes {
             0 | 1 => None,
             _ if transport == Transport::Udp => Some("forwards datagrams as they are: leave out `stripes`".into()),
-            stripes if stripes > MOST_STRIPES => {
+            stripes if stripes > MOST_STRIPES as usize => {
                 Some(format!("can't carry a stream over {stripes} connections; up to {MOST_STRIPES}"))
             }
             _ => None,
@@ -72,33 +76,17 @@ impl DataServer for Copy {
     }
 
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        if let Some(problem) = self.refuses(&plan.options, plan.transport) {
-            let error = DataServerError::Unsupported { kind: DataServerType::Copy, problem };
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        let start = move || -> io::Result<Box<dyn Forwarding>> {
-            if plan.transport == Transport::Udp {
-                return udp::start(&self.plane, &self.places, plan);
-            }
-            let (ports, path) = Path::of(plan);
-            let relay = Relay::new(&self.plane, &path.meter);
-            let path = Arc::new(path);
-            keep(relay.tasks(), &path);
-            let carrier: Arc<dyn Carrier> = match path.options.stripes {
-                0 | 1 => Arc::new(Copying { path: Arc::clone(&path) }),
-                _ => Arc::new(Striping::new(Arc::clone(&path))),
-            };
-            for (lane, port) in ports.into_iter().enumerate() {
-                relay.tasks().accept(listen(&path, port)?, lane, Arc::clone(&carrier));
-            }
-            Ok(Box::new(relay))
-        };
-        let started = start().map_err(|source| DataServerError::Start {
-            kind: DataServerType::Copy,
-            what: "can't listen".into(),
-            source,
+        let started = start_here(self, plan, |plan| match plan.transport {
+            Transport::Udp => udp::start(&self.plane, &self.places, plan),
+            Transport::Tcp => Relay::start(&self.plane, plan, |tasks, path| {
+                keep(tasks, &path);
+                Ok(match path.options.stripes {
+                    0 | 1 => Arc::new(Copying { path }),
+                    _ => Arc::new(Striping::new(path)),
+                })
+            }),
         });
-        Box::pin(std::future::ready(started))
+        Box::pin(ready(started))
     }
 }
 
@@ -117,7 +105,7 @@ impl Carrier for Copying {
             let there = OneWay::new(path, &activity, Way::ToTarget, &client, &target);
             let back = OneWay::new(path, &activity, Way::ToClient, &target, &client);
             let carried = pump(path, &activity, [&client, &target], [there, back]).await;
-            conclude(&path.meter, [client, target], carried)
+            conclude(path, [client, target], carried).await
         })
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::pool::{CHUNK, Chunk};
-use crate::dataserver::Way;
+use crate::dataserver::{Held, Way};
 use crate::relay::{Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_read, poll_write};
 
 /// How long a receiver may take nothing before more than a chunk is held for it.
@@ -32,8 +32,8 @@ pub(super) struct OneWay<'a> {
     /// What was read and not yet written; no chunk of it is empty.
     queue: VecDeque<Chunk>,
     held: usize,
-    /// Of what is held, what the meter knows.
-    reported: usize,
+    /// As the meter knows it: once for all that happened in a turn.
+    reported: Held<'a>,
     stage: Stage,
     toll: Toll<'a>,
     /// While more than a chunk is held: until it may be more.
@@ -56,8 +56,20 @@ impl<'a> OneWay<'a> {
         from: &'a TcpStream,
         to: &'a TcpStream,
     ) -> Self {
-        let (queue, toll) = (VecDeque::new(), Toll::new(path.rate.as_ref(), way));
-        Self { path, activity, way, from, to, queue, held: 0, reported: 0, stage: Stage::Flowing, toll, patience: None }
+        let (queue, toll) = (VecDeque::new(), Toll::new(path.rate.as_ref(), activity, way));
+        Self {
+            path,
+            activity,
+            way,
+            from,
+            to,
+            queue,
+            held: 0,
+            reported: Held::new(&path.meter),
+            stage: Stage::Flowing,
+            toll,
+            patience: None,
+        }
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
@@ -151,29 +163,12 @@ impl<'a> OneWay<'a> {
         self.toll.took(bytes);
         Ok(Poll::Ready(()))
     }
-
-    /// Tells the meter what is held, once for all that happened in a turn.
-    fn report(&mut self) {
-        if self.held > self.reported {
-            self.path.meter.buffer((self.held - self.reported) as u64);
-        } else if self.held < self.reported {
-            self.path.meter.unbuffer((self.reported - self.held) as u64);
-        }
-        self.reported = self.held;
-    }
 }
 
 impl Flow for OneWay<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let progress = self.turn(context);
-        self.report();
+        self.reported.set(self.held as u64);
         progress
-    }
-}
-
-impl Drop for OneWay<'_> {
-    fn drop(&mut self) {
-        self.held = 0;
-        self.report();
     }
 }

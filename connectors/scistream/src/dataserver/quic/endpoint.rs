@@ -14,6 +14,7 @@ use rustix::net::sockopt::{
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
+use super::narrow::Narrow;
 use super::transport;
 use crate::dataserver::ForwardOptions;
 use crate::relay::Tasks;
@@ -108,6 +109,6 @@ impl Runtime for Drivers {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(Narrow(TokioRuntime.wrap_udp_socket(socket)?)))
     }
 }

@@ -45,17 +45,22 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// What all lanes of a session prove themselves by, and recognise the other gateway.
+    pub(super) fn crypto(path: &Path) -> io::Result<Arc<QuicServerConfig>> {
+        let config = server_config(&path.secret, PROTOCOL).map_err(io::Error::other)?;
+        Ok(Arc::new(QuicServerConfig::try_from(config).map_err(io::Error::other)?))
+    }
+
     /// Accepts at a port from now on.
     pub(super) fn start(
         lane: usize,
         port: ReservedPort,
         path: &Arc<Path>,
+        crypto: &Arc<QuicServerConfig>,
         tasks: &Tasks,
         times: Times,
     ) -> io::Result<()> {
-        let crypto = server_config(&path.secret, PROTOCOL).map_err(io::Error::other)?;
-        let crypto = QuicServerConfig::try_from(crypto).map_err(io::Error::other)?;
-        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        let mut server = ServerConfig::with_crypto(Arc::clone(crypto) as Arc<_>);
         server
             .transport_config(transport(&path.options, times, Duration::ZERO))
             .max_incoming(HANDSHAKES)

@@ -35,6 +35,7 @@
 mod chunk;
 mod endpoint;
 mod inbound;
+mod narrow;
 mod outbound;
 mod stream;
 #[cfg(test)]
@@ -51,9 +52,10 @@ use self::outbound::Outbound;
 use self::transport::Times;
 use super::{
     Congestion, DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport,
+    start_here,
 };
 use crate::Role;
-use crate::relay::{Carrier, DataPlane, Path, Relay, listen};
+use crate::relay::{DataPlane, Path, Relay};
 
 /// What goes through the connections (ALPN), and its version.
 const PROTOCOL: &[u8] = b"psbench-scistream/1";
@@ -74,42 +76,22 @@ impl Quic {
         Self { plane, times: Times::default() }
     }
 
-    fn unsupported(problem: String) -> DataServerError {
-        DataServerError::Unsupported { kind: DataServerType::Quic, problem }
-    }
-
-    fn forward(&self, plan: ForwardPlan) -> Result<Box<dyn Forwarding>, DataServerError> {
-        if plan.transport == Transport::Udp {
-            return Err(Self::unsupported("forwards no datagrams; type copy does".into()));
-        }
-        if let Some(problem) = self.refuses(&plan.options, plan.transport) {
-            return Err(Self::unsupported(problem));
-        }
-        let forward = || -> io::Result<Box<dyn Forwarding>> {
-            let (ports, path) = Path::of(plan);
-            let path = Arc::new(path);
-            let relay = Relay::new(&self.plane, &path.meter);
-            match path.role {
-                Role::Producer => {
-                    for (lane, port) in ports.into_iter().enumerate() {
-                        Inbound::start(lane, port, &path, relay.tasks(), self.times)?;
-                    }
+    fn forward(&self, plan: ForwardPlan) -> io::Result<Box<dyn Forwarding>> {
+        match plan.role {
+            Role::Producer => {
+                let (ports, path) = Path::of(plan);
+                let path = Arc::new(path);
+                let relay = Relay::new(&self.plane, &path.meter);
+                let crypto = Inbound::crypto(&path)?;
+                for (lane, port) in ports.into_iter().enumerate() {
+                    Inbound::start(lane, port, &path, &crypto, relay.tasks(), self.times)?;
                 }
-                Role::Consumer => {
-                    let outbound = Arc::new(Outbound::start(&path, relay.tasks(), self.times)?);
-                    for (lane, port) in ports.into_iter().enumerate() {
-                        let carrier: Arc<dyn Carrier> = Arc::clone(&outbound) as _;
-                        relay.tasks().accept(listen(&path, port)?, lane, carrier);
-                    }
-                }
+                Ok(Box::new(relay))
             }
-            Ok(Box::new(relay))
-        };
-        forward().map_err(|source| DataServerError::Start {
-            kind: DataServerType::Quic,
-            what: "can't start".into(),
-            source,
-        })
+            Role::Consumer => {
+                Relay::start(&self.plane, plan, |tasks, path| Ok(Arc::new(Outbound::start(&path, tasks, self.times)?)))
+            }
+        }
     }
 }
 
@@ -130,13 +112,19 @@ impl DataServer for Quic {
         false
     }
 
-    fn refuses(&self, options: &ForwardOptions, _transport: Transport) -> Option<String> {
+    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
+        if transport == Transport::Udp {
+            return Some("forwards no datagrams; type copy does".into());
+        }
         if options.stripes > 1 {
             let problem = "needs no stripes: one connection's window holds what the path does; leave --stripes at 1";
             return Some(problem.into());
         }
         if options.preconnect > outbound::MOST {
-            return Some(format!("keeps {} connections at most; set --preconnect to that or less", outbound::MOST));
+            return Some(format!(
+                "keeps {} connections at most for each port; set --preconnect to that or less",
+                outbound::MOST
+            ));
         }
         match &options.congestion {
             Congestion::Named(name) if !transport::is_known(&options.congestion) => {
@@ -147,6 +135,6 @@ impl DataServer for Quic {
     }
 
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        Box::pin(std::future::ready(self.forward(plan)))
+        Box::pin(std::future::ready(start_here(self, plan, |plan| self.forward(plan))))
     }
 }

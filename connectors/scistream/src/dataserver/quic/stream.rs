@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use super::chunk::Chunks;
 use crate::Role;
 use crate::dataserver::Way;
-use crate::relay::{Activity, Path, Rate, ResetOnDrop, broken, end_stream, reset_by_peer};
+use crate::relay::{Activity, Path, ResetOnDrop, Toll, broken, conclude, end_stream, reset_by_peer};
 
 /// Whoever is at the other end of the TCP connection reset it, or the session ended, or there was no connection to be had.
 pub(super) const ABORTED: VarInt = VarInt::from_u32(1);
@@ -73,22 +73,13 @@ pub(super) async fn carry(tcp: ResetOnDrop, mut stream: Stream, path: &Path, chu
         tokio::select! {
             // Whoever saw all of it and then resets takes nothing back.
             biased;
-            carried = try_join(carrying.send(reader, send, chunks), carrying.receive(recv, watched)) => carried,
+            carried = try_join(carrying.send(reader, send, chunks), carrying.receive(recv, watched)) => carried.map(drop),
             error = broken(watched) => Err(error),
             error = activity.idle(path.options.idle_timeout) => Err(error),
         }
     };
-    match carried {
-        Ok(_) => {
-            stream.whole = true;
-            tcp.close();
-            Ok(())
-        }
-        Err(error) => {
-            path.meter.reset();
-            Err(error)
-        }
-    }
+    stream.whole = carried.is_ok();
+    conclude(path, [tcp], carried).await
 }
 
 #[derive(Clone, Copy)]
@@ -104,12 +95,11 @@ impl Carrying<'_> {
         stream: &mut SendStream,
         chunks: &Arc<Chunks>,
     ) -> io::Result<()> {
-        let Path { role, rate, meter, .. } = self.path;
-        let way = match role {
+        let way = match self.path.role {
             Role::Consumer => Way::ToTarget,
             Role::Producer => Way::ToClient,
         };
-        let most = rate.as_ref().map_or(usize::MAX, Rate::turn);
+        let toll = Toll::new(self.path.rate.as_ref(), self.activity, way);
         let mut stopped = pin!(stream.stopped());
         loop {
             // Only then is memory taken, so that a connection that rests has none.
@@ -119,7 +109,7 @@ impl Carrying<'_> {
             }
             let mut chunk = chunks.take();
             let read = tokio::select! {
-                read = tcp.read(chunk.space(most)) => read?,
+                read = tcp.read(chunk.space(toll.turn())) => read?,
                 _ = &mut stopped => return Err(reset_by_peer()),
             };
             if read == 0 {
@@ -127,31 +117,27 @@ impl Carrying<'_> {
             }
             self.activity.note();
             stream.write_chunk(chunk.freeze(read)).await?;
-            meter.moved(way, read as u64);
-            if let Some(rate) = rate {
-                rate.pay(way, read as u64).await;
-            }
+            self.path.meter.moved(way, read as u64);
+            toll.pay(read).await;
         }
         stream.finish()?;
         Ok(())
     }
 
     async fn receive(self, stream: &mut RecvStream, tcp: &TcpStream) -> io::Result<()> {
-        let Path { role, rate, meter, .. } = self.path;
-        let way = match role {
+        let way = match self.path.role {
             Role::Consumer => Way::ToClient,
             Role::Producer => Way::ToTarget,
         };
-        let most = rate.as_ref().map_or(GATHERED, |rate| (rate.turn() / SMALLEST_PACKET).clamp(1, GATHERED));
+        let toll = Toll::new(self.path.rate.as_ref(), self.activity, way);
+        let most = (toll.turn() / SMALLEST_PACKET).clamp(1, GATHERED);
         let mut chunks = [const { Bytes::new() }; GATHERED];
         while let Some(read) = stream.read_chunks(&mut chunks[..most]).await? {
             self.activity.note();
-            let bytes = chunks[..read].iter().map(Bytes::len).sum::<usize>() as u64;
+            let bytes = chunks[..read].iter().map(Bytes::len).sum::<usize>();
             write(&mut chunks[..read], tcp, stream).await?;
-            meter.moved(way, bytes);
-            if let Some(rate) = rate {
-                rate.pay(way, bytes).await;
-            }
+            self.path.meter.moved(way, bytes as u64);
+            toll.pay(bytes).await;
         }
         end_stream(tcp)
     }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::program::{Counts, Grant, Joined, Program};
 use super::socket;
-use crate::dataserver::Way;
-use crate::relay::{Carrier, Path, Rate, ResetOnDrop, broken, conclude, end_stream, reach, reset_by_peer, tune};
+use crate::dataserver::{Held, Way};
+use crate::relay::{
+    Activity, Carrier, Path, ResetOnDrop, Toll, broken, conclude, end_stream, reach, reset_by_peer, tune,
+};
 
 /// How often counters are looked at where nothing else wakes a connection up.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +41,7 @@ impl Carrier for Joining {
             tune(path, &client)?;
             let target = ResetOnDrop::new(reach(path, lane).await?);
             let carried = self.join(&client, &target).await;
-            conclude(&path.meter, [client, target], carried)
+            conclude(path, [client, target], carried).await
         })
     }
 }
@@ -49,45 +51,25 @@ impl Joining {
         // Before anything is redirected.
         let bases = [socket::position(target)?, socket::position(client)?];
         let joined = self.program.join(client, target)?;
+        let activity = Activity::default();
         let pump = |side, way, source, sink| Pump {
             path: &self.path,
             joined: &joined,
             side,
             way,
+            toll: Toll::new(self.path.rate.as_ref(), &activity, way),
             source,
             sink,
             base: bases[side],
             copied: AtomicU64::new(0),
             reported: AtomicU64::new(0),
-            held: AtomicU64::new(0),
+            held: Held::new(&self.path.meter),
         };
         let there = pump(0, Way::ToTarget, client, target);
         let back = pump(1, Way::ToClient, target, client);
         tokio::select! {
             ends = async { tokio::try_join!(there.run(), back.run()) } => ends.map(drop),
-            error = self.idle([&there, &back]) => Err(error),
-        }
-    }
-
-    /// Fails once nothing has moved for as long as the path allows.
-    async fn idle(&self, pumps: [&Pump<'_>; 2]) -> io::Error {
-        let Some(limit) = self.path.options.idle_timeout else { return std::future::pending().await };
-        let mut seen = None;
-        let mut since = Instant::now();
-        loop {
-            sleep(limit / 4).await;
-            let mut moved = 0;
-            for pump in pumps {
-                match pump.moved() {
-                    Ok(bytes) => moved += bytes,
-                    Err(error) => return error,
-                }
-            }
-            if seen.replace(moved) != Some(moved) {
-                since = Instant::now();
-            } else if since.elapsed() >= limit {
-                return io::Error::new(io::ErrorKind::TimedOut, format!("nothing moved for {limit:?}"));
-            }
+            error = activity.idle_as(self.path.options.idle_timeout, || Ok(there.moved()? + back.moved()?)) => Err(error),
         }
     }
 }
@@ -99,6 +81,7 @@ struct Pump<'a> {
     /// Of the source.
     side: usize,
     way: Way,
+    toll: Toll<'a>,
     source: &'a TcpStream,
     sink: &'a TcpStream,
     /// The sink's position before the first byte.
@@ -108,7 +91,7 @@ struct Pump<'a> {
     /// Bytes of which the meter knows.
     reported: AtomicU64,
     /// Bytes that waited at the sink, when that was last looked at.
-    held: AtomicU64,
+    held: Held<'a>,
 }
 
 impl Pump<'_> {
@@ -121,7 +104,7 @@ impl Pump<'_> {
         self.grant()?;
         loop {
             let received = self.source.try_io(Interest::READABLE, || {
-                chunk.resize(self.path.rate.as_ref().map_or(CHUNK, Rate::turn), 0);
+                chunk.resize(self.toll.turn().min(CHUNK), 0);
                 socket::receive(self.source, &mut chunk)
             });
             match received {
@@ -132,9 +115,7 @@ impl Pump<'_> {
                         in_turn = true;
                     }
                     self.write(&chunk[..bytes]).await?;
-                    if let Some(rate) = &self.path.rate {
-                        rate.pay(self.way, bytes as u64).await;
-                    }
+                    self.toll.pay(bytes).await;
                     pause = SHORTEST_PAUSE;
                     continue;
                 }
@@ -167,17 +148,13 @@ impl Pump<'_> {
         self.copied.load(Relaxed)
     }
 
-    fn held(&self) -> u64 {
-        self.held.load(Relaxed)
-    }
-
     /// Waits until all that was redirected is in the sink's send buffer.
     async fn drain(&self) -> io::Result<()> {
         let mut pause = SHORTEST_PAUSE;
         let mut last = None;
         loop {
             self.settle()?;
-            let left = self.held();
+            let left = self.held.bytes();
             if left == 0 {
                 return Ok(());
             }
@@ -284,17 +261,11 @@ impl Pump<'_> {
         let moved = counts.redirected + self.copied();
         let before = self.reported.swap(moved, Relaxed);
         self.path.meter.moved(self.way, moved - before);
-        if moved != before || self.held() > 0 {
+        if moved != before || self.held.bytes() > 0 {
             let accepted = socket::position(self.sink)?.saturating_sub(self.base);
-            self.hold(moved.saturating_sub(accepted));
+            self.held.set(moved.saturating_sub(accepted));
         }
         Ok(counts)
-    }
-
-    fn hold(&self, bytes: u64) {
-        let before = self.held.swap(bytes, Relaxed);
-        self.path.meter.buffer(bytes.saturating_sub(before));
-        self.path.meter.unbuffer(before.saturating_sub(bytes));
     }
 }
 
@@ -302,6 +273,5 @@ impl Drop for Pump<'_> {
     fn drop(&mut self) {
         // A connection that broke: what was moved counts, what waited is gone.
         let _ = self.settle();
-        self.hold(0);
     }
 }

@@ -33,7 +33,6 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,8 +40,10 @@ use futures_util::future::BoxFuture;
 
 use self::carry::Joining;
 use self::program::Program;
-use super::{DataServer, DataServerError, DataServerType, ForwardPlan, Forwarding, Transport};
-use crate::relay::{Carrier, DataPlane, Path, Relay, keep, listen};
+use super::{
+    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport, start_here,
+};
+use crate::relay::{DataPlane, Relay, keep};
 
 /// Connections that one data server has at most, all sessions together; what memory it costs depends on how many there are.
 pub const SOCKMAP_CONNECTIONS: NonZero<u32> = NonZero::new(16_384).unwrap();
@@ -71,31 +72,13 @@ impl Sockmap {
         Ok(Arc::clone(program.insert(Arc::new(loaded))))
     }
 
-    fn forward(&self, plan: ForwardPlan) -> Result<Relay, DataServerError> {
-        let problem = match &plan {
-            plan if plan.transport == Transport::Udp => "forwards no datagrams: choose copy for them",
-            plan if plan.options.stripes > 1 => "passes streams on as they are; use copy for stripes",
-            _ => "",
-        };
-        if !problem.is_empty() {
-            return Err(DataServerError::Unsupported { kind: DataServerType::Sockmap, problem: problem.into() });
-        }
+    fn forward(&self, plan: ForwardPlan) -> Result<Box<dyn Forwarding>, DataServerError> {
         let program = self.program()?;
-        let listening = move || -> io::Result<Relay> {
-            let (ports, path) = Path::of(plan);
-            let path = Arc::new(path);
-            let relay = Relay::new(&self.plane, &path.meter);
-            keep(relay.tasks(), &path);
-            let carrier = Arc::new(Joining { program, path });
-            for (lane, port) in ports.into_iter().enumerate() {
-                relay.tasks().accept(listen(&carrier.path, port)?, lane, Arc::clone(&carrier) as Arc<dyn Carrier>);
-            }
-            Ok(relay)
-        };
-        listening().map_err(|source| DataServerError::Start {
-            kind: DataServerType::Sockmap,
-            what: "can't listen".into(),
-            source,
+        start_here(self, plan, |plan| {
+            Relay::start(&self.plane, plan, |tasks, path| {
+                keep(tasks, &path);
+                Ok(Arc::new(Joining { program, path }))
+            })
         })
     }
 }
@@ -118,9 +101,16 @@ impl DataServer for Sockmap {
         false
     }
 
+    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
+        match transport {
+            Transport::Udp => Some("forwards no datagrams: choose copy for them".into()),
+            Transport::Tcp if options.stripes > 1 => Some("passes streams on as they are; use copy for stripes".into()),
+            Transport::Tcp => None,
+        }
+    }
+
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        let started = self.forward(plan).map(|relay| Box::new(relay) as Box<dyn Forwarding>);
-        Box::pin(std::future::ready(started))
+        Box::pin(std::future::ready(self.forward(plan)))
     }
 }
 

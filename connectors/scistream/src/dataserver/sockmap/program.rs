@@ -22,7 +22,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/sockmap.bpf.o")
 const VERDICT: &str = "verdict";
 
 /// `struct counts` of the program, as so many numbers.
-type CountsRecord = [u64; 7];
+type CountsRecord = [u64; 6];
 /// `struct grant` of the program.
 type GrantRecord = [u64; 4];
 
@@ -57,7 +57,7 @@ pub(super) struct Grant {
 const LARGEST: u64 = 1 << 30;
 /// What a buffer costs the kernel beside its bytes.
 const BUFFER_COST: u64 = 1024;
-/// Small as the grant may be, a message's parts have room.
+/// Small as the grant may be, so many buffers have room.
 const FEWEST_BUFFERS: u64 = 16;
 
 impl Program {
@@ -115,7 +115,7 @@ impl Program {
     #[cfg(test)]
     pub(super) fn join_later(self: &Arc<Self>, one: impl AsFd, other: impl AsFd, read: u64) -> io::Result<Joined> {
         let mut joined = Joined::new(self, &one, &other)?;
-        let counts = [[0, read, 0, 0, 0, 0, 0], CountsRecord::default()];
+        let counts = [[0, read, 0, 0, 0, 0], CountsRecord::default()];
         for (side, counts) in counts.into_iter().enumerate() {
             joined.prepare(side, counts)?;
             joined.grant(side, Grant { bytes: LARGEST, taken: counts[1] })?;

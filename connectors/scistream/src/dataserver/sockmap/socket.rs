@@ -1,13 +1,12 @@
 //! What the kernel tells of a socket.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{RecvFlags, recv};
 
-use crate::relay::tcp_info;
+use crate::relay::{tcp_info, unacknowledged};
 
 /// How far a socket's sender is: a byte's position is fixed once it is in the send buffer, and where it started is what this told then.
 ///
@@ -16,16 +15,7 @@ use crate::relay::tcp_info;
 /// acknowledgement may arrive, which makes the sum too small, never too large: whoever waits for a position just asks again.
 pub(super) fn position(socket: impl AsFd) -> io::Result<u64> {
     let acknowledged = tcp_info(socket.as_fd())?.tcpi_bytes_acked;
-    Ok(acknowledged + waiting(socket.as_fd())?)
-}
-
-/// Bytes in a socket's send buffer that were not acknowledged.
-fn waiting(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
-    // SAFETY: `SIOCOUTQ` of a TCP socket writes an int, see tcp(7).
-    #[allow(unsafe_code)]
-    let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, libc::c_int>::new()) }?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
+    Ok(acknowledged + unacknowledged(socket)?)
 }
 
 /// Bytes that a socket has received in order; the end of the stream counts as one.

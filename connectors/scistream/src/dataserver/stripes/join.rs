@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::frame::{FrameError, HEADER, LARGEST};
 use super::order::{Order, Stripe};
-use crate::dataserver::Way;
+use crate::dataserver::{Held, Way};
 use crate::relay::{Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_write};
 
 /// Pieces that one write takes. More would not fit into a socket's buffer.
@@ -23,8 +23,8 @@ pub(super) struct Join<'a> {
     stripes: Vec<Incoming<'a>>,
     to: &'a TcpStream,
     order: Order,
-    /// Of what is held, what the meter knows.
-    reported: usize,
+    /// What is held, as the meter knows it: once for all that happened in a turn.
+    reported: Held<'a>,
     toll: Toll<'a>,
     done: bool,
 }
@@ -91,8 +91,8 @@ impl<'a> Join<'a> {
             stripes: stripes.into_iter().map(fresh).collect(),
             to,
             order: Order::new(path.options.buffer_size),
-            reported: 0,
-            toll: Toll::new(path.rate.as_ref(), way),
+            reported: Held::new(&path.meter),
+            toll: Toll::new(path.rate.as_ref(), activity, way),
             done: false,
         }
     }
@@ -141,27 +141,12 @@ impl<'a> Join<'a> {
         }
         Ok(written)
     }
-
-    fn report(&mut self, held: usize) {
-        if held > self.reported {
-            self.path.meter.buffer((held - self.reported) as u64);
-        } else if held < self.reported {
-            self.path.meter.unbuffer((self.reported - held) as u64);
-        }
-        self.reported = held;
-    }
 }
 
 impl Flow for Join<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let progress = self.turn(context);
-        self.report(self.order.held());
+        self.reported.set(self.order.held() as u64);
         progress
-    }
-}
-
-impl Drop for Join<'_> {
-    fn drop(&mut self) {
-        self.report(0);
     }
 }

@@ -48,8 +48,6 @@ use super::Way;
 use crate::Role;
 use crate::relay::{Activity, Carrier, Path, ResetOnDrop, conclude, connect, pump_all, reach, tune};
 
-pub(super) use self::preamble::MOST;
-
 /// How long a connection may take to say whose it is, once it has begun to, and the others of its stream to come.
 const GATHER: Duration = Duration::from_secs(10);
 
@@ -97,7 +95,7 @@ impl Striping {
         let there = Split::new(path, &activity, Way::ToTarget, &client, stripes.iter().map(Deref::deref));
         let back = Join::new(path, &activity, Way::ToClient, stripes.iter().map(Deref::deref), &client);
         let carried = pump_all(path, &activity, &ends(&client, &stripes), there, back).await;
-        conclude(&path.meter, stripes.into_iter().chain([client]), carried)
+        conclude(path, stripes.into_iter().chain([client]), carried).await
     }
 
     /// At the producer's gateway.
@@ -121,7 +119,7 @@ impl Striping {
         let there = Join::new(path, &activity, Way::ToTarget, stripes.iter().map(Deref::deref), &target);
         let back = Split::new(path, &activity, Way::ToClient, &target, stripes.iter().map(Deref::deref));
         let carried = pump_all(path, &activity, &ends(&target, &stripes), there, back).await;
-        conclude(&path.meter, stripes.into_iter().chain([target]), carried)
+        conclude(path, stripes.into_iter().chain([target]), carried).await
     }
 }
 

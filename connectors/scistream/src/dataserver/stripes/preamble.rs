@@ -13,7 +13,7 @@ const SIGNED: usize = MAGIC.len() + 1 + 16 + 2;
 pub const LEN: usize = SIGNED + TAG_LEN;
 
 /// The most connections that one stream may have.
-pub const MOST: usize = 32;
+pub const MOST: u8 = 32;
 
 /// Which connection of which stream it is: magic, version, stream, index, count, and an HMAC-SHA256 of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Preamble {
         let mut stream = [0; 16];
         stream.copy_from_slice(&signed[5..21]);
         let (index, count) = (signed[21], signed[22]);
-        if index >= count || !(2..=MOST).contains(&count.into()) {
+        if index >= count || !(2..=MOST).contains(&count) {
             return Err(PreambleError::Count(index, count));
         }
         Ok(Self { stream, index, count })

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 
 use super::frame::{HEADER, Header, LARGEST};
-use crate::dataserver::Way;
 use crate::dataserver::copy::pool::Chunk;
+use crate::dataserver::{Held, Way};
 use crate::relay::{Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_read, poll_write};
 
 /// The way from one connection to many.
@@ -25,8 +25,8 @@ pub(super) struct Split<'a> {
     turn: usize,
     /// What was read and not yet written.
     held: usize,
-    /// Of that, what the meter knows.
-    reported: usize,
+    /// As the meter knows it: once for all that happened in a turn.
+    reported: Held<'a>,
     toll: Toll<'a>,
 }
 
@@ -102,8 +102,8 @@ impl<'a> Split<'a> {
             whole: false,
             turn: 0,
             held: 0,
-            reported: 0,
-            toll: Toll::new(path.rate.as_ref(), way),
+            reported: Held::new(&path.meter),
+            toll: Toll::new(path.rate.as_ref(), activity, way),
         }
     }
 
@@ -181,28 +181,12 @@ impl<'a> Split<'a> {
         }
         Ok(None)
     }
-
-    fn report(&mut self) {
-        if self.held > self.reported {
-            self.path.meter.buffer((self.held - self.reported) as u64);
-        } else if self.held < self.reported {
-            self.path.meter.unbuffer((self.reported - self.held) as u64);
-        }
-        self.reported = self.held;
-    }
 }
 
 impl Flow for Split<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let progress = self.turn(context);
-        self.report();
+        self.reported.set(self.held as u64);
         progress
-    }
-}
-
-impl Drop for Split<'_> {
-    fn drop(&mut self) {
-        self.held = 0;
-        self.report();
     }
 }

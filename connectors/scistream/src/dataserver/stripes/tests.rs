@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::*;
 use crate::DataPlane;
 use crate::dataserver::{
-    Copy, DataServer, DataServerError, ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, SECRET_LEN,
-    Secret, Transport,
+    Copy, DataServer, DataServerError, ForwardOptions, ForwardPlan, Forwarding, Lane, MOST_STRIPES, Meter,
+    ReservedPort, SECRET_LEN, Secret, Transport,
 };
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -269,7 +269,7 @@ async fn a_stream_that_does_not_become_complete_is_given_up() {
 
 #[test]
 fn more_stripes_than_there_may_be_are_refused_at_the_start() {
-    let options = ForwardOptions { stripes: MOST + 1, ..ForwardOptions::default() };
+    let options = ForwardOptions { stripes: MOST_STRIPES as usize + 1, ..ForwardOptions::default() };
     let (_, plan) = plan(Role::Consumer, "127.0.0.1:1".parse().unwrap(), 1, options);
     let refused = block_on(copy().start(plan)).err().unwrap();
     assert!(matches!(refused, DataServerError::Unsupported { .. }), "{refused}");

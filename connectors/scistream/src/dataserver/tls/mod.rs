@@ -59,9 +59,11 @@ use self::go::PROTOCOL;
 use self::handshake::Session;
 use super::door::Door;
 use super::identity::{client_config, server_config};
-use super::{DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport};
+use super::{
+    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport, start_here,
+};
 use crate::Role;
-use crate::relay::{Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, connect, listen, tune};
+use crate::relay::{Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, connect, tune};
 
 /// How long the other gateway may take to prove itself, once it has accepted: some round-trip times.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -83,33 +85,19 @@ impl Tls {
     }
 
     fn forward(&self, plan: ForwardPlan) -> Result<Box<dyn Forwarding>, DataServerError> {
-        let kind = DataServerType::Tls;
-        if plan.transport == Transport::Udp {
-            let problem = "carries no UDP; use copy".into();
-            return Err(DataServerError::Unsupported { kind, problem });
-        }
-        if let Some(problem) = self.refuses(&plan.options, plan.transport) {
-            return Err(DataServerError::Unsupported { kind, problem });
-        }
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |source| DataServerError::Start { kind, what, source }
-        };
-        let (ports, path) = Path::of(plan);
-        let relay = Relay::new(&self.plane, &path.meter);
-        let side = Side::of(&path).map_err(io::Error::other).map_err(failed("no keys"))?;
-        let gateway = Arc::new(Gateway { path, side });
-        for (lane, port) in ports.into_iter().enumerate() {
-            let listener = listen(&gateway.path, port).map_err(failed("can't listen"))?;
-            relay.tasks().accept(listener, lane, Arc::clone(&gateway) as Arc<dyn Carrier>);
-        }
-        if gateway.path.role == Role::Consumer && gateway.path.options.preconnect > 0 {
-            for lane in 0..gateway.path.targets.len() {
-                let gateway = Arc::clone(&gateway);
-                relay.tasks().spawn(async move { gateway.connect_ahead(lane).await });
-            }
-        }
-        Ok(Box::new(relay))
+        start_here(self, plan, |plan| {
+            Relay::start(&self.plane, plan, |tasks, path| {
+                let side = Side::of(&path).map_err(io::Error::other)?;
+                let gateway = Arc::new(Gateway { path, side });
+                if gateway.path.role == Role::Consumer && gateway.path.options.preconnect > 0 {
+                    for lane in 0..gateway.path.targets.len() {
+                        let gateway = Arc::clone(&gateway);
+                        tasks.spawn(async move { gateway.connect_ahead(lane).await });
+                    }
+                }
+                Ok(gateway)
+            })
+        })
     }
 }
 
@@ -130,8 +118,14 @@ impl DataServer for Tls {
         false
     }
 
-    fn refuses(&self, options: &ForwardOptions, _transport: Transport) -> Option<String> {
-        (options.stripes > 1).then(|| "carries each stream over one connection; use 1 stripe".into())
+    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
+        match transport {
+            Transport::Udp => Some("carries no UDP; use copy".into()),
+            Transport::Tcp if options.stripes > 1 => {
+                Some("carries each stream over one connection; use 1 stripe".into())
+            }
+            Transport::Tcp => None,
+        }
     }
 
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
@@ -141,7 +135,7 @@ impl DataServer for Tls {
 
 /// One of the two gateways, for one session.
 struct Gateway {
-    path: Path,
+    path: Arc<Path>,
     side: Side,
 }
 
@@ -210,7 +204,7 @@ impl Carrier for Gateway {
                     let other = ResetOnDrop::new(other);
                     go::say(&other, &mut session).await?;
                     let carried = stream::carry(path, &client, &other, session).await;
-                    conclude(&path.meter, [client, other], carried)
+                    conclude(path, [client, other], carried).await
                 }
                 Side::Producer { config, door } => {
                     let from = client.peer_addr()?.ip();
@@ -218,7 +212,7 @@ impl Carrier for Gateway {
                     go::hear(&client, &mut session).await?;
                     let target = ResetOnDrop::new(connect(path, &path.targets[lane]).await?);
                     let carried = stream::carry(path, &target, &client, session).await;
-                    conclude(&path.meter, [client, target], carried)
+                    conclude(path, [client, target], carried).await
                 }
             }
         })

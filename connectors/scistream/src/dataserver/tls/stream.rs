@@ -11,7 +11,7 @@ use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::record::{RECORD, RecordError};
 use crate::Role;
-use crate::dataserver::{Meter, Way};
+use crate::dataserver::{Held, Way};
 use crate::relay::{
     Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_read, poll_read_vectored, poll_write, pump,
 };
@@ -55,6 +55,7 @@ struct OneWay<'a> {
     stage: Stage,
     /// Bytes of the stream that are in what is to be sent.
     carried: usize,
+    /// What waits to be written.
     held: Held<'a>,
 }
 
@@ -75,8 +76,8 @@ enum Stage {
 
 impl<'a> OneWay<'a> {
     fn new(ends: Ends<'a>, way: Way, cipher: Cipher) -> Self {
-        let toll = Toll::new(ends.path.rate.as_ref(), way);
-        let held = Held { meter: &ends.path.meter, bytes: 0 };
+        let toll = Toll::new(ends.path.rate.as_ref(), ends.activity, way);
+        let held = Held::new(&ends.path.meter);
         Self { ends, way, cipher, toll, stage: Stage::Flowing, carried: 0, held }
     }
 
@@ -198,29 +199,6 @@ impl Flow for OneWay<'_> {
         let progress = self.turn(context);
         self.held.set(self.unsent().len() as u64);
         progress
-    }
-}
-
-/// What waits to be written, as the meter knows it. Nothing does once this is dropped.
-struct Held<'a> {
-    meter: &'a Meter,
-    bytes: u64,
-}
-
-impl Held<'_> {
-    fn set(&mut self, bytes: u64) {
-        if bytes > self.bytes {
-            self.meter.buffer(bytes - self.bytes);
-        } else if bytes < self.bytes {
-            self.meter.unbuffer(self.bytes - bytes);
-        }
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.set(0);
     }
 }
 

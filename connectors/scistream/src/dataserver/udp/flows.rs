@@ -10,7 +10,8 @@ use std::time::Duration;
 pub(super) struct Activity {
     /// Milliseconds since the lane began.
     last: AtomicU64,
-    answered: AtomicBool,
+    /// So, too; 0: never.
+    answered: AtomicU64,
     /// The client has sent after an answer: it is where it says it is.
     assured: AtomicBool,
 }
@@ -19,7 +20,7 @@ impl Activity {
     /// The client sent something.
     pub(super) fn sent(&self, now: Duration) {
         self.last.store(now.as_millis() as u64, Relaxed);
-        if self.answered.load(Relaxed) {
+        if self.answered.load(Relaxed) > 0 {
             self.assured.store(true, Relaxed);
         }
     }
@@ -27,7 +28,12 @@ impl Activity {
     /// The target sent something.
     pub(super) fn answered(&self, now: Duration) {
         self.last.store(now.as_millis() as u64, Relaxed);
-        self.answered.store(true, Relaxed);
+        self.answered.store(now.as_millis().max(1) as u64, Relaxed);
+    }
+
+    /// Whether the target has sent something since then.
+    pub(super) fn is_answered_since(&self, then: Duration) -> bool {
+        self.answered.load(Relaxed) > then.as_millis() as u64
     }
 
     fn is_idle(&self, now: Duration, limit: Duration) -> bool {
@@ -76,9 +82,18 @@ impl<K: Copy + Eq + Hash, F: Active> Flows<K, F> {
         self.all.remove(&client)
     }
 
+    /// Takes those out of which this is true.
+    pub(super) fn extract(&mut self, is_over: impl Fn(&F) -> bool) -> impl Iterator<Item = F> {
+        self.all.extract_if(move |_, flow| is_over(flow)).map(|(_, flow)| flow)
+    }
+
     /// Takes those out that have been idle for as long as this.
     pub(super) fn expire(&mut self, now: Duration, limit: Duration) -> impl Iterator<Item = F> {
-        self.all.extract_if(move |_, flow| flow.activity().is_idle(now, limit)).map(|(_, flow)| flow)
+        self.extract(move |flow| flow.activity().is_idle(now, limit))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &F> {

@@ -2,33 +2,31 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{coop::consume_budget, yield_now};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Places;
+use super::PAUSE;
 use super::flows::{Active, Activity, Flows};
+use super::places::{Place, Share};
 use super::socket::{Buffers, Client, Datagrams, Sent, Socket, WATCHED};
+use super::target::{Addresses, follow};
 use crate::dataserver::meter::Open;
-use crate::dataserver::{ReservedPort, Target, Way};
+use crate::dataserver::{ReservedPort, Way};
 use crate::relay::{Path, Tasks};
 
 /// How long a flow may be idle unless told otherwise: what RFC 4787 (REQ-5) has NATs grant at least.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// How often a name is looked up again.
-const LOOK_UP: Duration = Duration::from_secs(30);
-
-/// Where a socket fails, or a name can't be looked up.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long a flow to an address that its target's name no longer has may be without an answer.
+const SILENCE: Duration = Duration::from_secs(30);
 
 thread_local! {
     /// Of the thread, since what is read is sent before anybody else has a turn.
@@ -38,25 +36,40 @@ thread_local! {
 /// A session's datagrams.
 pub(super) struct Udp {
     path: Path,
-    places: Places,
+    share: Arc<Share>,
     most_flows: usize,
     idle: Duration,
+    /// How long a flow to where its target was may be without an answer.
+    silence: Duration,
     began: Instant,
 }
 
 impl Udp {
-    pub(super) fn new(path: Path, places: Places, most_flows: usize) -> Self {
+    pub(super) fn new(path: Path, share: Arc<Share>, most_flows: usize) -> Self {
         let idle = path.options.idle_timeout.unwrap_or(IDLE);
-        Self { path, places, most_flows, idle, began: Instant::now() }
+        Self { path, share, most_flows, idle, silence: SILENCE, began: Instant::now() }
     }
 
     /// Forwards what comes in at this port.
     pub(super) fn serve(self: Arc<Self>, tasks: &Tasks, port: ReservedPort, lane: usize) -> io::Result<()> {
-        let (socket, number) = port.into_udp();
-        let listener = Arc::new(Socket::new(socket, self.path.options.socket_buffer)?);
         let (found, targets) = watch::channel(Vec::new());
         let udp = Arc::clone(&self);
-        tasks.spawn(async move { udp.look_up(lane, &found).await });
+        tasks.spawn(async move {
+            let Path { targets, options, meter, .. } = &udp.path;
+            follow(&targets[lane], options.connect_timeout, meter, &found).await;
+        });
+        self.serve_at(tasks, port, targets)
+    }
+
+    /// Forwards what comes in at this port to where the target is.
+    fn serve_at(
+        self: Arc<Self>,
+        tasks: &Tasks,
+        port: ReservedPort,
+        targets: watch::Receiver<Addresses>,
+    ) -> io::Result<()> {
+        let (socket, number) = port.into_udp();
+        let listener = Arc::new(Socket::new(socket, self.path.options.socket_buffer)?);
         let mut lane = Lane {
             flows: Flows::new(self.most_flows),
             room: Arc::new(Semaphore::new(2 * self.most_flows)),
@@ -73,30 +86,6 @@ impl Udp {
             }
         });
         Ok(())
-    }
-
-    /// Finds out where a target is, and again from time to time if it has a name.
-    async fn look_up(&self, lane: usize, found: &watch::Sender<Vec<SocketAddr>>) {
-        let target: &Target = &self.path.targets[lane];
-        loop {
-            let looked_up =
-                timeout(self.path.options.connect_timeout, lookup_host((target.host(), target.port()))).await;
-            let pause = match looked_up.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(addresses) => {
-                    found.send_replace(addresses.collect());
-                    LOOK_UP
-                }
-                Err(error) => {
-                    self.path.meter.refused();
-                    tracing::debug!("target {target}: {error}");
-                    PAUSE
-                }
-            };
-            if target.host().parse::<IpAddr>().is_ok() && pause == LOOK_UP {
-                return;
-            }
-            sleep(pause).await;
-        }
     }
 
     /// Whether the session's rate leaves room for these. Drops them, if not.
@@ -136,7 +125,7 @@ struct Lane {
     flows: Flows<Client, Flow>,
     /// Of flows, those included that were evicted and have not ended yet.
     room: Arc<Semaphore>,
-    targets: watch::Receiver<Vec<SocketAddr>>,
+    targets: watch::Receiver<Addresses>,
     /// Keeps the port's number from being used for connections.
     _number: OwnedFd,
 }
@@ -209,14 +198,14 @@ impl Lane {
 
     /// Makes a flow.
     fn open(&mut self, client: Client, now: Duration) -> io::Result<Arc<WayOut>> {
-        let place = Arc::clone(&self.udp.places.0).try_acquire_owned();
-        if self.flows.is_full() || place.is_err() {
+        let place = self.udp.share.take();
+        if self.flows.is_full() || place.is_none() {
             let evicted = self.flows.evict(now, self.udp.idle / 4);
             let evicted = evicted.ok_or_else(|| io::Error::other("all places are taken by clients that are there"))?;
             self.retire(&evicted);
         }
         // Somebody evicted gives its place back a little later, on its own thread.
-        let place = place.map_err(|_| io::Error::other("all descriptors for datagrams are taken"))?;
+        let place = place.ok_or_else(|| io::Error::other("all descriptors for datagrams of its session are taken"))?;
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| io::Error::other("flows that were evicted have not ended yet"))?;
         let mut made = Err(io::ErrorKind::AddrNotAvailable.into());
@@ -251,10 +240,22 @@ impl Lane {
 
     fn look_after_flows(&mut self) {
         self.udp.account_overflow(&self.listener, &self.overflow);
-        let expired: Vec<_> = self.flows.expire(self.udp.began.elapsed(), self.udp.idle).collect();
-        for flow in self.flows.iter().chain(&expired) {
+        let now = self.udp.began.elapsed();
+        let mut over: Vec<_> = self.flows.expire(now, self.udp.idle).collect();
+        over.extend(self.leave_behind(now));
+        let excess = self.udp.share.excess(self.flows.len());
+        over.extend((0..excess).map_while(|_| self.flows.evict(now, Duration::ZERO)));
+        for flow in self.flows.iter().chain(&over) {
             self.retire(flow);
         }
+    }
+
+    /// Takes the flows out that go to where the target was and nobody answers any longer. Their clients' next datagrams find it. Where
+    /// somebody answers they stay: names may have more addresses than each look-up tells.
+    fn leave_behind(&mut self, now: Duration) -> Vec<Flow> {
+        let (targets, then) = (self.targets.borrow(), now.saturating_sub(self.udp.silence));
+        let is_behind = |flow: &Flow| !targets.contains(&flow.way.target) && !flow.way.activity.is_answered_since(then);
+        self.flows.extract(is_behind).collect()
     }
 
     fn retire(&self, flow: &Flow) {
@@ -280,9 +281,10 @@ struct WayOut {
     target: SocketAddr,
     activity: Activity,
     overflow: AtomicU32,
+    /// The target refuses what it is sent, as far as is known.
     refused: AtomicBool,
     _open: Open,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _room: OwnedSemaphorePermit,
 }
 
@@ -299,11 +301,13 @@ impl WayOut {
 /// Sends a target's answers to a client.
 async fn answer(udp: Arc<Udp>, way: Arc<WayOut>, listener: Arc<Socket>, client: Client) -> io::Result<()> {
     let readable = way.socket.readable()?;
+    let mut failing = false;
     loop {
         let mut ready = readable.ready(WATCHED).await?;
         let more = BUFFERS.with_borrow_mut(|buffers| {
             let batch = way.socket.read(buffers)?;
             way.activity.answered(udp.began.elapsed());
+            way.refused.store(false, Relaxed);
             for row in batch.iter().filter(|row| udp.admits(Way::ToClient, row)) {
                 udp.account(Way::ToClient, &listener.send(&row, client.address, client.local));
             }
@@ -313,8 +317,109 @@ async fn answer(udp: Arc<Udp>, way: Arc<WayOut>, listener: Arc<Socket>, client: 
             Ok(true) => {}
             Ok(false) => ready.clear_ready(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-            Err(error) => way.failed(&udp, &error),
+            Err(error) => {
+                way.failed(&udp, &error);
+                // One may be what became of an earlier datagram, which is told once.
+                if failing {
+                    sleep(PAUSE).await;
+                }
+                failing = true;
+                continue;
+            }
         }
+        failing = false;
         consume_budget().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::UdpSocket;
+    use std::pin::pin;
+    use std::thread;
+
+    use super::super::Places;
+    use super::*;
+    use crate::dataserver::ForwardOptions;
+    use crate::relay::{DataPlane, Relay};
+
+    const BOUND: Duration = Duration::from_secs(60);
+
+    fn udp(options: ForwardOptions) -> Udp {
+        Udp::new(Path::nowhere(options), Places::of(100).share(), 10)
+    }
+
+    fn socket() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(BOUND)).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_fails_for_good_is_not_asked_without_end() {
+        let udp = Arc::new(udp(ForwardOptions::default()));
+        let (_peer, address) = socket();
+        let listener = Arc::new(Socket::connected(address, None).unwrap());
+        let way = Arc::new(WayOut {
+            socket: Arc::new(Socket::broken()),
+            target: address,
+            activity: Activity::default(),
+            overflow: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
+            _open: udp.path.meter.opened(),
+            _place: udp.share.take().unwrap(),
+            _room: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+        });
+        let mut answering = pin!(answer(Arc::clone(&udp), way, listener, Client { address, local: None }));
+        let mut polls = 0;
+        let counted = poll_fn(|context| {
+            polls += 1;
+            assert!(polls < 1_000, "it never rests");
+            answering.as_mut().poll(context)
+        });
+        tokio::select! {
+            ended = counted => panic!("{ended:?}"),
+            () = sleep(10 * PAUSE) => {}
+        }
+        assert_eq!(udp.path.meter.traffic().connections_refused, 1);
+    }
+
+    #[test]
+    fn a_target_that_moves_is_followed() {
+        let plane = Arc::new(DataPlane::new(std::num::NonZero::new(1)).unwrap());
+        let options = ForwardOptions { idle_timeout: Some(BOUND), ..ForwardOptions::default() };
+        let mut udp = udp(options);
+        // Longer than a busy machine takes for an answer.
+        (udp.idle, udp.silence) = (Duration::from_secs(20), Duration::from_secs(5));
+        let relay = Relay::new(&plane, &udp.path.meter);
+        let port = ReservedPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = port.address();
+        let ((old, old_address), (new, new_address)) = (socket(), socket());
+        let (found, targets) = watch::channel(vec![old_address]);
+        Arc::new(udp).serve_at(relay.tasks(), port, targets).unwrap();
+        let hears = |at: &UdpSocket, said: &[u8]| {
+            let mut buffer = [0; 10];
+            let (size, from) = at.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..size], said);
+            at.send_to(b"yes", from).unwrap();
+        };
+        let (first, second) = (socket().0, socket().0);
+        first.send_to(b"first", listener).unwrap();
+        hears(&old, b"first");
+        found.send_replace(vec![new_address]);
+        second.send_to(b"second", listener).unwrap();
+        hears(&new, b"second");
+        // Its flow stays as long as somebody answers there, and then follows.
+        first.send_to(b"first", listener).unwrap();
+        hears(&old, b"first");
+        let until = Instant::now() + BOUND;
+        new.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        while new.recv_from(&mut [0; 10]).is_err() {
+            assert!(Instant::now() < until, "its flow does not follow");
+            first.send_to(b"again", listener).unwrap();
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

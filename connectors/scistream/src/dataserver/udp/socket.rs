@@ -67,6 +67,19 @@ impl Socket {
         Self::new(socket, buffer)
     }
 
+    /// One that can always be read, which fails.
+    #[cfg(test)]
+    pub(super) fn broken() -> Self {
+        use std::io::Write;
+        use std::os::fd::OwnedFd;
+        let Self { socket, state } = Self::new(UdpSocket::bind("127.0.0.1:0").unwrap(), None).unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        let mut socket = OwnedFd::from(socket);
+        rustix::io::dup2(&reader, &mut socket).unwrap();
+        Self { socket: socket.into(), state }
+    }
+
     /// Watches for datagrams and refusals, on the thread that calls this. Not for room to send: each datagram that has left would wake the thread.
     #[expect(unsafe_code, reason = "the socket is shared with the thread that sends")]
     pub(super) fn readable(self: &Arc<Self>) -> io::Result<AsyncFd<Arc<Self>>> {

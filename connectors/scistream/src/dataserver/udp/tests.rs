@@ -30,6 +30,17 @@ impl Session {
         most_flows: usize,
         rate: Option<u64>,
     ) -> Self {
+        Self::start_of(&Places::new(), listener, target, options, most_flows, rate)
+    }
+
+    fn start_of(
+        places: &Places,
+        listener: &str,
+        target: SocketAddr,
+        options: ForwardOptions,
+        most_flows: usize,
+        rate: Option<u64>,
+    ) -> Self {
         let plane = Arc::new(DataPlane::new(NonZero::new(2)).unwrap());
         let port = ReservedPort::bind(listener.parse().unwrap()).unwrap();
         let listener = port.address();
@@ -44,7 +55,7 @@ impl Session {
             rate,
             meter: Arc::new(Meter::default()),
         };
-        let forwarding = start_with(&plane, &Places::new(), plan, most_flows).unwrap();
+        let forwarding = start_with(&plane, places, plan, most_flows).unwrap();
         Self { forwarding, listener, _plane: plane }
     }
 
@@ -183,6 +194,11 @@ fn a_lane_outlives_a_target_that_is_not_there() {
     assert_eq!(session.traffic().connections_total, 1);
     client.send(&[]).unwrap();
     answering.join().unwrap();
+    // It was there in between.
+    while session.traffic().connections_refused < 2 {
+        client.send(b"still there?").unwrap();
+        thread::sleep(Duration::from_millis(10));
+    }
     session.release();
 }
 
@@ -218,26 +234,37 @@ fn a_flood_of_made_up_clients_takes_bounded_room_and_pushes_nobody_out() {
 }
 
 #[test]
-fn a_session_takes_no_more_than_the_descriptors_that_are_granted() {
-    let plane = Arc::new(DataPlane::new(NonZero::new(1)).unwrap());
+fn a_flood_at_one_session_leaves_others_their_places() {
     let (target, answering) = echo("127.0.0.1:0");
-    let port = ReservedPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = port.address();
-    let plan = ForwardPlan {
-        uid: Uuid::nil(),
-        role: Role::Producer,
-        lanes: vec![Lane { port, target: target.to_string().parse().unwrap() }],
-        transport: Transport::Udp,
-        secret: Secret::of(Uuid::nil()),
-        options: ForwardOptions::default(),
-        rate: None,
-        meter: Arc::new(Meter::default()),
-    };
-    let session = Session {
-        forwarding: start_with(&plane, &Places(Arc::new(Semaphore::new(1))), plan, 100).unwrap(),
-        listener,
-        _plane: plane,
-    };
+    let places = Places::of(12);
+    let start = || Session::start_of(&places, "127.0.0.1:0", target, ForwardOptions::default(), 100, None);
+    let (flooded, mut flood) = (start(), Vec::new());
+    for _ in 0..50 {
+        let client = socket("127.0.0.1:0");
+        client.send_to(b"flood", flooded.listener).unwrap();
+        flood.push(client);
+    }
+    flooded.wait_for(|traffic| traffic.connections_total + traffic.dropped >= 50);
+    assert!(flooded.traffic().connections_open <= 6, "{:?}", flooded.traffic());
+    let other = start();
+    let clients: Vec<_> = (0..4).map(|_| socket("127.0.0.1:0")).collect();
+    for client in &clients {
+        client.connect(other.listener).unwrap();
+        assert_eq!(ask(client, b"ping"), b"ping");
+    }
+    assert_eq!((other.traffic().connections_open, other.traffic().dropped), (4, 0));
+    // Long before they would be idle.
+    flooded.wait_for(|traffic| traffic.connections_open <= 4);
+    clients[0].send(&[]).unwrap();
+    answering.join().unwrap();
+    flooded.release();
+    other.release();
+}
+
+#[test]
+fn a_session_takes_no_more_than_the_descriptors_that_are_granted() {
+    let (target, answering) = echo("127.0.0.1:0");
+    let session = Session::start_of(&Places::of(1), "127.0.0.1:0", target, ForwardOptions::default(), 100, None);
     let clients = [socket("127.0.0.1:0"), socket("127.0.0.1:0")];
     for client in &clients {
         client.connect(session.listener).unwrap();
