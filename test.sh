@@ -10,9 +10,9 @@
 # tests/python/requirements.txt go into a virtual environment, target/python; Maven gets Apache Kafka into the user's cache, where
 # `psbench services up kafka` finds it. The tests start private servers on free ports of the loopback interface, and stop them. On two
 # cores compiling takes about thirteen minutes the first time, OpenSSL and librdkafka some four of them, and the Python environment two;
-# the tests take about twenty: `conformance` of the data servers five, since stalled receivers and time limits of eight types have to be
-# waited for, `executors` and the Python package's own two and a half each, since engines need seconds to start and to end, `kafka` one
-# and a half, since brokers do too and outages have to last, `engines` and `soak` one each, `pool` 35 s.
+# the tests take about sixteen: `executors` and the Python package's own two and a half each, since engines need seconds to start and to
+# end, `kafka` one and a half, since brokers do too and outages have to last, `conformance` of the data servers, since stalled receivers and
+# time limits of eight types have to be waited for, and `engines` one each, `soak` and `pool` 35 s.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,6 +1,8 @@
 //! Tokens of Globus Auth.
 
 #[cfg(test)]
+mod stand_in;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
@@ -18,6 +20,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{AuthError, Authenticator, Identity, bare};
+#[cfg(test)]
+use crate::tls::ServerTls;
 use crate::tls::{ClientTls, TlsError};
 
 /// Where Globus Auth is.

@@ -1,169 +1,22 @@
 //! `psbench s2cs` and `psbench s2uc` from outside: gateways between a producer and a consumer.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+mod globus;
+mod identities;
+mod killed;
+mod place;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
-use tempfile::TempDir;
-
+use place::{LIMIT, Place, S2cs, echo, json, ports, refusal, succeed, through};
 use support::{is_alive, send_signal, text, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A directory with certificates, keys and tokens.
-struct Place(TempDir);
-
-impl Place {
-    /// With `server.crt` and `server.key`, as psbench makes them.
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        succeed(&mut place.psbench("s2cs init"));
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn secret(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    }
-
-    /// psbench with these arguments, split at white space, in this directory.
-    fn psbench(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
-        command.args(arguments.split_whitespace()).current_dir(self.0.path());
-        // State of those that are killed goes with this, too.
-        command.env("TMPDIR", self.0.path());
-        for variable in ["PSBENCH_S2CS_TOKEN", "PSBENCH_GLOBUS_CLIENT_SECRET"] {
-            command.env_remove(variable);
-        }
-        command
-    }
-
-    fn s2cs(&self, arguments: &str) -> S2cs {
-        S2cs::start(&mut self.psbench(&format!("s2cs --port 0 --port-range {} {arguments}", ports())))
-    }
-
-    fn s2uc(&self, arguments: &str) -> Command {
-        self.psbench(&format!("s2uc {arguments}"))
-    }
-}
-
-/// Eleven ports that no other test takes.
-fn ports() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(23_000);
-    loop {
-        let first = NEXT.fetch_add(11, Ordering::Relaxed);
-        if (first..first + 11).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return format!("{first}-{}", first + 10);
-        }
-    }
-}
-
-/// A control server, which ends with it.
-struct S2cs {
-    process: Child,
-    report: Value,
-}
-
-impl S2cs {
-    fn start(command: &mut Command) -> Self {
-        let mut process = command.arg("--json").stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(!line.is_empty(), "{}", process.wait().unwrap());
-        Self { process, report: serde_json::from_str(&line).unwrap() }
-    }
-
-    fn address(&self) -> &str {
-        self.report["address"].as_str().unwrap()
-    }
-
-    fn is_at(&self, address: &str) -> bool {
-        TcpStream::connect(address).is_ok()
-    }
-
-    /// Tells it to end, and waits until it has.
-    fn end(mut self, signal: &str) -> i32 {
-        send_signal(self.process.id(), signal);
-        self.process.wait().unwrap().code().unwrap()
-    }
-}
-
-impl Drop for S2cs {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// An application that says back what it hears, until its peer has said all.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let stream = stream.unwrap();
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut &stream, &mut &stream);
-                let _ = stream.shutdown(Shutdown::Write);
-            });
-        }
-    });
-    address
-}
-
-/// What comes back of `sent`.
-fn through(address: &str, sent: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut writer = stream.try_clone().unwrap();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            writer.write_all(sent).unwrap();
-            writer.shutdown(Shutdown::Write).unwrap();
-        });
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        received
-    })
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(command: &mut Command) -> Value {
-    serde_json::from_str(&succeed(command.arg("--json"))).unwrap()
-}
-
-/// The one line of an error that ends with this code.
-#[track_caller]
-fn refusal(command: &mut Command, code: i32) -> String {
-    let output: Output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
-    let error = String::from_utf8(output.stderr).unwrap();
-    let line = error.lines().last().unwrap_or_default().to_owned();
-    let errors = error.lines().filter(|line| line.starts_with("error: ")).count();
-    assert!(line.starts_with("error: ") && errors == 1, "{error}");
-    line
-}
 
 #[test]
 fn more_connections_than_a_gateway_has_are_refused_where_they_are_asked_for() {
@@ -346,82 +199,6 @@ fn a_control_server_ends_in_order_and_its_sessions_with_it() {
         let own = |name: &std::ffi::OsString| name == "lock" || name == "psbench-s2cs";
         assert!(left.iter().all(own), "{left:?}");
     }
-}
-
-#[test]
-fn only_whoever_has_a_token_gets_in() {
-    let place = Place::new();
-    let tokens = place.secret("tokens", "alice alices-token-0123456789\nbob bobs-token-0123456789\n");
-    let server = place.s2cs(&format!("--tokens {} --quota-sessions 1", tokens.display()));
-    let request = format!("inbound-request --num-conn 1 --s2cs {}", server.address());
-    let mine = place.secret("mine", "alices-token-0123456789\n");
-    let error = refusal(&mut place.s2uc(&format!("status --s2cs {}", server.address())), 1);
-    assert!(error.contains("wants a token") && error.contains("Unauthenticated"), "{error}");
-    let told =
-        succeed(place.s2uc(&format!("{request} --token-file {}", mine.display())).env("PSBENCH_S2CS_TOKEN", "x"));
-    let second = told.lines().nth(1).unwrap();
-    let uid = second.split(' ').next().unwrap();
-    assert!(second.ends_with(" alices-token-0123456789 PROD"), "{second}");
-    assert_eq!(told.matches("alices-token").count(), 1, "{told}");
-    // Her quota, not his; and what is hers he can't end.
-    let error = refusal(&mut place.s2uc(&format!("{request} --token-file {}", mine.display())), 1);
-    assert!(error.contains("alice may have 1 sessions"), "{error}");
-    let as_bob = |arguments: &str| {
-        let mut command = place.s2uc(&format!("{arguments} --s2cs {}", server.address()));
-        command.env("PSBENCH_S2CS_TOKEN", "bobs-token-0123456789");
-        command
-    };
-    let error = refusal(&mut as_bob(&format!("release {uid}")), 1);
-    assert!(error.contains("belongs to somebody else"), "{error}");
-    assert_eq!(json(&mut as_bob("status"))["sessions"].as_array().unwrap().len(), 0);
-    let his = json(&mut as_bob("inbound-request --num-conn 1"));
-    assert!(!his.to_string().contains("bobs-token"), "{his}");
-    // A file that changes is read anew.
-    place.secret("tokens", "alice alices-token-0123456789\n");
-    let error = refusal(&mut as_bob("status"), 1);
-    assert!(error.contains("does not know the token"), "{error}");
-}
-
-#[test]
-fn a_control_server_may_want_certificates_of_its_clients() {
-    let place = Place::new();
-    succeed(&mut place.psbench("s2cs init --cert client.crt --key client.key --san somebody"));
-    let server = place.s2cs("--client-ca client.crt");
-    let status = format!("status --s2cs {}", server.address());
-    let error = refusal(&mut place.s2uc(&status), 1);
-    assert!(error.contains("a client's certificate that it knows"), "{error}");
-    succeed(&mut place.s2uc(&format!("{status} --client-cert client.crt --client-key client.key")));
-    refusal(&mut place.s2uc(&format!("{status} --client-cert server.crt --client-key server.key")), 1);
-}
-
-#[test]
-fn the_openssl_recipes_certificate_serves() {
-    let place = Place::new();
-    let recipe = "req -x509 -nodes -newkey rsa:2048 -days 30 -subj /CN=gateway -addext subjectAltName=IP:127.0.0.1 \
-                  -keyout openssl.key -out openssl.crt";
-    succeed(Command::new("openssl").args(recipe.split_whitespace()).current_dir(place.0.path()));
-    let server = place.s2cs("--server-crt openssl.crt --server-key openssl.key");
-    succeed(&mut place.s2uc(&format!("status --s2cs {} --server-cert openssl.crt", server.address())));
-    let error = refusal(&mut place.s2uc(&format!("status --s2cs {}", server.address())), 1);
-    assert!(error.contains("its certificate is none of server.crt's"), "{error}");
-}
-
-#[test]
-fn without_tls_a_gateway_serves_this_host_alone() {
-    let place = Place::new();
-    for option in ["--listener-ip 0.0.0.0", "--control-ip 0.0.0.0", "--listener-ip ::"] {
-        let error = refusal(&mut place.psbench(&format!("s2cs --port 0 --insecure {option}")), 2);
-        assert!(error.contains("--insecure serves this host alone"), "{error}");
-    }
-    let mut command = place.psbench(&format!("s2cs --port 0 --port-range {} --insecure", ports()));
-    let log = place.path("log");
-    let server = S2cs::start(command.stderr(fs::File::create(&log).unwrap()));
-    assert!(fs::read_to_string(&log).unwrap().contains("WARNING"), "it says what that means");
-    let status = format!("status --s2cs {}", server.address());
-    succeed(&mut place.s2uc(&format!("{status} --insecure")));
-    refusal(&mut place.s2uc(&status), 1);
-    let error = refusal(&mut place.s2uc("status --insecure --token x --s2cs gateway.example:5000"), 2);
-    assert!(error.contains("a token is not sent there without TLS"), "{error}");
 }
 
 #[test]
