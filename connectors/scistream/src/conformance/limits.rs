@@ -76,6 +76,24 @@ pub(super) fn a_rate_is_kept(bench: &Bench) {
     bench.release(route);
 }
 
+pub(super) fn waiting_for_the_rate_is_not_idling(bench: &Bench) {
+    /// Bits/s: what is moved at a time takes twice as long as a connection may be idle.
+    const RATE: u64 = 4096;
+    /// More than that.
+    const BYTES: u64 = 1100;
+    if !bench.server(Role::Producer).enforces_rate() {
+        return;
+    }
+    let options = ForwardOptions { idle_timeout: Some(Duration::from_secs(1)), ..ForwardOptions::default() };
+    let host = Host::new();
+    let route = bench.route(&Session { rate: Some(RATE), ..Session::with(options) }, &[&host]);
+    let (mut client, mut target) = route.connection(&host);
+    Pattern::new(4).send(&mut client, BYTES);
+    client.shutdown(Shutdown::Write).unwrap();
+    Pattern::new(4).receive_all(&mut target, BYTES);
+    bench.release(route);
+}
+
 pub(super) fn nothing_without_the_key(bench: &Bench) {
     if !bench.shape.keyed {
         return;

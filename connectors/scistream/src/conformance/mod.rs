@@ -105,6 +105,7 @@ const BESIDE_OTHERS: &[Check] = &[
     ("a stalled reader stalls the writer", limits::a_stalled_reader_stalls_the_writer),
     ("idle connections end", limits::idle_connections_end),
     ("a rate is kept", limits::a_rate_is_kept),
+    ("waiting for the rate is not idling", limits::waiting_for_the_rate_is_not_idling),
     ("nothing without the key", limits::nothing_without_the_key),
     ("datagrams are forwarded or refused", datagrams::datagrams_are_forwarded_or_refused),
 ];

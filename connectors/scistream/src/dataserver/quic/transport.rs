@@ -28,7 +28,7 @@ const SMALLEST_WINDOW: u64 = 10 * LARGEST_PACKET as u64;
 const LARGEST_WINDOW: u64 = 512 << 20;
 
 /// What a gateway keeps of all streams until the other one has acknowledged it, beside what the path holds, in bytes: few enough to stay
-/// in the processor's cache. 10 MB of it cost a fifth more processor time over loopback.
+/// in the processor's cache. Over loopback 4 MB and 8 MB carried no more, with up to twice the jitter.
 const UNACKNOWLEDGED: u64 = 2 << 20;
 
 /// What all streams of a connection together may have in a gateway, in bytes, unless four of them take more. Beyond it streams wait
