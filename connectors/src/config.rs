@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::scistream::client::Gateways;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
 use crate::s3::{Place, S3Connector};
+use crate::scistream::{self, Crossing, Reach, Route, ScistreamClient, ScistreamServer};
 use crate::shm::{ShmClient, ShmServer};
 use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
 
@@ -77,6 +79,8 @@ pub enum ConnectorConfig {
         /// The most bytes the server holds.
         limit: u64,
     },
+    /// Objects in the memory of the process that stored them, reached through gateways of SciStream.
+    Scistream(Reach),
     /// Objects in shared memory, for processes of the same host.
     Shm {
         /// Before [`open`](Self::open): where to make the Unix socket; empty for a fresh one that only this user can enter. In a
@@ -125,6 +129,7 @@ impl fmt::Display for ConnectorConfig {
             }
             Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
+            Self::Scistream(reach) => write!(f, "{name} {reach}"),
             Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
             Self::Own { place, .. } => write!(f, "{name} {place}"),
         }
@@ -133,7 +138,8 @@ impl fmt::Display for ConnectorConfig {
 
 impl ConnectorConfig {
     /// The names of this crate's connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 8] = ["endpoint", "file", "memory", "multi", "peer", "redis", "s3", "shm"];
+    pub const NAMES: [&'static str; 9] =
+        ["endpoint", "file", "memory", "multi", "peer", "redis", "s3", "scistream", "shm"];
 
     /// The connector's name.
     pub fn name(&self) -> &str {
@@ -145,6 +151,7 @@ impl ConnectorConfig {
             Self::Redis { .. } => "redis",
             Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
+            Self::Scistream(_) => "scistream",
             Self::Shm { .. } => "shm",
             Self::Own { name, .. } => name,
         }
@@ -164,6 +171,71 @@ impl ConnectorConfig {
         }
     }
 
+    /// Whether objects, or some of them, are reached through gateways of SciStream.
+    pub fn crosses_gateways(&self) -> bool {
+        match self {
+            Self::Scistream(_) => true,
+            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.crosses_gateways()),
+            _ => false,
+        }
+    }
+
+    /// What it, or a part of it, asks of private gateways, which are still to be [named](Self::through).
+    pub fn private_routes(&self) -> Vec<&Route> {
+        match self {
+            Self::Scistream(Reach::Private(route)) => vec![route],
+            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.config.private_routes()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same through these private gateways, where it [asks](Self::private_routes) any for something.
+    #[must_use]
+    pub fn through(&self, gateways: &Gateways) -> Self {
+        match self {
+            Self::Scistream(Reach::Private(route)) => {
+                Self::Scistream(Reach::Through(Box::new(Crossing::between(route, gateways))))
+            }
+            Self::Multi { parts, tags } => {
+                let through = |part: &Part| Part { config: part.config.through(gateways), ..part.clone() };
+                Self::Multi { parts: parts.iter().map(through).collect(), tags: tags.clone() }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// What workers of a trial have to know of its connector ahead of proxies: which buckets may see their credentials. What whoever stores
+    /// knows beyond that is not for them.
+    #[must_use]
+    pub fn for_workers(&self) -> Option<Self> {
+        match self {
+            Self::S3 { .. } => Some(self.clone()),
+            Self::Multi { parts, tags } => {
+                let known = |part: &Part| Some(Part { config: part.config.for_workers()?, ..part.clone() });
+                Some(Self::Multi { parts: parts.iter().filter_map(known).collect(), tags: tags.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives back what one that was [opened](Self::open) with these keys has at other hosts, where its process has ended without doing so.
+    ///
+    /// # Errors
+    /// A gateway can't be reached, or refuses.
+    pub fn abandon(&self, keys: &KeySource) -> Result<(), ConnectorError> {
+        match self {
+            Self::Scistream(Reach::Through(crossing)) => scistream::abandon(crossing, keys),
+            Self::Multi { parts, .. } => {
+                let mut abandoned = Ok(());
+                for part in parts {
+                    abandoned = abandoned.and(part.config.abandon(keys));
+                }
+                abandoned
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// For whoever will store objects: makes the directory, starts the server, or connects.
     pub fn open(&self, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
@@ -177,6 +249,11 @@ impl ConnectorConfig {
             Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
             Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Scistream(Reach::Through(crossing)) => Arc::new(ScistreamServer::open(crossing, &keys)?),
+            Self::Scistream(Reach::Private(_)) => {
+                return Err(self.unreachable("its private gateways are not there yet"));
+            }
+            Self::Scistream(Reach::At(_)) => return Err(self.unreachable("it is open, in another process")),
             Self::Shm { path, limit, .. } => Arc::new(ShmServer::start(path, *limit, keys)?),
             Self::Own { name, place } => own::factory(name)?.open(place, keys)?,
         })
@@ -188,6 +265,8 @@ impl ConnectorConfig {
             Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
             Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
             Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
+            Self::Scistream(Reach::At(ways)) => Arc::new(ScistreamClient::connect(ways)?),
+            Self::Scistream(_) => return Err(self.unreachable("no path through its gateways was made")),
             Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
             Self::File { dir } => Arc::new(FileConnector::connect(dir)?),
             Self::Own { name, place } => own::factory(name)?.connect(place)?,
@@ -195,10 +274,14 @@ impl ConnectorConfig {
         })
     }
 
+    fn unreachable(&self, reason: &str) -> ConnectorError {
+        ConnectorError::Unreachable { connector: self.to_string(), reason: reason.into() }
+    }
+
     /// Whether the objects, or some of them, stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
         match self {
-            Self::Memory { .. } | Self::Peer { .. } | Self::Shm { .. } => false,
+            Self::Memory { .. } | Self::Peer { .. } | Self::Scistream(_) | Self::Shm { .. } => false,
             Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
@@ -209,10 +292,14 @@ impl ConnectorConfig {
     /// An address of the loopback interface is another matter, see [`is_loopback`](Self::is_loopback).
     pub fn reaches_other_hosts(&self) -> bool {
         match self {
-            Self::Memory { .. } | Self::Shm { .. } => false,
+            Self::Memory { .. } | Self::Scistream(Reach::Private(_)) | Self::Shm { .. } => false,
             Self::Peer { address, .. } => !matches!(address, PeerAddress::Unix(_)),
             Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_hosts()),
-            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
+            Self::Endpoint { .. }
+            | Self::File { .. }
+            | Self::Redis { .. }
+            | Self::S3 { .. }
+            | Self::Scistream(Reach::Through(_) | Reach::At(_)) => true,
             Self::Own { .. } => self.reaches_other_processes(),
         }
     }
@@ -231,6 +318,7 @@ impl ConnectorConfig {
                 let host = host.split('/').next().unwrap_or_default();
                 is_loopback(host.rsplit_once(':').map_or(host, |(host, _)| host))
             }
+            Self::Scistream(reach) => reach.is_loopback(),
             Self::Multi { parts, .. } => parts.iter().any(|part| part.config.is_loopback()),
             Self::Memory { .. }
             | Self::File { .. }
@@ -251,6 +339,7 @@ impl ConnectorConfig {
             | Self::Peer { .. }
             | Self::Redis { .. }
             | Self::S3 { .. }
+            | Self::Scistream(_)
             | Self::Shm { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
         }

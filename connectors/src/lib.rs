@@ -11,6 +11,7 @@
 //! | [`redis`] | a Redis server | whoever reaches the server |
 //! | [`s3`] | a bucket of S3 | whoever has credentials for it |
 //! | [`peer`] | the process that stored them | over TCP, or a Unix socket on the same host |
+//! | [`mod@scistream`] | the process that stored them | over TCP, through two gateways of SciStream |
 //! | [`shm`] | shared memory, mapped and not copied | the same user on the same host |
 //! | [`multi`] | several of these, by the objects' sizes | as the part in question |
 //!
@@ -42,6 +43,7 @@ pub mod redis;
 mod registry;
 mod resolver;
 pub mod s3;
+pub mod scistream;
 pub mod shm;
 mod store;
 mod trust;

@@ -34,8 +34,17 @@ impl<C> Pool<C> {
         connect: impl Fn() -> Result<C, ConnectorError> + Send + Sync + 'static,
     ) -> Result<Self, ConnectorError> {
         let first = connect()?;
+        Ok(Self::with(first, bound, connect))
+    }
+
+    /// Begins with this connection.
+    pub(crate) fn with(
+        first: C,
+        bound: usize,
+        connect: impl Fn() -> Result<C, ConnectorError> + Send + Sync + 'static,
+    ) -> Self {
         let state = Mutex::new(State { idle: vec![first], busy: 0 });
-        Ok(Self { connect: Box::new(connect), bound, state, returned: Condvar::new() })
+        Self { connect: Box::new(connect), bound, state, returned: Condvar::new() }
     }
 
     /// How many threads are in a request.

@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use crate::Secret;
     use crate::peer::PeerAddress;
+    use crate::scistream::{Exit, Reach, Site, Ways};
 
     fn configs() -> impl Strategy<Value = ConnectorConfig> {
         let address = prop_oneof![
@@ -105,6 +106,11 @@ mod tests {
                 secret: Secret(secret),
                 limit
             }),
+            ("[a-z.]{1,40}", "[a-z]{0,10}", proptest::collection::vec(any::<u16>(), 0..16), any::<([u8; 16], u64)>())
+                .prop_map(|(host, name, ports, (secret, limit))| {
+                    let sites = vec![Site { name, exits: vec![Exit { host, ports }] }];
+                    ConnectorConfig::Scistream(Reach::At(Box::new(Ways { sites, secret: Secret(secret), limit })))
+                }),
             ("[a-z/]{1,100}", any::<(u128, [u8; 16], u64)>()).prop_map(|(path, (host, secret, limit))| {
                 ConnectorConfig::Shm { path: path.into(), host: Uuid::from_u128(host), secret: Secret(secret), limit }
             }),

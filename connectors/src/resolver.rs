@@ -98,10 +98,10 @@ impl Resolver {
         Self { worker: worker.into(), options, own: None, slots: RwLock::default() }
     }
 
-    /// Resolves from the S3 buckets of this connector, too, with the credentials of the environment.
+    /// Resolves from the S3 buckets of this connector, if any, too, with the credentials of the environment.
     #[must_use]
-    pub fn trusting(self, own: ConnectorConfig) -> Self {
-        Self { own: Some(own), ..self }
+    pub fn trusting(self, own: Option<ConnectorConfig>) -> Self {
+        Self { own, ..self }
     }
 
     /// The object that `proxy` stands for, deleted from its connector where the proxy says so. Its size is always checked, its
@@ -361,7 +361,7 @@ mod tests {
             region: "r".into(),
         };
         for resolver in
-            [Resolver::new("w", OPTIONS), Resolver::new("w", OPTIONS).trusting(bucket("https://s3.localhost"))]
+            [Resolver::new("w", OPTIONS), Resolver::new("w", OPTIONS).trusting(Some(bucket("https://s3.localhost")))]
         {
             let error = resolver.resolve(&proxy_at(bucket("http://evil")), true).unwrap_err().to_string();
             assert!(error.contains("at http://evil is not a bucket of this trial"), "{error}");

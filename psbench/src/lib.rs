@@ -10,6 +10,7 @@ pub mod clock;
 pub mod dispatcher;
 pub mod doctor;
 pub mod environment;
+pub mod gateways;
 pub mod generator;
 pub mod item;
 pub mod logging;

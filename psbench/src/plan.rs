@@ -436,6 +436,11 @@ impl TrialPlan {
         self.path.as_deref().unwrap_or(self.method.name())
     }
 
+    /// Whether bulk data goes through gateways of SciStream.
+    pub fn crosses_gateways(&self) -> bool {
+        self.method == Method::Proxy && self.settings.connector.crosses_gateways()
+    }
+
     /// Workers that compute.
     pub fn compute_workers(&self) -> u32 {
         self.workers - self.settings.generators

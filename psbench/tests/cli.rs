@@ -123,7 +123,7 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         (
             "--ps-connector globus",
-            "--ps-connector globus: not in this version; there are: endpoint, file, memory, multi, peer, redis, s3, shm (globus needs \
+            "--ps-connector globus: not in this version; there are: endpoint, file, memory, multi, peer, redis, s3, scistream, shm (globus needs \
              credentials for Globus Transfer; file does the same job where all hosts mount the directory, s3 across sites)",
         ),
         ("--ps-connector multi", "--ps-connector multi needs --ps-multi"),

@@ -5,13 +5,17 @@
 //! user, too. Neither the secret nor the objects are encrypted: TCP beyond one host is for networks that you trust.
 
 mod client;
+mod loans;
 mod server;
 mod service;
+mod talk;
 mod wire;
 
+pub(crate) use self::client::CONNECTIONS;
 pub use self::client::PeerClient;
 pub use self::server::PeerServer;
+pub(crate) use self::talk::Talk;
 pub use crate::net::PeerAddress;
 use crate::net::Protocol;
 
-const PROTOCOL: Protocol = Protocol { name: "peer", magic: *b"PSBP", version: 1 };
+pub(crate) const PROTOCOL: Protocol = Protocol { name: "peer", magic: *b"PSBP", version: 2 };

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::PeerAddress;
+use super::loans::Loans;
+use super::service::Served;
 use crate::net::{Listener, Server};
 use crate::object_map::ObjectMap;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Secret};
@@ -13,7 +15,7 @@ use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Secret};
 pub struct PeerServer {
     config: ConnectorConfig,
     keys: KeySource,
-    server: Server<ObjectMap>,
+    server: Server<Served>,
 }
 
 impl PeerServer {
@@ -33,12 +35,20 @@ impl PeerServer {
         let secret = Secret(*Uuid::new_v4().as_bytes());
         let config = ConnectorConfig::Peer { address: listener.address().clone(), secret, limit };
         let objects = ObjectMap::new(config.to_string(), limit);
-        let server = Server::start(listener, secret, objects).map_err(failed("start its thread"))?;
+        let served = Served { objects, loans: Loans::default() };
+        let server = Server::start(listener, secret, served).map_err(failed("start its thread"))?;
         Ok(Self { config, keys, server })
     }
 
     fn objects(&self) -> &ObjectMap {
-        self.server.service()
+        &self.server.service().objects
+    }
+
+    /// Where an object that is about to be confirmed is gone already.
+    fn settled(&self, key: &Key) -> &ObjectMap {
+        let Served { objects, loans } = self.server.service();
+        loans.settle(&key.id);
+        objects
     }
 }
 
@@ -50,22 +60,23 @@ impl Connector for PeerServer {
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        Ok(self.objects().get(key))
+        Ok(self.settled(key).get(key))
     }
 
     fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
-        Ok(self.objects().contains(key))
+        Ok(self.settled(key).contains(key))
     }
 
     fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
-        Ok(self.objects().take(key).is_some())
+        Ok(self.settled(key).take(key).is_some())
     }
 
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        Ok(self.objects().take(key))
+        Ok(self.settled(key).take(key))
     }
 
     fn held(&self) -> Option<u64> {
+        self.server.service().loans.settle_all();
         Some(self.objects().len())
     }
 

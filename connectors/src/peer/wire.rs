@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! client → server  request  operation:u8 id:16                            any number, ahead of their answers if it likes
-//! server → client  answer   found:u8 size:u64, then size bytes of object  one for each request, in order
+//! server → client  answer   found:u8 size:u64, then size bytes of object  one for each request but confirm, in order
 //! ```
+//!
+//! An object that was asked for by lend stays until it is confirmed: one that a connection lost on its way is there for another.
 
 use uuid::Uuid;
 
@@ -20,6 +22,12 @@ pub(super) enum Operation {
     Take = 2,
     Exists = 3,
     Evict = 4,
+    Lend = 5,
+    Confirm = 6,
+}
+
+impl Operation {
+    const ALL: [Self; 6] = [Self::Get, Self::Take, Self::Exists, Self::Evict, Self::Lend, Self::Confirm];
 }
 
 /// One request.
@@ -39,8 +47,7 @@ impl Request {
     /// `None` for an operation that this version does not know.
     pub(super) fn decode(bytes: &[u8; REQUEST_LEN]) -> Option<Self> {
         let (first, id) = bytes.split_first()?;
-        let operations = [Operation::Get, Operation::Take, Operation::Exists, Operation::Evict];
-        let operation = operations.into_iter().find(|operation| *operation as u8 == *first)?;
+        let operation = Operation::ALL.into_iter().find(|operation| *operation as u8 == *first)?;
         Some(Self { operation, id: Uuid::from_slice(id).ok()? })
     }
 }
@@ -91,8 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn every_request_and_answer_decodes(id: u128, size: u64, operation in 0_usize..4) {
-            let operation = [Operation::Get, Operation::Take, Operation::Exists, Operation::Evict][operation];
+        fn every_request_and_answer_decodes(id: u128, size: u64, operation in proptest::sample::select(&Operation::ALL[..])) {
             let request = Request { operation, id: Uuid::from_u128(id) };
             prop_assert_eq!(Request::decode(&request.encode()), Some(request));
             let answer = Answer { found: true, size };

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use psbench_connectors::scistream;
 use psbench_executors::pilot::{self, ConnectError, Invitation, TOKEN_VARIABLE};
 use psbench_executors::worker::{self, ServeError};
 use psbench_executors::{ClockOffset, Work};
@@ -23,6 +24,10 @@ pub struct Worker {
     /// A file with the token that the dispatcher wants, in place of the environment's PSBENCH_TOKEN
     #[arg(long, value_name = "FILE", requires = "connect")]
     token_file: Option<PathBuf>,
+
+    /// The site where this worker is, for objects behind gateways, in place of the environment's PSBENCH_SITE
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
 }
 
 /// Why a worker did not serve to its end.
@@ -64,6 +69,9 @@ impl Worker {
     /// As their descriptions say.
     pub fn run(self) -> Result<(), WorkerError> {
         logging::start_in_worker();
+        if let Some(site) = self.site {
+            scistream::be_at(site);
+        }
         let Some(address) = self.connect else {
             return Ok(worker::serve(|setup| make_work(&setup, ClockOffset::default()))?);
         };

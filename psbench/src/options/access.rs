@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use scistream::client::{GatewayAccess, GatewayTls};
-use scistream::dataserver::Target;
+use scistream::dataserver::{DataServerError, DataServerType, Target};
 use scistream::tls::{Pem, TlsError};
 
 use super::OptionError;
@@ -70,7 +70,33 @@ fn read_pair((certificate, key): (&Path, &Path)) -> Result<(Pem, Pem), TlsError>
     Ok((Pem::read(certificate)?, Pem::read(key)?))
 }
 
+/// A type of data server, also as SciStream's own programs name them: `HaproxySubprocess`, `Stunnel`.
+pub(crate) fn data_server_type(text: &str) -> Result<DataServerType, DataServerError> {
+    let lower = text.to_ascii_lowercase();
+    lower.strip_suffix("subprocess").unwrap_or(&lower).parse().map_err(|_| DataServerError::Unknown(text.into()))
+}
+
 /// Whether a control server is on this host, so that what is said to it stays here.
-pub(crate) fn is_this_host(address: &Target) -> bool {
+fn is_this_host(address: &Target) -> bool {
     address.host() == "localhost" || address.host().parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_go_by_the_references_names_too() {
+        for (name, kind) in [
+            ("copy", DataServerType::Copy),
+            ("HaproxySubprocess", DataServerType::Haproxy),
+            ("Stunnel", DataServerType::Stunnel),
+            ("StunnelSubprocess", DataServerType::Stunnel),
+            ("Nginx", DataServerType::Nginx),
+        ] {
+            assert_eq!(data_server_type(name).unwrap(), kind, "{name}");
+        }
+        let error = data_server_type("Squid").unwrap_err().to_string();
+        assert!(error.contains("\"Squid\""), "{error}");
+    }
 }

@@ -83,6 +83,8 @@ pub(super) enum ConnectorName {
     Redis,
     /// A bucket of S3 or of what speaks it
     S3,
+    /// The generator's memory, through two gateways of SciStream
+    Scistream,
     /// Memory that the generator shares with workers on its host, mapped and not copied
     Shm,
 }
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn what_is_not_here_gets_one_line() {
         let line = |name| choose::<ConnectorName>(name).unwrap_err().to_string();
-        let there_are = "there are: endpoint, file, memory, multi, peer, redis, s3, shm";
+        let there_are = "there are: endpoint, file, memory, multi, peer, redis, s3, scistream, shm";
         assert!(
             line("daos").starts_with(&format!("--ps-connector daos: not in this version; {there_are} (daos needs"))
         );

@@ -14,6 +14,7 @@ mod paths;
 mod planning;
 mod pool;
 mod recipe;
+mod scistream;
 mod secret;
 mod server;
 mod stores;
@@ -26,7 +27,7 @@ use psbench_connectors::OWN_CONNECTORS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::access::{AccessOptions, Named, TOKEN, Trusted};
+pub(crate) use self::access::{AccessOptions, Named, TOKEN, Trusted, data_server_type};
 pub use self::choices::LifetimeName;
 use self::choices::{ConnectorName, ExecutorName, NameOf, ParslExecutor, StreamName};
 pub(crate) use self::engine::choose_python;
@@ -43,6 +44,7 @@ const BENCHMARK: &str = "Benchmark";
 const EXECUTOR: &str = "Executor";
 const ENGINE: &str = "Engine";
 const STORE: &str = "Store";
+const SCISTREAM: &str = "SciStream";
 const STREAM: &str = "Stream";
 const GENERAL: &str = "General";
 
@@ -299,7 +301,8 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "NAME")]
     pub ps_s3_region: Option<String>,
 
-    /// The peer connector serves over TCP at this address of the generator's host [default: a Unix socket]
+    /// The peer connector serves over TCP at this address of the generator's host [default: a Unix socket]; the scistream connector does
+    /// so in any case [default: the address on the way to the producer's gateway]
     #[arg(long, help_heading = STORE, value_name = "HOST")]
     pub ps_address: Option<String>,
 
@@ -311,7 +314,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "NAME")]
     pub ps_interface: Option<String>,
 
-    /// The most that the memory, peer and shm connectors hold, for each generator [default: 1GiB, or two of the largest items]
+    /// The most that the memory, peer, scistream and shm connectors hold, for each generator [default: 1GiB, or two of the largest items]
     #[arg(long, help_heading = STORE, value_name = "SIZE")]
     pub ps_memory_limit: Option<Size>,
 
@@ -350,6 +353,85 @@ pub struct StreamScalingOptions {
     /// Namespace of ProxyStore's DAOS connector
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
     pub ps_daos_namespace: Option<String>,
+
+    /// The control server of the gateway at the generators' side: HOST:PORT
+    #[arg(long, help_heading = SCISTREAM, value_name = "ADDR")]
+    pub scistream_producer_s2cs: Option<String>,
+
+    /// The control server of the gateway at the workers' side: HOST:PORT
+    #[arg(long, help_heading = SCISTREAM, value_name = "ADDR")]
+    pub scistream_consumer_s2cs: Option<String>,
+
+    /// The same for workers of one site, which have its NAME as PSBENCH_SITE in their environment, or as --site of psbench worker
+    #[arg(long, help_heading = SCISTREAM, value_name = "NAME=ADDR", num_args = 1.., action = ArgAction::Append)]
+    pub scistream_site: Vec<String>,
+
+    /// Start both on this host, for this sweep alone [default: true where none is named]
+    #[arg(long, help_heading = SCISTREAM, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub scistream_local: Option<bool>,
+
+    /// The control servers' certificates, or those of authorities that signed them
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_server_cert: Option<PathBuf>,
+
+    /// The certificate of the producer's, where it is another
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_producer_cert: Option<PathBuf>,
+
+    /// The certificates of the consumers', where they are others
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_consumer_cert: Option<PathBuf>,
+
+    /// Trust the authorities that this system trusts [default: false]
+    #[arg(long, help_heading = SCISTREAM, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub scistream_system_roots: Option<bool>,
+
+    /// Ask without TLS: whoever is on the way can read tokens and sessions' keys [default: false]
+    #[arg(long, help_heading = SCISTREAM, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub scistream_insecure: Option<bool>,
+
+    /// psbench's own certificate, for control servers that want one
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_client_cert: Option<PathBuf>,
+
+    /// The key of --scistream-client-cert
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_client_key: Option<PathBuf>,
+
+    /// A file with the token for the control servers, in place of the environment's PSBENCH_S2CS_TOKEN
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_token_file: Option<PathBuf>,
+
+    /// The same for the producer's, where it has one of its own
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_producer_token_file: Option<PathBuf>,
+
+    /// The same for the consumers', where they have one of their own
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    pub scistream_consumer_token_file: Option<PathBuf>,
+
+    /// What forwards: copy, splice, sockmap, quic, tls, haproxy, stunnel or nginx [default: as the control servers have it]
+    #[arg(long, help_heading = SCISTREAM, value_name = "TYPE")]
+    pub scistream_type: Option<String>,
+
+    /// Ports of each path, at each gateway; connections are spread over them [default: 1]
+    #[arg(long, help_heading = SCISTREAM, value_name = "N")]
+    pub scistream_num_conn: Option<u16>,
+
+    /// The rate to ask for, in kb/s; control servers that enforce rates keep to it [default: none in particular]
+    #[arg(long, help_heading = SCISTREAM, value_name = "KBPS")]
+    pub scistream_rate: Option<u32>,
+
+    /// Connections between the gateways that are made ahead of time, for each port [default: as the control servers have it]
+    #[arg(long, help_heading = SCISTREAM, value_name = "N")]
+    pub scistream_preconnect: Option<u32>,
+
+    /// Connections between the gateways that carry one of psbench's together [default: as the control servers have it]
+    #[arg(long, help_heading = SCISTREAM, value_name = "N")]
+    pub scistream_stripes: Option<u32>,
 
     /// The broker [default: memory]
     #[arg(long, help_heading = STREAM, value_name = "NAME", value_parser = NameOf::<StreamName>::new())]

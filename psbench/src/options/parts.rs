@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use psbench_connectors::peer::PeerAddress;
+use psbench_connectors::scistream::Reach;
 use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
@@ -179,7 +180,7 @@ impl StreamScalingOptions {
             }
             ConnectorName::Multi => self.multi(sizes, notes)?,
             ConnectorName::Peer => ConnectorConfig::Peer {
-                address: self.peer_address(notes)?,
+                address: self.tcp_address("peer", notes)?.unwrap_or_else(PeerAddress::private),
                 secret: Secret::default(),
                 limit: self.memory_limit(sizes)?,
             },
@@ -191,6 +192,7 @@ impl StreamScalingOptions {
                     port => port,
                 },
             },
+            ConnectorName::Scistream => self.scistream(sizes, notes)?,
             ConnectorName::Shm => ConnectorConfig::Shm {
                 path: PathBuf::new(),
                 host: Uuid::nil(),
@@ -241,31 +243,36 @@ impl StreamScalingOptions {
         }
     }
 
-    fn peer_address(&mut self, notes: &mut Vec<String>) -> Result<PeerAddress, OptionError> {
+    /// Where a connector serves over TCP, if it is told where.
+    pub(super) fn tcp_address(
+        &mut self,
+        connector: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<PeerAddress>, OptionError> {
         if let (None, Some(interface)) = (&self.ps_address, &self.ps_interface) {
             self.ps_address = Some(server::of_interface("--ps-interface", interface)?);
         }
         Ok(match &self.ps_address {
             Some(host) => {
                 let (host, port) = (host.clone(), self.ps_port.unwrap_or(0));
-                match self.ps_advertise.clone() {
+                Some(match self.ps_advertise.clone() {
                     None => PeerAddress::Tcp { host, port },
                     Some(announced) => PeerAddress::Announced { host, port, announced },
-                }
+                })
             }
             None => {
                 if self.ps_advertise.is_some() {
                     return Err(OptionError::Missing { option: "--ps-address", needed_by: "--ps-advertise" });
                 }
                 if self.ps_port.is_some() {
-                    notes.push("--ps-port has no effect with --ps-connector peer without --ps-address".into());
+                    notes.push(format!("--ps-port has no effect with --ps-connector {connector} without --ps-address"));
                 }
-                PeerAddress::private()
+                None
             }
         })
     }
 
-    fn memory_limit(&mut self, sizes: &[Size]) -> Result<u64, OptionError> {
+    pub(super) fn memory_limit(&mut self, sizes: &[Size]) -> Result<u64, OptionError> {
         let largest = sizes.iter().max().map_or(0, |size| size.bytes());
         let default = Size::from_bytes(MEMORY_LIMIT.max(largest.saturating_mul(2)));
         let limit = *self.ps_memory_limit.get_or_insert(default);
@@ -342,11 +349,15 @@ fn default_workers(generators: u32) -> u32 {
 
 /// The TCP port at which whoever stores listens, where it is told which.
 fn fixed_port(connector: &ConnectorConfig) -> Option<u16> {
-    match connector {
-        ConnectorConfig::Peer {
-            address: PeerAddress::Tcp { port, .. } | PeerAddress::Announced { port, .. }, ..
-        } => Some(*port).filter(|port| *port != 0),
-        ConnectorConfig::Multi { parts, .. } => parts.iter().find_map(|part| fixed_port(&part.config)),
-        _ => None,
+    let address = match connector {
+        ConnectorConfig::Peer { address, .. } => address,
+        ConnectorConfig::Scistream(Reach::Private(route)) => route.listen.as_ref()?,
+        ConnectorConfig::Scistream(Reach::Through(crossing)) => crossing.route.listen.as_ref()?,
+        ConnectorConfig::Multi { parts, .. } => return parts.iter().find_map(|part| fixed_port(&part.config)),
+        _ => return None,
+    };
+    match address {
+        PeerAddress::Tcp { port, .. } | PeerAddress::Announced { port, .. } => Some(*port).filter(|port| *port != 0),
+        PeerAddress::Unix(_) => None,
     }
 }

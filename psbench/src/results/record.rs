@@ -254,8 +254,8 @@ pub struct DispatcherBytes {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessUsage {
-    /// `dispatcher` (with all threads of a `thread` executor), `generator`, `worker`, or `engine`: a process of the engine's own, which
-    /// may hold workers.
+    /// `dispatcher` (with all threads of a `thread` executor), `generator`, `worker`, `engine` (a process of the engine's own, which
+    /// may hold workers), or `gateway`: a private control server of SciStream, with the programs that forward for it.
     pub role: String,
     /// For people: for example `worker 2 (pid 4711)`.
     pub label: String,

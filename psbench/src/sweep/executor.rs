@@ -60,7 +60,7 @@ pub(super) fn start(
         task_sleep: settings.task_sleep,
         verify: settings.verify,
         cache_bytes: settings.cache_bytes,
-        connector: settings.connector.clone(),
+        connector: settings.connector.for_workers(),
     };
     if let Some(engines) = engines {
         return engines.start(Request { settings, trial, setup: &item::encode(&setup) }, sink);

@@ -121,6 +121,15 @@ impl Generators {
         Ok(deleted)
     }
 
+    /// Gives back what the connectors of all had at other hosts. That of a generator which ended in order is not there any more.
+    pub(super) fn abandon(&self, connector: &ConnectorConfig) -> Result<(), ConnectorError> {
+        let mut abandoned = Ok(());
+        for keys in &self.keys {
+            abandoned = abandoned.and(connector.abandon(keys));
+        }
+        abandoned
+    }
+
     /// The most objects that each can have stored of so many items.
     pub(super) fn most(&self, items: u64) -> Vec<u64> {
         Share::each(self.count()).map(|share| share.of(items)).collect()

@@ -23,6 +23,7 @@ pub use self::paths::UnusablePath;
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
+use crate::gateways::{PrivateError, PrivateGateways};
 use crate::plan::{ObjectLifetime, Settings, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
@@ -38,6 +39,8 @@ pub struct Sweep {
     trace_dir: Option<PathBuf>,
     /// What outlasts single trials of the executor.
     engines: Option<Engines>,
+    /// Last: what the others hold goes through them.
+    gateways: Option<PrivateGateways>,
 }
 
 /// Why a sweep can't start.
@@ -52,6 +55,9 @@ pub enum SweepError {
     /// The engine is not there.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// There are no gateways.
+    #[error(transparent)]
+    Gateways(#[from] PrivateError),
     /// A path without which there is nothing to compare.
     #[error("--paths {path}: {source}")]
     Path {
@@ -85,9 +91,11 @@ impl Sweep {
     /// What a trial needs is not there.
     pub fn prepare(mut plan: SweepPlan, interrupted: Arc<AtomicBool>) -> Result<Self, SweepError> {
         let engines = plan.settings.engine.as_ref().map(Engines::prepare).transpose()?;
-        let paths::Prepared { brokers, unusable } = paths::prepare(&mut plan)?;
+        let gateways = PrivateGateways::of(&mut plan);
+        let paths::Prepared { brokers, unusable } = paths::prepare(&mut plan, gateways.as_ref().err())?;
         let broker = Arc::clone(brokers.first().ok_or(SweepError::Empty)?);
-        Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines })
+        let gateways = gateways.ok().flatten();
+        Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines, gateways })
     }
 
     /// What it runs.
@@ -163,6 +171,7 @@ impl Sweep {
             clock: Arc::new(SystemClock),
             interrupted: &self.interrupted,
             engines: self.engines.as_ref(),
+            gateways: self.gateways.as_ref(),
             trace_dir: self.trace_dir.as_deref(),
         }
     }

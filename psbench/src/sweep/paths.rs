@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use crate::brokers::{Broker, BrokerChoice};
+use crate::gateways::PrivateError;
 use crate::plan::{Method, SweepPlan, TrialPlan};
 
 /// With fewer paths there is nothing to compare.
@@ -32,7 +33,8 @@ pub(super) struct Prepared {
 }
 
 /// Opens the brokers, and makes sure that the connectors can be used. The trials of paths that can't are taken out of the plan.
-pub(super) fn prepare(plan: &mut SweepPlan) -> Result<Prepared, SweepError> {
+/// `ungated`: why there are no private gateways.
+pub(super) fn prepare(plan: &mut SweepPlan, ungated: Option<&PrivateError>) -> Result<Prepared, SweepError> {
     let mut open = Vec::new();
     let mut unusable: Vec<(String, SweepError)> = Vec::new();
     let mut ways: Vec<&TrialPlan> = Vec::new();
@@ -41,7 +43,7 @@ pub(super) fn prepare(plan: &mut SweepPlan) -> Result<Prepared, SweepError> {
             continue;
         }
         ways.push(trial);
-        match (reach(trial, &mut open), &trial.path) {
+        match (reach(trial, ungated, &mut open), &trial.path) {
             (Ok(()), _) => {}
             (Err(error), None) => return Err(error),
             (Err(error), Some(path)) => unusable.push((path.clone(), error)),
@@ -65,9 +67,12 @@ pub(super) fn prepare(plan: &mut SweepPlan) -> Result<Prepared, SweepError> {
 /// Brokers that are open.
 type Open = Vec<(BrokerChoice, Arc<dyn Broker>)>;
 
-fn reach(trial: &TrialPlan, open: &mut Open) -> Result<(), SweepError> {
+fn reach(trial: &TrialPlan, ungated: Option<&PrivateError>, open: &mut Open) -> Result<(), SweepError> {
     broker_of(trial, open)?;
     if trial.method == Method::Proxy {
+        if let (Some(error), false) = (ungated, trial.settings.connector.private_routes().is_empty()) {
+            return Err(error.clone().into());
+        }
         trial.settings.connector.open(KeySource::random())?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use super::generators::{Generators, Noted, store_metrics};
 use crate::brokers::{Broker, BrokerError, ClientStatistics, LagSample, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
 use crate::dispatcher::{Bounds, Dispatcher, Finished};
+use crate::gateways::{GatewayMeter, PrivateGateways};
 use crate::item::{self, GeneratorReport};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
@@ -33,6 +34,8 @@ pub(super) struct Bench<'a> {
     pub(super) interrupted: &'a AtomicBool,
     /// What outlasts the trial of the executor.
     pub(super) engines: Option<&'a Engines>,
+    /// Gateways of psbench's own.
+    pub(super) gateways: Option<&'a PrivateGateways>,
     /// Where the trace of each trial goes, if it is wanted.
     pub(super) trace_dir: Option<&'a Path>,
 }
@@ -129,6 +132,7 @@ struct Run<'a> {
     generators: Generators,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<dyn Executor>,
+    gateways: Option<GatewayMeter<'a>>,
     trace: Option<TraceFile>,
     subscriber: Option<Box<dyn Subscriber>>,
     /// How many messages waited, where the broker tells.
@@ -159,6 +163,7 @@ impl<'a> Run<'a> {
             file
         });
         let generators = Generators::new(generators);
+        let gateways = bench.gateways.filter(|_| trial.crosses_gateways()).map(GatewayMeter::start);
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout().as_nanos()).unwrap_or(u64::MAX);
         let plans = generators.plans(settings, trial, &bench.broker.config(), topic, start);
@@ -177,6 +182,7 @@ impl<'a> Run<'a> {
             generators,
             dispatcher,
             executor,
+            gateways,
             trace,
             subscriber: Some(subscriber),
             backlog: Backlog::default(),
@@ -202,13 +208,20 @@ impl<'a> Run<'a> {
         let all_well = all_well && drained;
         let ended = self.dispatcher.generators(if all_well { ENDING } else { FORCED });
         self.dispatcher.close("the trial was given up");
+        if let Some(gateways) = &mut self.gateways {
+            gateways.look_at_memory();
+        }
         let reports = self.executor.shutdown(if all_well { ENDING } else { FORCED });
         let Noted { causes, effects, reports: told } = self.generators.note(ended);
         let place = usize::from(self.broker_failed);
         self.problems.splice(place..place, causes);
         self.problems.extend(effects);
         let finished = self.dispatcher.finish();
-        let orphaned = self.clean_up(&finished, self.generators.held(&reports));
+        let held = self.generators.held(&reports);
+        if self.trial.method == Method::Proxy && held.is_none() {
+            self.abandon();
+        }
+        let orphaned = self.clean_up(&finished, held);
         self.record(finished, orphaned, Told { generators: &told, workers: &reports, subscriber: client }, before)
     }
 
@@ -266,6 +279,13 @@ impl<'a> Run<'a> {
             }
         }
         true
+    }
+
+    /// Gives back what generators had elsewhere, not all of which ended in order.
+    fn abandon(&mut self) {
+        if let Err(error) = self.generators.abandon(&self.bench.settings.connector) {
+            self.problems.push(format!("paths may be left at gateways: {error}"));
+        }
     }
 
     /// Deletes what is left at broker and connector; returns how many objects were orphaned: left behind by their resolve, or, where
@@ -331,7 +351,8 @@ impl<'a> Run<'a> {
         let size = recorder.mean_size().filter(|_| settings.is_external()).unwrap_or(trial.data_size);
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
-        let processes = self.processes(&recorder, reports, before);
+        let mut processes = self.processes(&recorder, reports, before);
+        processes.extend(self.gateways.take().into_iter().flat_map(GatewayMeter::finish));
         let broker = self.broker_use(generators, subscriber, start);
         self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {
             Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end})", report.worker.label)),

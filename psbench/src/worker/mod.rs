@@ -32,8 +32,8 @@ pub struct WorkerSetup {
     pub verify: bool,
     /// Bytes of resolved objects to keep; 0 for none.
     pub cache_bytes: u64,
-    /// The trial's connector: whose buckets see the credentials of workers.
-    pub connector: ConnectorConfig,
+    /// Of the trial's connector, whose buckets see the credentials of workers; absent where it has none.
+    pub connector: Option<ConnectorConfig>,
 }
 
 /// What a worker says at its end.

@@ -1,6 +1,7 @@
 //! Who asks a control server for something.
 
 mod globus;
+mod only;
 mod tokens;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 pub use self::globus::{GLOBUS_AUTH, Globus, GlobusError, GlobusSettings};
+pub use self::only::OnlyToken;
 pub use self::tokens::{Tokens, TokensError};
 
 /// Finds out who asks. A control server calls it at each request, from many tasks at once.

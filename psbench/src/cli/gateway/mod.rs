@@ -4,8 +4,6 @@ mod interrupt;
 
 use std::str::FromStr;
 
-use scistream::dataserver::{DataServerError, DataServerType};
-
 pub(super) use self::interrupt::interrupts;
 
 /// Options have the names that SciStream's own programs have for them, with underscores, too.
@@ -14,12 +12,6 @@ pub(super) fn underscores_too(argument: clap::Arg) -> clap::Arg {
         Some(name) if name.contains('_') => argument.alias(name),
         _ => argument,
     }
-}
-
-/// A type of data server, also as SciStream's own programs name them: `HaproxySubprocess`, `Stunnel`.
-pub(super) fn data_server_type(text: &str) -> Result<DataServerType, DataServerError> {
-    let lower = text.to_ascii_lowercase();
-    lower.strip_suffix("subprocess").unwrap_or(&lower).parse().map_err(|_| DataServerError::Unknown(text.into()))
 }
 
 /// Several values between commas, at least one.
@@ -37,21 +29,6 @@ impl<T: FromStr> FromStr for List<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_go_by_the_references_names_too() {
-        for (name, kind) in [
-            ("copy", DataServerType::Copy),
-            ("HaproxySubprocess", DataServerType::Haproxy),
-            ("Stunnel", DataServerType::Stunnel),
-            ("StunnelSubprocess", DataServerType::Stunnel),
-            ("Nginx", DataServerType::Nginx),
-        ] {
-            assert_eq!(data_server_type(name).unwrap(), kind, "{name}");
-        }
-        let error = data_server_type("Squid").unwrap_err().to_string();
-        assert!(error.contains("\"Squid\""), "{error}");
-    }
 
     #[test]
     fn lists_are_between_commas() {

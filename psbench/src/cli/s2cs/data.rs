@@ -6,8 +6,7 @@ use scistream::dataserver::{
     Congestion, DataServerSettings, DataServerType, ForwardOptions, MOST_AHEAD, MOST_STRIPES, data_server,
 };
 
-use crate::cli::gateway::data_server_type;
-use crate::options::OptionError;
+use crate::options::{OptionError, data_server_type};
 use crate::units::{Seconds, Size};
 
 const HEADING: &str = "Data servers";

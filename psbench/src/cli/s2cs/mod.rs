@@ -4,6 +4,7 @@ mod data;
 mod error;
 mod identity;
 mod init;
+mod lifeline;
 mod place;
 mod serve;
 mod sessions;
@@ -41,6 +42,10 @@ pub struct S2cs {
     /// Print where it listens as JSON
     #[arg(long)]
     json: bool,
+
+    /// Let in whoever has the token in the first line of standard input, and end with that input: for psbench itself
+    #[arg(long, hide = true, conflicts_with_all = ["tokens", "globus_client_id"])]
+    lifeline: bool,
 
     /// What is logged, to standard error
     #[arg(long, value_name = "LEVEL", default_value = "INFO", ignore_case = true)]

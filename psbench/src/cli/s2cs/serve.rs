@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use scistream::auth::Authenticator;
+use scistream::auth::{Authenticator, OnlyToken};
 use scistream::dataserver::{DataServerSettings, DataServerType};
 use scistream::metrics::Metrics;
 use scistream::tls::ServerTls;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::{S2cs, S2csError};
+use super::{S2cs, S2csError, lifeline};
 use crate::cli::gateway::interrupts;
 use crate::cli::{Ending, print};
 use crate::logging;
@@ -26,7 +26,11 @@ impl S2cs {
             self.place.only_this_host()?;
         }
         let tls = self.identity.tls()?;
-        let authenticator = self.identity.authenticator()?;
+        let authenticator = if self.lifeline {
+            Arc::new(OnlyToken::new(&lifeline::read_token().map_err(S2csError::System)?)?)
+        } else {
+            self.identity.authenticator()?
+        };
         // Requests take microseconds; what moves data has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(S2csError::System)?;
         runtime.block_on(self.serve_with(tls, authenticator))
@@ -38,6 +42,9 @@ impl S2cs {
         authenticator: Arc<dyn Authenticator>,
     ) -> Result<Ending, S2csError> {
         let shutdown = interrupts().map_err(S2csError::System)?;
+        if self.lifeline {
+            lifeline::hold_on(shutdown.clone());
+        }
         let (listener, address) = listen(self.place.control(), "--port").await?;
         let metrics = match self.place.metrics {
             Some(address) => Some(listen(address, "--metrics").await?),
@@ -105,7 +112,7 @@ impl S2cs {
                 "--idle-session: sessions of type {kind}, which does not tell what goes through, are never idle"
             );
         }
-        if self.identity.insecure {
+        if self.identity.insecure && !self.lifeline {
             tracing::warn!(
                 "--insecure: whoever is on this host can read tokens and sessions' keys, and ask for sessions"
             );

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::access::Access;
 use super::output::{Half, announce, name, print_json, print_listeners, texts};
 use super::{S2ucError, unless_interrupted};
-use crate::cli::gateway::{List, data_server_type, underscores_too};
+use crate::cli::gateway::{List, underscores_too};
 use crate::cli::{Ending, print};
-use crate::options::OptionError;
+use crate::options::{OptionError, data_server_type};
 use crate::units::Seconds;
 
 /// What a session is to be like.

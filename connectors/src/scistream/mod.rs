@@ -1,0 +1,20 @@
+//! Objects in the memory of the process that stored them, which others reach through on-demand proxies of SciStream.
+//!
+//! The generator's [`ScistreamServer`] holds the objects as the `peer` connector does, and asks the control servers of two gateways for
+//! a path: worker → the consumer's gateway → the producer's gateway → generator. Each worker's [`ScistreamClient`] connects to the
+//! consumer's gateway, which at each site of consumers may be another: a proxy names the listeners of all of them.
+//!
+//! What crosses a site's border breaks more often than what stays within. A worker tries again over another connection, and an object
+//! stays until it has arrived.
+
+mod client;
+mod patience;
+mod reach;
+mod server;
+mod site;
+
+pub use self::client::ScistreamClient;
+pub use self::reach::{Consumer, Crossing, Exit, Reach, Route, Site, Ways};
+pub use self::server::ScistreamServer;
+pub(crate) use self::server::abandon;
+pub use self::site::{SITE_VARIABLE, be_at};

@@ -1,0 +1,177 @@
+//! How objects behind gateways are reached.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use ::scistream::client::{ConnectRequest, GatewayAccess, Gateways, Wishes};
+use ::scistream::dataserver::Target;
+use uuid::Uuid;
+
+use super::site::Unnamed;
+use crate::peer::PeerAddress;
+use crate::{KeySource, Secret, is_loopback};
+
+/// How objects behind gateways are reached: what whoever stores them knows, and what workers know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reach {
+    /// Before [`open`](crate::ConnectorConfig::open): through private gateways of this host, which are still to be
+    /// [named](crate::ConnectorConfig::through).
+    Private(Box<Route>),
+    /// Before [`open`](crate::ConnectorConfig::open): through these gateways. It has what they want to see, so it is for whoever stores
+    /// alone.
+    Through(Box<Crossing>),
+    /// In a connector's own [`config`](crate::Connector::config): where the paths end that were made.
+    At(Box<Ways>),
+}
+
+/// What is asked of gateways, whichever they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Route {
+    /// Ports, at each gateway.
+    pub num_conn: u16,
+    /// In kb/s; 0: none in particular.
+    pub rate: u32,
+    /// What psbench's control servers can be asked for beyond that.
+    pub wishes: Wishes,
+    /// Where the objects are served, over TCP; `None`: at the address of this host that the producer's gateway reaches.
+    pub listen: Option<PeerAddress>,
+    /// The most bytes of objects that are held.
+    pub limit: u64,
+}
+
+/// A route and its gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Crossing {
+    /// What is asked of them.
+    pub route: Route,
+    /// The control server at the side of whoever stores.
+    pub producer: GatewayAccess,
+    /// Those at the workers' sides: a path is made to each.
+    pub consumers: Vec<Consumer>,
+}
+
+/// A site of workers, by its gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Consumer {
+    /// The site's name; empty for workers that are at none in particular.
+    pub site: String,
+    /// Its control server.
+    pub gateway: GatewayAccess,
+}
+
+/// Ways to the objects of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ways {
+    /// From each site.
+    pub sites: Vec<Site>,
+    /// What a client must know to be served.
+    pub secret: Secret,
+    /// The most bytes the server holds.
+    pub limit: u64,
+}
+
+/// Where workers of one site connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Site {
+    /// The site's name; empty for workers that are at none in particular.
+    pub name: String,
+    /// Its gateway's listeners.
+    pub exits: Vec<Exit>,
+}
+
+/// Listeners at one address of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Exit {
+    /// Host name or address.
+    pub host: String,
+    /// TCP ports.
+    pub ports: Vec<u16>,
+}
+
+impl Reach {
+    /// Whether objects are at addresses that mean each host itself.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match self {
+            Self::Private(_) => true,
+            Self::Through(crossing) => {
+                crossing.consumers.iter().any(|consumer| is_loopback(consumer.gateway.address.host()))
+            }
+            Self::At(ways) => ways.sites.iter().flat_map(|site| &site.exits).any(|exit| is_loopback(&exit.host)),
+        }
+    }
+}
+
+impl Crossing {
+    /// Private gateways of this host.
+    pub(crate) fn between(route: &Route, gateways: &Gateways) -> Self {
+        let consumer = Consumer { site: String::new(), gateway: gateways.consumer.clone() };
+        Self { route: route.clone(), producer: gateways.producer.clone(), consumers: vec![consumer] }
+    }
+
+    pub(super) fn gateways(&self, consumer: &Consumer) -> Gateways {
+        Gateways { producer: self.producer.clone(), consumer: consumer.gateway.clone() }
+    }
+
+    /// Whoever knows where the names of the objects start can name the paths to them.
+    pub(super) fn uid(keys: &KeySource, consumer: &Consumer) -> Uuid {
+        let name = [keys.start().as_bytes(), consumer.site.as_bytes()].concat();
+        uuid::Builder::from_custom_bytes(xxhash_rust::xxh3::xxh3_128(&name).to_be_bytes()).into_uuid()
+    }
+
+    pub(super) fn request(&self, uid: Uuid, target: Target) -> ConnectRequest {
+        let Route { num_conn, rate, ref wishes, .. } = self.route;
+        ConnectRequest { uid, targets: vec![target], num_conn, rate, wishes: wishes.clone() }
+    }
+}
+
+impl Site {
+    pub(super) fn new(name: &str, listeners: &[Target]) -> Self {
+        let mut exits: Vec<Exit> = Vec::new();
+        for listener in listeners {
+            match exits.last_mut().filter(|exit| exit.host == listener.host()) {
+                Some(exit) => exit.ports.push(listener.port()),
+                None => exits.push(Exit { host: listener.host().to_owned(), ports: vec![listener.port()] }),
+            }
+        }
+        Self { name: name.to_owned(), exits }
+    }
+
+    /// One after the other.
+    pub(super) fn listeners(&self) -> Vec<PeerAddress> {
+        let of = |exit: &Exit| {
+            let host = exit.host.clone();
+            exit.ports.clone().into_iter().map(move |port| PeerAddress::Tcp { host: host.clone(), port })
+        };
+        self.exits.iter().flat_map(of).collect()
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Private(_) => f.write_str("through private gateways"),
+            Self::Through(crossing) => {
+                let ends: Vec<_> = crossing.consumers.iter().map(ToString::to_string).collect();
+                write!(f, "through {} and {}", crossing.producer.address, ends.join(", "))
+            }
+            Self::At(ways) => {
+                let sites: Vec<_> = ways.sites.iter().map(ToString::to_string).collect();
+                write!(f, "at {}", sites.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Unnamed(&self.site), self.gateway.address)
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listeners: Vec<_> = self.listeners().iter().map(ToString::to_string).collect();
+        write!(f, "{}{}", Unnamed(&self.name), listeners.join(" "))
+    }
+}

@@ -1,0 +1,160 @@
+//! The side that stores and serves.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use ::scistream::client::{ClientError, HeldPath};
+use ::scistream::dataserver::Target;
+use bytes::Bytes;
+
+use super::{Consumer, Crossing, Reach, Site, Ways};
+use crate::peer::{PeerAddress, PeerServer};
+use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, is_loopback};
+
+/// Holds objects in this process and serves them through gateways to [`ScistreamClient`](super::ScistreamClient)s, until it is dropped.
+#[derive(Debug)]
+pub struct ScistreamServer {
+    config: ConnectorConfig,
+    /// Given back ahead of the server: until then gateways connect.
+    _paths: Vec<HeldPath>,
+    peer: PeerServer,
+}
+
+impl ScistreamServer {
+    /// Listens, and asks the gateways for a path to each site. Whoever knows where `keys` start can [give them back](abandon).
+    ///
+    /// # Errors
+    /// It can't listen, or a gateway can't be reached or refuses; then no path is left.
+    pub fn open(crossing: &Crossing, keys: &KeySource) -> Result<Self, ConnectorError> {
+        let listen = match &crossing.route.listen {
+            Some(address) => address.clone(),
+            None => local_address(&crossing.producer.address).map_err(|source| {
+                let action = format!("find this host's address on the way to {}", crossing.producer.address);
+                ConnectorError::Io { connector: name(crossing), action, source }
+            })?,
+        };
+        let peer = PeerServer::start(&listen, crossing.route.limit, keys.clone())?;
+        let ConnectorConfig::Peer { address, secret, limit } = peer.config() else {
+            return Err(unusable(crossing, "objects of another kind are served".to_owned()));
+        };
+        let (secret, limit) = (*secret, *limit);
+        let target: Target = address.to_string().parse().map_err(|_| {
+            unusable(
+                crossing,
+                format!("gateways can't connect to {address}; give an address of this host: --ps-address"),
+            )
+        })?;
+        let mut paths = Vec::new();
+        let mut sites = Vec::new();
+        for consumer in &crossing.consumers {
+            let request = crossing.request(Crossing::uid(keys, consumer), target.clone());
+            let path = HeldPath::make(&crossing.gateways(consumer), &request)
+                .map_err(|error| refused(crossing, consumer, &error))?;
+            sites.push(Site::new(&consumer.site, path.listeners()));
+            paths.push(path);
+        }
+        let config = ConnectorConfig::Scistream(Reach::At(Box::new(Ways { sites, secret, limit })));
+        Ok(Self { config, _paths: paths, peer })
+    }
+}
+
+/// Gives back the paths of a server that ended without doing so itself. Those that are not there any more are none.
+///
+/// # Errors
+/// A gateway can't be reached, or refuses. All others are asked nevertheless.
+pub(crate) fn abandon(crossing: &Crossing, keys: &KeySource) -> Result<(), ConnectorError> {
+    let mut given_back = Ok(());
+    for consumer in &crossing.consumers {
+        let released = crossing.gateways(consumer).release(Crossing::uid(keys, consumer));
+        given_back = given_back.and(released.map_err(|error| refused(crossing, consumer, &error)));
+    }
+    given_back
+}
+
+/// This host's address on the way to a gateway: loopback where that is this host.
+fn local_address(gateway: &Target) -> io::Result<PeerAddress> {
+    if is_loopback(gateway.host()) {
+        return Ok(PeerAddress::loopback());
+    }
+    let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
+    for address in (gateway.host(), gateway.port()).to_socket_addrs()? {
+        match source_address(address) {
+            Ok(ip) => return Ok(PeerAddress::Tcp { host: ip.to_string(), port: 0 }),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The address that packets to `destination` come from. None is sent.
+fn source_address(destination: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match destination {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(destination)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn name(crossing: &Crossing) -> String {
+    ConnectorConfig::Scistream(Reach::Through(Box::new(crossing.clone()))).to_string()
+}
+
+fn unusable(crossing: &Crossing, reason: String) -> ConnectorError {
+    ConnectorError::Unreachable { connector: name(crossing), reason }
+}
+
+/// In whose words it is: the option's that named the gateway.
+fn refused(crossing: &Crossing, consumer: &Consumer, error: &ClientError) -> ConnectorError {
+    let Consumer { site, gateway } = consumer;
+    let action = match error.address() {
+        Some(address) if *address == crossing.producer.address => format!("--scistream-producer-s2cs {address}"),
+        Some(address) if site.is_empty() => format!("--scistream-consumer-s2cs {address}"),
+        Some(address) => format!("--scistream-site {site}={address}"),
+        None => format!("ask {} and {} for a path", crossing.producer.address, gateway.address),
+    };
+    ConnectorError::Refused { connector: "scistream".into(), action, reason: error.to_string() }
+}
+
+impl Connector for ScistreamServer {
+    fn put(&self, object: Bytes) -> Result<Key, ConnectorError> {
+        self.peer.put(object)
+    }
+
+    fn put_batch(&self, objects: Vec<Bytes>) -> Result<Vec<Key>, ConnectorError> {
+        self.peer.put_batch(objects)
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        self.peer.get(key)
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, ConnectorError> {
+        self.peer.exists(key)
+    }
+
+    fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
+        self.peer.evict(key)
+    }
+
+    fn evict_batch(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
+        self.peer.evict_batch(keys)
+    }
+
+    fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        self.peer.take(key)
+    }
+
+    fn held(&self) -> Option<u64> {
+        self.peer.held()
+    }
+
+    fn stop_waiting(&self) {
+        self.peer.stop_waiting();
+    }
+
+    fn config(&self) -> &ConnectorConfig {
+        &self.config
+    }
+}

@@ -1,0 +1,270 @@
+//! Bulk data through gateways of SciStream: named ones, and psbench's own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+#[path = "scistream/place.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod place;
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use place::{Place, S2cs, json};
+use support::{
+    Bench, assert_complete, command_line, descendants_of, in_role, is_alive, output_within, problems, send_signal,
+    text, wait_until, workers_of,
+};
+
+const SHORT: &str =
+    "--ps-connector scistream --max-workers 3 --data-size-bytes 200kB 1MB --task-count 40 --rate max --verify";
+
+/// Some seconds, of which one is over when the workers are there and the trial is begun.
+const SLOW: &str = "--ps-connector scistream --stream-method proxy --max-workers 4 --data-size-bytes 100kB --task-count 60 \
+                    --task-sleep 0.3";
+
+fn assert_balanced(trial: &Value) {
+    let item = |name: &str| trial["items"][name].as_u64().unwrap();
+    assert_eq!(item("generated"), item("finished") + item("failed") + item("lost"), "{}", trial["items"]);
+}
+
+/// Two control servers that let in who has a token.
+struct Pair {
+    place: Place,
+    producer: S2cs,
+    consumer: S2cs,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let place = Place::new();
+        place.secret("tokens", "ann anns-token-0123456789\n");
+        place.secret("token", "anns-token-0123456789\n");
+        let start = || place.s2cs("--tokens tokens");
+        let (producer, consumer) = (start(), start());
+        Self { place, producer, consumer }
+    }
+
+    fn options(&self) -> String {
+        let file = |name| self.place.path(name).display().to_string();
+        format!(
+            "--scistream-producer-s2cs {} --scistream-consumer-s2cs {} --scistream-server-cert {} --scistream-token-file {}",
+            self.producer.address(),
+            self.consumer.address(),
+            file("server.crt"),
+            file("token"),
+        )
+    }
+
+    fn sessions(&self, server: &S2cs) -> Vec<Value> {
+        let mut ask = self.place.s2uc(&format!("status --s2cs {} --token-file token", server.address()));
+        json(&mut ask)["sessions"].as_array().unwrap().clone()
+    }
+
+    fn all_sessions(&self) -> usize {
+        [&self.producer, &self.consumer].map(|server| self.sessions(server).len()).iter().sum()
+    }
+}
+
+/// Starts a run and waits until it has paths, and its workers are there. They come first of its children.
+fn started(bench: &Bench, pair: &Pair, arguments: &str) -> (Child, Vec<u32>) {
+    let child = bench.command(arguments).spawn().unwrap();
+    wait_until("the workers are there", || workers_of(child.id()).len() == 4);
+    wait_until("the path is there", || {
+        pair.sessions(&pair.consumer).iter().any(|session| session["stage"] == "forwarding")
+    });
+    thread::sleep(Duration::from_millis(800));
+    let workers = workers_of(child.id());
+    (child, workers)
+}
+
+fn forwarded(trial: &Value) -> f64 {
+    in_role(trial, "gateway").iter().map(|gateway| gateway["cpu_seconds"].as_f64().unwrap()).sum()
+}
+
+#[test]
+fn private_gateways_are_the_default_and_nothing_is_left_of_them() {
+    let temporary = tempfile::tempdir().unwrap();
+    for kind in ["copy", "haproxy", "stunnel"] {
+        let bench = Bench::new();
+        let mut command = bench.command(&format!("{SHORT} --scistream-type {kind} --scistream-num-conn 2"));
+        let child = command.env("TMPDIR", temporary.path()).spawn().unwrap();
+        let pid = child.id();
+        let output = output_within(child, 120);
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(descendants_of(pid), [0; 0]);
+        let results = bench.results();
+        let trials = results["trials"].as_array().unwrap();
+        assert_eq!(trials.len(), 4);
+        for trial in trials {
+            assert_complete(trial);
+            let gateways = in_role(trial, "gateway");
+            if trial["method"] == "default" {
+                assert!(gateways.is_empty(), "they don't take part");
+                continue;
+            }
+            assert_eq!(trial["connector"], "scistream");
+            assert_eq!(gateways.len(), 2, "{trial:#}");
+            assert!(gateways.iter().all(|gateway| gateway["peak_memory_bytes"].as_u64().unwrap() > 1_000_000));
+        }
+        // 40 MB through two gateways take more than a tick of the system's clock.
+        assert!(trials.iter().map(forwarded).sum::<f64>() > 0.0);
+        assert_eq!(results["options"]["scistream-local"], true);
+    }
+    wait_until("directories of control servers are gone", || temporary.path().read_dir().unwrap().next().is_none());
+}
+
+#[test]
+fn only_paths_through_gateways_count_them() {
+    let bench = Bench::new();
+    let arguments = "--paths broker peer scistream --max-workers 3 --data-size-bytes 100kB --task-count 20 --repeat 1";
+    let output = bench.compare_paths(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let results = bench.results();
+    for trial in results["trials"].as_array().unwrap() {
+        assert_complete(trial);
+        assert_eq!(in_role(trial, "gateway").len(), if trial["path"] == "scistream" { 2 } else { 0 }, "{trial:#}");
+    }
+}
+
+#[test]
+fn named_gateways_are_used_and_given_back_and_their_secrets_are_kept() {
+    let pair = Pair::new();
+    let bench = Bench::new();
+    let output = bench.run(&format!("{SHORT} --generators 1 {}", pair.options()));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    bench.results()["trials"].as_array().unwrap().iter().for_each(assert_complete);
+    assert_eq!(pair.all_sessions(), 0);
+    for entry in bench.run_directory().read_dir().unwrap() {
+        let written = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(!written.contains("anns-token") && !written.contains("BEGIN CERTIFICATE"));
+    }
+    assert!(!text(&output).contains("anns-token"));
+    let several = Bench::new();
+    let trials = several.trials(&format!("{SHORT} --generators 2 --max-workers 5 {}", pair.options()));
+    trials.iter().for_each(assert_complete);
+    assert_eq!(pair.all_sessions(), 0);
+}
+
+#[test]
+fn what_a_gateway_refuses_ends_psbench_ahead_of_the_run() {
+    let pair = Pair::new();
+    let bench = Bench::new();
+    let address = pair.consumer.address();
+    let other = Place::new();
+    other.secret("token", "nobodys-token-0123456789\n");
+    let (token, certificate) = (other.path("token"), other.path("server.crt"));
+    let options = pair.options();
+    for (arguments, problem) in [
+        (
+            format!("{options} --scistream-consumer-token-file {}", token.display()),
+            format!("--scistream-consumer-s2cs {address}: "),
+        ),
+        (
+            format!("{options} --scistream-consumer-cert {}", certificate.display()),
+            format!(
+                "--scistream-consumer-s2cs {address}: the control server at {address} can't be asked: its certificate is none of"
+            ),
+        ),
+        (
+            format!("{options} --scistream-consumer-s2cs 127.0.0.1:1"),
+            "--scistream-consumer-s2cs 127.0.0.1:1: can't connect".to_owned(),
+        ),
+        (format!("{options} --scistream-type haproxy"), "haproxy".to_owned()),
+        ("--scistream-type sockmap --scistream-stripes 0".to_owned(), "--scistream-stripes 0".to_owned()),
+    ] {
+        let output = bench.run(&format!("{SHORT} {arguments}"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        let line = error.lines().last().unwrap_or_default();
+        assert!(line.starts_with("error: ") && line.contains(&*problem), "{problem}\n{error}");
+    }
+    assert_eq!(pair.all_sessions(), 0);
+    assert!(bench.directory.path().read_dir().unwrap().next().is_none(), "no run was begun");
+}
+
+#[test]
+fn a_generator_that_is_killed_leaves_no_path() {
+    let pair = Pair::new();
+    let bench = Bench::new();
+    let (child, workers) = started(&bench, &pair, &format!("{SLOW} {}", pair.options()));
+    send_signal(workers[0], "KILL");
+    let output = output_within(child, 90);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let trial = &bench.results()["trials"][0];
+    assert_balanced(trial);
+    assert_eq!(pair.all_sessions(), 0, "{}", problems(trial));
+}
+
+#[test]
+fn an_interrupted_sweep_gives_back_its_paths() {
+    let pair = Pair::new();
+    for signals in [1, 2] {
+        let bench = Bench::new();
+        let (child, _) = started(&bench, &pair, &format!("{SLOW} {}", pair.options()));
+        for _ in 0..signals {
+            send_signal(child.id(), "INT");
+            thread::sleep(Duration::from_millis(100));
+        }
+        let output = output_within(child, 60);
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+        if signals == 1 {
+            assert_balanced(&bench.results()["trials"][0]);
+            assert_eq!(pair.all_sessions(), 0);
+        }
+        // Whoever leaves at once leaves it to the generator's process.
+        wait_until("the paths are given back", || pair.all_sessions() == 0);
+    }
+}
+
+#[test]
+fn a_gateway_that_is_lost_fails_items_by_name_and_not_the_sweep() {
+    let pair = Pair::new();
+    let bench = Bench::new();
+    let (child, _) = started(&bench, &pair, &format!("{SLOW} {}", pair.options()));
+    send_signal(pair.consumer.process.id(), "KILL");
+    let output = output_within(child, 120);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let trial = &bench.results()["trials"][0];
+    assert_balanced(trial);
+    let items = &trial["items"];
+    assert_eq!(items["finished"].as_u64().unwrap() + items["failed"].as_u64().unwrap(), 60, "{items}");
+    assert!(items["finished"].as_u64().unwrap() > 0 && items["failed"].as_u64().unwrap() > 0, "{items}");
+    assert!(problems(trial).contains("scistream at 127.0.0.1:"), "{}", problems(trial));
+    assert_eq!(pair.sessions(&pair.producer).len(), 0);
+}
+
+#[test]
+fn psbench_that_is_killed_takes_its_gateways_along() {
+    let bench = Bench::new();
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = bench.command(&format!("{SLOW} --scistream-type haproxy"));
+    let mut child = command.env("TMPDIR", temporary.path()).spawn().unwrap();
+    let forwarding = |pid: u32| descendants_of(pid).into_iter().any(|pid| command_line(pid).contains("haproxy"));
+    wait_until("both gateways forward", || forwarding(child.id()));
+    let all = descendants_of(child.id());
+    send_signal(child.id(), "KILL");
+    child.wait().unwrap();
+    wait_until("all that psbench started has ended", || !all.iter().any(|pid| is_alive(*pid)));
+    wait_until("their directories are gone", || is_empty(temporary.path()));
+}
+
+fn is_empty(directory: &Path) -> bool {
+    directory.read_dir().unwrap().next().is_none()
+}
+
+#[test]
+fn a_dry_run_starts_no_gateway() {
+    let output = Command::new(env!("CARGO_BIN_EXE_psbench"))
+        .args(["stream-scaling", "--ps-connector", "scistream", "--dry-run"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && text(&output).contains("scistream through private gateways"),
+        "{}",
+        text(&output)
+    );
+}
