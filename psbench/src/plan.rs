@@ -436,9 +436,10 @@ impl TrialPlan {
         self.path.as_deref().unwrap_or(self.method.name())
     }
 
-    /// Whether bulk data goes through gateways of SciStream.
+    /// Whether something of it goes through gateways of SciStream.
     pub fn crosses_gateways(&self) -> bool {
-        self.method == Method::Proxy && self.settings.connector.crosses_gateways()
+        let Settings { broker, connector, .. } = &*self.settings;
+        broker.via().is_some() || (self.method == Method::Proxy && connector.crosses_gateways())
     }
 
     /// Workers that compute.

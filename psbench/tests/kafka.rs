@@ -436,6 +436,26 @@ fn ssl_and_sasl_let_in_who_knows_the_password_and_nothing_tells_it() {
         let file = file.unwrap().path();
         assert!(!String::from_utf8_lossy(&std::fs::read(&file).unwrap()).contains(PASSWORD), "{}", file.display());
     }
+    // Through gateways at another address than the certificate's, the broker is known by its own name all the same.
+    let elsewhere = || {
+        let mut program = std::process::Command::new("sh");
+        program.args(["-c", "exec \"$0\" \"$@\" --listener-ip 127.0.0.2", env!("CARGO_BIN_EXE_psbench")]);
+        support::Gateway::start_by(program)
+    };
+    let (producer, consumer) = (elsewhere(), elsewhere());
+    let through = format!(
+        "{arguments} --stream-method default --stream-via-scistream --scistream-insecure --scistream-producer-s2cs {} \
+         --scistream-consumer-s2cs {}",
+        producer.address(),
+        consumer.address()
+    );
+    let bench = Bench::new();
+    let output = bench.command(&through).env("PSBENCH_KAFKA_SASL_PASSWORD", PASSWORD).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let results = bench.results();
+    assert_complete(&results["trials"][0]);
+    let begin = &results["environment"]["broker"]["via"]["paths"][0]["listener"];
+    assert!(begin.as_str().unwrap().starts_with("127.0.0.2:"), "{begin}");
     let wrong = Bench::new().command(&arguments).env("PSBENCH_KAFKA_SASL_PASSWORD", "wrong").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
     let said = text(&wrong);

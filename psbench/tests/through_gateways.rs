@@ -3,13 +3,19 @@
 
 mod support;
 
+use std::fs;
+use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, MessageFormat, PathPlan, Publisher, conformance};
 use scistream::client::Wishes;
 
-use support::{Gateway, Redis, gateways, wait_until};
+use support::{
+    Bench, Gateway, Redis, assert_complete, free_port, gateways, in_role, is_alive, output_within, problems,
+    send_signal, text, wait_until,
+};
 
 struct Opened(Box<dyn Broker>);
 
@@ -78,6 +84,204 @@ fn recovers(broker: BrokerChoice) {
     }
 }
 
+/// The options for these gateways.
+fn via(producer: &Gateway, consumer: &Gateway) -> String {
+    format!(
+        "--stream-via-scistream --scistream-insecure --scistream-producer-s2cs {} --scistream-consumer-s2cs {}",
+        producer.address(),
+        consumer.address()
+    )
+}
+
+/// Both methods run; what the broker carries comes through both gateways, but not what generators send it, and nothing is left at these.
+fn carries(stream: &str) {
+    const SIZE: u64 = 1_000_000;
+    const COUNT: u64 = 60;
+    let (producer, consumer) = (Gateway::start(), Gateway::start());
+    let bench = Bench::new();
+    // The proxies' trial is long enough for a look at what the other one has brought.
+    let arguments = format!(
+        "{stream} {} --stream-method default proxy --data-size-bytes {SIZE} --task-count {COUNT} --task-sleep 0.1 --verify",
+        via(&producer, &consumer)
+    );
+    let mut child = bench.command(&arguments).spawn().unwrap();
+    let mut most = [(0, 0); 2];
+    while child.try_wait().unwrap().is_none() {
+        for (gateway, most) in [&producer, &consumer].into_iter().zip(&mut most) {
+            for session in gateway.sessions() {
+                let bytes = |way: &str| session["traffic"][way].as_u64().unwrap_or(0);
+                *most = (bytes("bytes_to_client").max(most.0), bytes("bytes_to_target").max(most.1));
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    for (to_client, to_target) in most {
+        assert!(to_client > COUNT * SIZE, "{to_client} bytes came through a gateway");
+        assert!(to_target < SIZE, "{to_target} bytes went to the broker through a gateway");
+    }
+    let results = bench.results();
+    for trial in results["trials"].as_array().unwrap() {
+        assert_complete(trial);
+        assert_eq!(trial["stream_via"], "scistream");
+    }
+    let via = &results["environment"]["broker"]["via"];
+    assert_eq!(via["producer_s2cs"], producer.address());
+    assert_eq!(via["consumer_s2cs"], consumer.address());
+    let path = &via["paths"][0];
+    assert_eq!((&path["producer_type"], &path["consumer_type"]), (&"copy".into(), &"copy".into()));
+    assert_eq!(path["target"], results["environment"]["broker"]["address"]);
+    assert!(producer.sessions().is_empty() && consumer.sessions().is_empty());
+}
+
+/// A gateway that is lost ends the trial in time, with every item accounted for.
+fn balances(stream: &str) {
+    for side in 0..2 {
+        let mut pair = [Gateway::start(), Gateway::start()];
+        let bench = Bench::new();
+        let arguments = format!(
+            "{stream} {} --stream-method default --data-size-bytes 100kB --task-count 600 --task-sleep 0.1 --max-workers 3",
+            via(&pair[0], &pair[1])
+        );
+        let child = bench.command(&arguments).spawn().unwrap();
+        wait_until("items come through", || pair[1].bytes_to_clients() > 500_000);
+        pair[side].kill();
+        let output = output_within(child, 60);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let trial = &bench.results()["trials"][0];
+        let count = |name: &str| trial["items"][name].as_u64().unwrap();
+        assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{trial:#}");
+        assert!(count("finished") >= 3, "{trial:#}");
+        let said = problems(trial);
+        assert!(said.contains(&format!("gateways of {} and {}", pair[0].address(), pair[1].address())), "{said}");
+        assert!(pair[1 - side].sessions().is_empty());
+    }
+}
+
+/// However a run ends, no session stays.
+fn leaves_nothing(stream: &str, interrupts: usize) {
+    let (producer, consumer) = (Gateway::start(), Gateway::start());
+    let bench = Bench::new();
+    let arguments = format!(
+        "{stream} {} --stream-method default --data-size-bytes 10kB --task-count 600 --task-sleep 1 --rate 10/s",
+        via(&producer, &consumer)
+    );
+    let child = bench.command(&arguments).spawn().unwrap();
+    wait_until("items come through", || consumer.bytes_to_clients() > 50_000);
+    for _ in 0..interrupts {
+        send_signal(child.id(), "INT");
+        thread::sleep(Duration::from_millis(300));
+    }
+    let output = output_within(child, 60);
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(producer.sessions().is_empty() && consumer.sessions().is_empty());
+}
+
+/// What a run says that does not start, in one line.
+#[track_caller]
+fn refused(arguments: &str) -> String {
+    let bench = Bench::new();
+    let output = output_within(bench.command(arguments).spawn().unwrap(), 60);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let said = text(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(fs::read_dir(bench.directory.path()).unwrap().count(), 0);
+    said
+}
+
+fn redis_at(stream: &str, redis: &Redis) -> String {
+    format!("--stream {stream} --stream-servers {}", redis.address())
+}
+
+#[test]
+fn redis_carries_through_gateways() {
+    let redis = Redis::start(&[]);
+    redis::cmd("CONFIG")
+        .arg(&["SET", "client-output-buffer-limit", "pubsub 0 0 0"])
+        .exec(&mut redis.connection())
+        .unwrap();
+    ["redis", "redis-queue"].iter().for_each(|stream| carries(&redis_at(stream, &redis)));
+}
+
+#[test]
+fn a_gateway_lost_on_the_way_to_redis_loses_no_count() {
+    let redis = Redis::start(&[]);
+    ["redis", "redis-queue"].iter().for_each(|stream| balances(&redis_at(stream, &redis)));
+}
+
+#[test]
+fn no_session_stays_of_a_run_over_redis() {
+    let redis = Redis::start(&[]);
+    leaves_nothing(&redis_at("redis", &redis), 1);
+    leaves_nothing(&redis_at("redis-queue", &redis), 2);
+}
+
+#[test]
+fn without_gateways_there_is_a_private_pair() {
+    let redis = Redis::start(&[]);
+    let arguments = format!(
+        "{} --stream-via-scistream --scistream-type splice --stream-method default --data-size-bytes 1MB --task-count 50 --verify",
+        redis_at("redis-queue", &redis)
+    );
+    let bench = Bench::new();
+    let trials = bench.trials(&arguments);
+    assert_complete(&trials[0]);
+    let gateways = in_role(&trials[0], "gateway");
+    assert_eq!(gateways.len(), 2, "{:#}", trials[0]["processes"]);
+    for gateway in gateways {
+        assert!(gateway["cpu_seconds"].as_f64().unwrap() > 0.0, "{gateway:#}");
+        assert!(!is_alive(gateway["pid"].as_u64().unwrap().try_into().unwrap()), "{gateway:#}");
+    }
+    let results = bench.results();
+    assert_eq!(results["environment"]["broker"]["via"]["paths"][0]["consumer_type"], "splice");
+}
+
+#[test]
+fn one_private_pair_serves_broker_and_connector() {
+    let redis = Redis::start(&[]);
+    let arguments = format!(
+        "{} --stream-via-scistream --ps-connector scistream --stream-method default proxy --data-size-bytes 100kB --task-count 50",
+        redis_at("redis-queue", &redis)
+    );
+    for trial in Bench::new().trials(&arguments) {
+        assert_complete(&trial);
+        assert_eq!(in_role(&trial, "gateway").len(), 2, "{:#}", trial["processes"]);
+    }
+}
+
+#[test]
+fn what_can_not_be_is_one_line_ahead_of_the_run() {
+    let redis = Redis::start(&[]);
+    let (producer, consumer) = (Gateway::start(), Gateway::start());
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let said = refused(&format!("--stream memory {}", via(&producer, &consumer)));
+    assert!(said.contains("--stream memory") && said.contains("redis-queue or kafka"), "{said}");
+    let said = refused(&format!(
+        "{} --stream-via-scistream --scistream-insecure --scistream-producer-s2cs {} --scistream-consumer-s2cs {nobody}",
+        redis_at("redis", &redis),
+        producer.address()
+    ));
+    assert!(said.contains(&format!("the control server at {nobody}")), "{said}");
+    let said = refused(&format!("--stream redis --stream-servers {nobody} {}", via(&producer, &consumer)));
+    assert!(said.contains(&nobody) && said.contains(&format!("gateways of {}", producer.address())), "{said}");
+    assert!(producer.sessions().is_empty() && consumer.sessions().is_empty());
+}
+
+#[test]
+fn a_dry_run_names_the_gateways_and_asks_none() {
+    let arguments = "--dry-run --stream redis --stream-via-scistream --scistream-insecure --scistream-producer-s2cs gw1.invalid:5000 \
+                     --scistream-consumer-s2cs gw2.invalid:5000 --scistream-rate 1000";
+    let output = Bench::new().run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = text(&output);
+    assert!(
+        said.contains("redis at localhost:6379 through the gateways of gw1.invalid:5000 and gw2.invalid:5000"),
+        "{said}"
+    );
+    assert!(!said.contains("no effect"), "{said}");
+}
+
 /// Both kinds of Redis brokers at this server.
 fn both(redis: &Redis) -> [BrokerChoice; 2] {
     let (server, format) = (("127.0.0.1".to_owned(), redis.port), MessageFormat::Psbench);
@@ -142,6 +346,80 @@ mod kafka {
         received.sort_by_key(|message| u32::from_le_bytes(message.head[..].try_into().unwrap()));
         assert!(received == sent, "others came than were sent");
         broker.delete(topic).unwrap();
+    }
+
+    fn at(kafka: &Kafka) -> String {
+        format!("--stream kafka --stream-servers {} --kafka-option message.timeout.ms=8000", kafka.address())
+    }
+
+    #[test]
+    fn carries_through_gateways() {
+        carries(&at(&Kafka::shared()));
+    }
+
+    #[test]
+    fn a_gateway_lost_loses_no_count() {
+        balances(&at(&Kafka::shared()));
+    }
+
+    #[test]
+    fn no_session_stays() {
+        let kafka = Kafka::shared();
+        leaves_nothing(&at(&kafka), 1);
+        leaves_nothing(&at(&kafka), 2);
+    }
+
+    /// Where the broker says it is, only the producer's side reaches it: its name is known there alone.
+    #[test]
+    fn a_broker_that_is_elsewhere_by_its_own_account_is_reached() {
+        const COUNT: u64 = 50;
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: it takes root to have names of its own");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let hosts = directory.path().join("hosts");
+        fs::write(&hosts, "127.0.0.1 localhost broker.producer.invalid\n").unwrap();
+        let there = || {
+            let mut command = Command::new("unshare");
+            let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+            command.args(["--mount", "sh", "-c", script]).arg(&hosts).arg(env!("CARGO_BIN_EXE_psbench"));
+            command
+        };
+        let kafka = Kafka::start(&["advertised.listeners=PLAINTEXT://broker.producer.invalid:{port}"]);
+        let stream =
+            format!("--interop proxystore --stream kafka --stream-topic frames --stream-servers {}", kafka.address());
+        let consumes =
+            format!("{stream} --generator external --stream-method default --task-count {COUNT} --verify=false");
+        let said = refused(&consumes);
+        assert!(
+            said.contains(&format!("broker.producer.invalid:{}, which can't be reached from here", kafka.port())),
+            "{said}"
+        );
+
+        let (producer, consumer) = (Gateway::start_by(there()), Gateway::start());
+        let bench = Bench::new();
+        let consuming = bench.command(&format!("{consumes} {}", via(&producer, &consumer))).spawn().unwrap();
+        wait_until("it is subscribed", || {
+            let log = |run: fs::DirEntry| fs::read_to_string(run.path().join("log.txt")).unwrap_or_default();
+            fs::read_dir(bench.directory.path())
+                .unwrap()
+                .flatten()
+                .any(|run| log(run).contains("waiting for a producer"))
+        });
+        let mut generating = there();
+        let generates =
+            format!("generate {stream} --stream-method default --data-size-bytes 100kB --task-count {COUNT}");
+        let output = generating.args(generates.split_whitespace()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let output = output_within(consuming, 60);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let results = bench.results();
+        assert_complete(&results["trials"][0]);
+        assert_eq!(results["trials"][0]["items"]["finished"], COUNT);
+        let paths = results["environment"]["broker"]["via"]["paths"].as_array().unwrap();
+        let targets: Vec<_> = paths.iter().map(|path| path["target"].as_str().unwrap()).collect();
+        assert_eq!(targets, [kafka.address(), format!("broker.producer.invalid:{}", kafka.port())]);
     }
 
     #[test]

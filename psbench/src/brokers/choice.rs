@@ -69,12 +69,15 @@ impl BrokerChoice {
         }
     }
 
-    /// Whether it is reached through private gateways that are still to be [named](Self::through).
-    pub fn wants_gateways(&self) -> bool {
-        matches!(self, Self::Through { plan, .. } if plan.gateways.is_none())
+    /// What it asks of private gateways that are still to be [named](Self::through); `None`: nothing.
+    pub fn private_path(&self) -> Option<&PathPlan> {
+        match self {
+            Self::Through { plan, .. } => Some(&**plan).filter(|plan| plan.gateways.is_none()),
+            _ => None,
+        }
     }
 
-    /// The same through these private gateways, where it [wants](Self::wants_gateways) any.
+    /// The same through these private gateways, where it [asks](Self::private_path) any for something.
     #[must_use]
     pub fn through(&self, gateways: &Gateways) -> Self {
         match self {

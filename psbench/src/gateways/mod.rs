@@ -3,5 +3,6 @@
 mod private;
 mod usage;
 
+pub(crate) use self::private::wishes;
 pub use self::private::{PrivateError, PrivateGateways};
 pub(crate) use self::usage::GatewayMeter;

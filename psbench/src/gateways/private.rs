@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use scistream::client::{GatewayAccess, Gateways};
+use scistream::client::{GatewayAccess, Gateways, Wishes};
 use scistream::dataserver::{DataServerType, Target};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -57,26 +57,34 @@ struct Report {
     address: String,
 }
 
+/// What a trial asks of private gateways, for each way of its that goes through them.
+pub(crate) fn wishes(trial: &TrialPlan) -> Vec<&Wishes> {
+    let Settings { broker, connector, .. } = &*trial.settings;
+    let routes = if trial.method == Method::Proxy { connector.private_routes() } else { Vec::new() };
+    let of_connector = routes.into_iter().map(|route| &route.wishes);
+    broker.private_path().map(|path| &path.wishes).into_iter().chain(of_connector).collect()
+}
+
 impl PrivateGateways {
     /// Those that a plan wants, which goes through them from now on.
     ///
     /// # Errors
     /// One does not start, or a type does not work here. The plan is as it was.
     pub(crate) fn of(plan: &mut SweepPlan) -> Result<Option<Self>, PrivateError> {
-        let through = |trial: &&TrialPlan| trial.method == Method::Proxy;
-        let routes = || plan.trials.iter().filter(through).flat_map(|trial| trial.settings.connector.private_routes());
-        if routes().next().is_none() {
+        let wishes: Vec<_> = plan.trials.iter().flat_map(wishes).collect();
+        if wishes.is_empty() {
             return Ok(None);
         }
-        let kinds: Vec<_> = routes().filter_map(|route| route.wishes.kind).collect();
+        let kinds: Vec<_> = wishes.iter().filter_map(|wishes| wishes.kind).collect();
         let pair = Self::start(&kinds)?;
         let gateways = pair.gateways();
         let gated = |settings: &Arc<Settings>| {
             let connector = settings.connector.through(&gateways);
-            Arc::new(Settings { connector, ..Settings::clone(settings) })
+            let broker = settings.broker.through(&gateways);
+            Arc::new(Settings { connector, broker, ..Settings::clone(settings) })
         };
         plan.settings = gated(&plan.settings);
-        for trial in plan.trials.iter_mut().filter(|trial| !trial.settings.connector.private_routes().is_empty()) {
+        for trial in plan.trials.iter_mut().filter(|trial| !self::wishes(trial).is_empty()) {
             trial.settings = gated(&trial.settings);
         }
         Ok(Some(pair))

@@ -1,12 +1,16 @@
 //! The broker of a plan.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use scistream::client::Gateways;
 
 use super::checks::within;
 use super::choices::{Named, StreamName, choose_any};
 use super::parts::{REDIS_HOST, REDIS_PORT};
+use super::scistream::{CONSUMER, NamedGateways, PathOptions};
 use super::{OptionError, StreamScalingOptions, server};
-use crate::brokers::{BrokerChoice, KafkaSettings};
+use crate::brokers::{BrokerChoice, KafkaSettings, PathPlan};
 use crate::generator::BATCH_BYTES;
 use crate::plan::Method;
 use crate::units::{Seconds, Size};
@@ -19,6 +23,29 @@ const MOST_PARTITIONS: u32 = 100_000;
 
 impl StreamScalingOptions {
     pub(super) fn broker(&mut self, methods: &[Method], sizes: &[Size]) -> Result<BrokerChoice, OptionError> {
+        let broker = self.broker_itself(methods, sizes)?;
+        if !*self.stream_via_scistream.get_or_insert(false) {
+            return Ok(broker);
+        }
+        if let BrokerChoice::Memory | BrokerChoice::Own { .. } = broker {
+            let problem = "it has no server behind a gateway; use --stream redis, redis-queue or kafka, or leave --stream-via-scistream out";
+            return Err(OptionError::invalid("--stream", &broker.name(), problem));
+        }
+        let PathOptions { rate, wishes, .. } = self.path_options()?;
+        let gateways = match self.gateways()? {
+            None => None,
+            Some(NamedGateways { producer, consumers }) => {
+                let here = consumers.into_iter().find(|consumer| consumer.site.is_empty());
+                let here =
+                    here.ok_or(OptionError::Missing { option: CONSUMER, needed_by: "--stream-via-scistream" })?;
+                Some(Gateways { producer, consumer: here.gateway })
+            }
+        };
+        let plan = Arc::new(PathPlan { gateways, rate, wishes });
+        Ok(BrokerChoice::Through { broker: Box::new(broker), plan })
+    }
+
+    fn broker_itself(&mut self, methods: &[Method], sizes: &[Size]) -> Result<BrokerChoice, OptionError> {
         match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
             Named::Ours(StreamName::Memory) => Ok(BrokerChoice::Memory),
             Named::Ours(StreamName::Redis) => {

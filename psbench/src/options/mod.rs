@@ -445,6 +445,11 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1.., action = ArgAction::Set)]
     pub stream_servers: Vec<String>,
 
+    /// The dispatcher reaches the broker through two gateways of SciStream (--scistream-…), generators directly [default: false]
+    #[arg(long, help_heading = STREAM, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub stream_via_scistream: Option<bool>,
+
     /// Partitions of each trial's topic, which are ordered each for itself [default: 1]
     #[arg(long, help_heading = STREAM, value_name = "N")]
     pub stream_partitions: Option<u32>,

@@ -180,6 +180,7 @@ fn chosen(
         Chosen::new("submit", submit),
         Chosen::new("ps-connector", connectors.map(ConnectorConfig::name)),
         Chosen::new("stream", [broker.name()]),
+        Chosen::new("stream-via-scistream", broker.via()),
         Chosen::new("generator", [generator.name()]),
     ]
 }

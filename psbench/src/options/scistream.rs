@@ -14,7 +14,7 @@ use super::{AccessOptions, Named, OptionError, StreamScalingOptions, TOKEN, Trus
 use crate::units::Size;
 
 const PRODUCER: &str = "--scistream-producer-s2cs";
-const CONSUMER: &str = "--scistream-consumer-s2cs";
+pub(super) const CONSUMER: &str = "--scistream-consumer-s2cs";
 const SITE: &str = "--scistream-site";
 const LOCAL: &str = "--scistream-local";
 const INSECURE: &str = "--scistream-insecure";

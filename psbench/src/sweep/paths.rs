@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SweepError;
 use crate::brokers::{Broker, BrokerChoice};
-use crate::gateways::PrivateError;
+use crate::gateways::{PrivateError, wishes};
 use crate::plan::{Method, SweepPlan, TrialPlan};
 
 /// With fewer paths there is nothing to compare.
@@ -68,11 +68,11 @@ pub(super) fn prepare(plan: &mut SweepPlan, ungated: Option<&PrivateError>) -> R
 type Open = Vec<(BrokerChoice, Arc<dyn Broker>)>;
 
 fn reach(trial: &TrialPlan, ungated: Option<&PrivateError>, open: &mut Open) -> Result<(), SweepError> {
+    if let (Some(error), false) = (ungated, wishes(trial).is_empty()) {
+        return Err(error.clone().into());
+    }
     broker_of(trial, open)?;
     if trial.method == Method::Proxy {
-        if let (Some(error), false) = (ungated, trial.settings.connector.private_routes().is_empty()) {
-            return Err(error.clone().into());
-        }
         trial.settings.connector.open(KeySource::random())?;
     }
     Ok(())

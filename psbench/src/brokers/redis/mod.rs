@@ -8,6 +8,7 @@ mod resp;
 mod subscriber;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use redis::{Client, Connection, RedisError};
 
@@ -144,11 +145,16 @@ impl Server {
 
     /// A connection for commands without bulk data.
     fn control(&self) -> Result<Connection, BrokerError> {
+        self.control_within(CONNECT_TIME)
+    }
+
+    /// The same, if it can be had in this time, which each answer may take, too.
+    fn control_within(&self, limit: Duration) -> Result<Connection, BrokerError> {
         let (host, port) = self.reached_at()?;
         let connect = || {
-            let connection = Client::open((host, port))?.get_connection_with_timeout(CONNECT_TIME)?;
-            connection.set_read_timeout(Some(CONNECT_TIME))?;
-            connection.set_write_timeout(Some(CONNECT_TIME))?;
+            let connection = Client::open((host, port))?.get_connection_with_timeout(limit)?;
+            connection.set_read_timeout(Some(limit))?;
+            connection.set_write_timeout(Some(limit))?;
             Ok(connection)
         };
         connect().map_err(|source| self.error("connect", source))

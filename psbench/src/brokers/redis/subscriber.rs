@@ -172,12 +172,16 @@ fn payload(value: Value) -> Option<Bytes> {
     }
 }
 
+/// For the server to tell why it ended a connection.
+const EXPLAIN_TIME: Duration = Duration::from_secs(1);
+
 /// Why the server ended the connection, as far as it tells.
 fn explain(server: &Server, error: redis::RedisError) -> BrokerError {
     if server.kind == Kind::Queue || !error.is_connection_dropped() {
         return server.error("receive", error);
     }
-    let Ok(mut control) = server.control() else {
+    // Whoever waits for messages waits for this, too; a gateway that has lost its peer would leave it without an answer.
+    let Ok(mut control) = server.control_within(EXPLAIN_TIME) else {
         return server.error("receive", error);
     };
     let disconnections = server_info(&mut control, "stats", "client_output_buffer_limit_disconnections");

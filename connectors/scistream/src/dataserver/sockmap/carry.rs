@@ -104,7 +104,10 @@ impl Pump<'_> {
         self.grant()?;
         loop {
             let received = self.source.try_io(Interest::READABLE, || {
-                chunk.resize(self.toll.turn().min(CHUNK), 0);
+                // Zeroed by the allocator, not byte by byte: most often nothing is there to be read.
+                if chunk.is_empty() {
+                    chunk = vec![0; self.toll.turn().min(CHUNK)];
+                }
                 socket::receive(self.source, &mut chunk)
             });
             match received {
