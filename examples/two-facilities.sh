@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # An instrument's site and a compute site on one machine, with nothing but SciStream gateways between them. Takes root.
 #
-#   examples/two-facilities.sh [--type TYPE] [--delay SECONDS] [OPTIONS]             a sweep from one to the other: psbench stream-scaling's
-#                                                                                    options
-#   examples/two-facilities.sh [--type TYPE] [--delay SECONDS] --at HOST COMMAND …   a command on one of the hosts, with gateways and Redis up
+#   examples/two-facilities.sh [--type TYPE] [--delay SECONDS] …
+#       [stream-scaling] OPTIONS    a sweep from one to the other
+#       compare-paths OPTIONS       the same over several paths, as --paths broker scistream:copy scistream:quic
+#       --at HOST COMMAND …         a command on one of the hosts, once gateways and Redis are up
 #
 #   instrument ──── lan ──── instrument-gateway ──── wan ──── compute-gateway ──── lan ──── compute
 #    10.1.0.2         10.1.0.1              192.0.2.1  192.0.2.2           10.2.0.1         10.2.0.2
@@ -12,12 +13,13 @@
 # ssh of this script's own starts them. A host reaches its own gateway, and of the other site the control port of its gateway, nothing else:
 # what workers fetch, and their connections to the dispatcher, go through both gateways.
 #
-# --type is that of the gateways' data servers (copy), --delay how long packets are on their way between the gateways (0; half a round
-# trip; by wan_delay.py, which takes some of a core's time). A command finds in its environment PSBENCH, the program (the one on the PATH, unless
-# that is set), FACILITIES, a directory with both gateways' certificates, and PSBENCH_S2CS_TOKEN. All that was started ends with the script.
+# --type is that of the gateways' data servers where nobody asks for another (copy). --delay is how long packets take from one gateway to
+# the other (0): half a round trip, by wan_delay.py, which needs some of a core. A command finds in its environment PSBENCH, the program
+# (the one on the PATH unless that is set), FACILITIES, a directory with both gateways' certificates, and PSBENCH_S2CS_TOKEN. All that was
+# started ends with the script.
 set -euo pipefail
 
-readonly control=5000 door=7000
+readonly control=5000
 readonly instrument=10.1.0.2 compute=10.2.0.2
 readonly instrument_gateway=(10.1.0.1 192.0.2.1) compute_gateway=(10.2.0.1 192.0.2.2)
 readonly hosts=(instrument instrument-gateway compute-gateway compute)
@@ -131,7 +133,7 @@ serve_gateway() {
     local identity=(--server-crt "$FACILITIES/$1.crt" --server-key "$FACILITIES/$1.key")
     "$PSBENCH" s2cs init "${identity[@]}" --san "$2,$3" >/dev/null
     serve "$1-gateway" "s2cs-$1" "$PSBENCH" s2cs "${identity[@]}" --tokens "$FACILITIES/tokens" \
-        --control-ip 0.0.0.0 --port $control --listener-ip "$4" --type "$type" --state-dir "$FACILITIES/s2cs-$1"
+        --control-ip 0.0.0.0 --port $control --listener-ip "$4" --type "$type" --allow-type all --state-dir "$FACILITIES/s2cs-$1"
     listens "$1-gateway" "$3" $control "s2cs-$1"
 }
 
@@ -183,10 +185,13 @@ if [ "${1:-}" = --at ]; then
     at "$2" setpriv --pdeathsig TERM "${@:3}"
     exit
 fi
-both=(--producer-s2cs "${instrument_gateway[0]}:$control" --producer-cert "$FACILITIES/instrument.crt"
-    --consumer-s2cs "${compute_gateway[1]}:$control" --consumer-cert "$FACILITIES/compute.crt")
-# Workers of all trials call the dispatcher back through this one.
-path=$(at instrument "$PSBENCH" s2uc connect "${both[@]}" --target "$instrument:$door")
-at instrument setpriv --pdeathsig TERM "$PSBENCH" stream-scaling --generator local --stream redis --stream-servers 127.0.0.1:6379 \
-    --executor ssh --hosts compute --launcher "$FACILITIES/ssh" --worker-listen $instrument --worker-port $door --worker-connect "$path" \
-    "$@"
+benchmark=stream-scaling connector=(--ps-connector scistream)
+case "${1:-}" in
+    stream-scaling) shift ;;
+    # It has its connectors by --paths.
+    compare-paths) benchmark=compare-paths connector=() && shift ;;
+esac
+at instrument setpriv --pdeathsig TERM "$PSBENCH" "$benchmark" --generator local --stream redis --stream-servers 127.0.0.1:6379 \
+    --executor ssh --hosts compute --launcher "$FACILITIES/ssh" --worker-via-scistream "${connector[@]}" \
+    --scistream-producer-s2cs "${instrument_gateway[0]}:$control" --scistream-producer-cert "$FACILITIES/instrument.crt" \
+    --scistream-consumer-s2cs "${compute_gateway[1]}:$control" --scistream-consumer-cert "$FACILITIES/compute.crt" "$@"

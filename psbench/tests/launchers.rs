@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{
-    Bench, Slurm, Sshd, assert_complete, command_line, descendants_of, in_role, is_alive, output_within, problems,
-    send_signal, strays, text, wait_until,
+    Bench, Gateway, Slurm, Sshd, assert_complete, command_line, descendants_of, in_role, is_alive, output_within,
+    problems, send_signal, strays, text, wait_until,
 };
 
 fn is_worker(pid: u32) -> bool {
@@ -175,4 +175,77 @@ fn ssh_starts_workers_on_hosts() {
     bench.results()["trials"].as_array().unwrap().iter().for_each(assert_complete);
     let hex = |line: &String| line.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 64);
     assert!(!lines.is_empty() && !lines.iter().any(hex), "{lines:?}");
+}
+
+/// Ranks that call the dispatcher back through these gateways.
+fn through(bench: &Bench, gateways: &[Gateway; 2], options: &str) -> Command {
+    let [producer, consumer] = gateways.each_ref().map(Gateway::address);
+    bench.command(&format!(
+        "--executor mpi --worker-via-scistream --scistream-producer-s2cs {producer} --scistream-consumer-s2cs {consumer} \
+         --scistream-insecure {options}"
+    ))
+}
+
+#[test]
+fn ranks_connect_through_gateways() {
+    for more in ["", "--worker-tls"] {
+        let gateways = [Gateway::start(), Gateway::start()];
+        let bench = Bench::new();
+        let options = format!("--max-workers 4 {SMALL} --stream-method default --task-sleep 0.02 {more}");
+        let psbench = through(&bench, &gateways, &options).spawn().unwrap();
+        wait_until("items go through both gateways", || {
+            gateways.iter().all(|gateway| gateway.bytes_to_clients() > 5_000_000)
+        });
+        let output = output_within(psbench, 120);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert_complete(&bench.results()["trials"][0]);
+        assert!(gateways.iter().all(|gateway| gateway.sessions().is_empty()), "a path is left");
+    }
+}
+
+#[test]
+fn a_lost_gateway_loses_its_workers_by_name() {
+    let mut gateways = [Gateway::start(), Gateway::start()];
+    let bench = Bench::new();
+    let options = "--max-workers 3 --generator local --stream-method default --data-size-bytes 1kB --task-count 1000 --rate 50/s --task-sleep 0.02";
+    let psbench = through(&bench, &gateways, options).spawn().unwrap();
+    wait_until("items go through", || gateways[1].bytes_to_clients() > 20_000);
+    gateways[1].kill();
+    let output = output_within(psbench, 90);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let trial = bench.results()["trials"][0].clone();
+    let items = &trial["items"];
+    let count = |name: &str| items[name].as_u64().unwrap();
+    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+    assert!(problems(&trial).contains("its connection ended"), "{}", problems(&trial));
+    assert!(gateways[0].sessions().is_empty(), "the other gateway's half is left");
+}
+
+#[test]
+fn a_dispatcher_that_leaves_at_once_gives_the_path_back() {
+    let gateways = [Gateway::start(), Gateway::start()];
+    let bench = Bench::new();
+    let options =
+        "--max-workers 3 --stream-method default --data-size-bytes 1kB --task-count 1000 --task-sleep 20 --rate 20/s";
+    let psbench = through(&bench, &gateways, options).spawn().unwrap();
+    let pid = psbench.id();
+    wait_until("the ranks are there", || workers_below(pid).len() == 3);
+    send_signal(pid, "INT");
+    // Two that come at the same time are one.
+    thread::sleep(Duration::from_secs(1));
+    send_signal(pid, "INT");
+    assert_eq!(output_within(psbench, 60).status.code(), Some(130));
+    assert!(gateways.iter().all(|gateway| gateway.sessions().is_empty()), "a path is left");
+}
+
+#[test]
+fn workers_that_no_gateway_leads_anywhere_are_refused() {
+    let mut gateways = [Gateway::start(), Gateway::start()];
+    gateways[1].kill();
+    let address = gateways[1].address().to_owned();
+    let output = output_within(through(&Bench::new(), &gateways, SMALL).spawn().unwrap(), 60);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.starts_with("error: --worker-via-scistream: no path through gateways leads to 127.0.0.1:"), "{said}");
+    assert!(said.contains(&address) && said.lines().count() == 1, "{said}");
 }

@@ -15,6 +15,6 @@ mod site;
 
 pub use self::client::ScistreamClient;
 pub use self::reach::{Consumer, Crossing, Exit, Reach, Route, Site, Ways};
-pub use self::server::ScistreamServer;
 pub(crate) use self::server::abandon;
+pub use self::server::{ScistreamServer, address_towards};
 pub use self::site::{SITE_VARIABLE, be_at};

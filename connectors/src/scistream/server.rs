@@ -28,10 +28,13 @@ impl ScistreamServer {
     pub fn open(crossing: &Crossing, keys: &KeySource) -> Result<Self, ConnectorError> {
         let listen = match &crossing.route.listen {
             Some(address) => address.clone(),
-            None => local_address(&crossing.producer.address).map_err(|source| {
-                let action = format!("find this host's address on the way to {}", crossing.producer.address);
-                ConnectorError::Io { connector: name(crossing), action, source }
-            })?,
+            None => {
+                let ip = address_towards(&crossing.producer.address).map_err(|source| {
+                    let action = format!("find this host's address on the way to {}", crossing.producer.address);
+                    ConnectorError::Io { connector: name(crossing), action, source }
+                })?;
+                PeerAddress::Tcp { host: ip.to_string(), port: 0 }
+            }
         };
         let peer = PeerServer::start(&listen, crossing.route.limit, keys.clone())?;
         let ConnectorConfig::Peer { address, secret, limit } = peer.config() else {
@@ -71,15 +74,18 @@ pub(crate) fn abandon(crossing: &Crossing, keys: &KeySource) -> Result<(), Conne
     given_back
 }
 
-/// This host's address on the way to a gateway: loopback where that is this host.
-fn local_address(gateway: &Target) -> io::Result<PeerAddress> {
+/// This host's address on the way to a gateway, at which the gateway can connect to it: loopback where that is this host.
+///
+/// # Errors
+/// There is no way there.
+pub fn address_towards(gateway: &Target) -> io::Result<IpAddr> {
     if is_loopback(gateway.host()) {
-        return Ok(PeerAddress::loopback());
+        return Ok(Ipv4Addr::LOCALHOST.into());
     }
     let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
     for address in (gateway.host(), gateway.port()).to_socket_addrs()? {
         match source_address(address) {
-            Ok(ip) => return Ok(PeerAddress::Tcp { host: ip.to_string(), port: 0 }),
+            Ok(ip) => return Ok(ip),
             Err(error) => last = error,
         }
     }

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use scistream::client::Gateways;
-
 use super::checks::within;
 use super::choices::{Named, StreamName, choose_any};
 use super::parts::{REDIS_HOST, REDIS_PORT};
-use super::scistream::{CONSUMER, NamedGateways, PathOptions};
 use super::{OptionError, StreamScalingOptions, server};
-use crate::brokers::{BrokerChoice, KafkaSettings, PathPlan};
+use crate::brokers::{BrokerChoice, KafkaSettings};
 use crate::generator::BATCH_BYTES;
 use crate::plan::Method;
 use crate::units::{Seconds, Size};
@@ -31,17 +28,7 @@ impl StreamScalingOptions {
             let problem = "it has no server behind a gateway; use --stream redis, redis-queue or kafka, or leave --stream-via-scistream out";
             return Err(OptionError::invalid("--stream", &broker.name(), problem));
         }
-        let PathOptions { rate, wishes, .. } = self.path_options()?;
-        let gateways = match self.gateways()? {
-            None => None,
-            Some(NamedGateways { producer, consumers }) => {
-                let here = consumers.into_iter().find(|consumer| consumer.site.is_empty());
-                let here =
-                    here.ok_or(OptionError::Missing { option: CONSUMER, needed_by: "--stream-via-scistream" })?;
-                Some(Gateways { producer, consumer: here.gateway })
-            }
-        };
-        let plan = Arc::new(PathPlan { gateways, rate, wishes });
+        let plan = Arc::new(self.path_plan("--stream-via-scistream")?);
         Ok(BrokerChoice::Through { broker: Box::new(broker), plan })
     }
 

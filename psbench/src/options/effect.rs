@@ -49,6 +49,7 @@ const NEEDS: [Needs; 29] = [
             "worker-port",
             "worker-connect",
             "worker-tls",
+            "worker-via-scistream",
             "worker-program",
             "engine-timeout",
         ],
@@ -118,15 +119,16 @@ pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
         if used.is_empty() {
             continue;
         }
-        let idle = options.iter().filter(|option| given.contains_key(**option) && !is_of_the_broker(option, chosen));
+        let idle = options.iter().filter(|option| given.contains_key(**option) && !is_of_another_path(option, chosen));
         notes.extend(idle.map(|option| format!("--{option} has no effect with --{said_as} {}", used.join(" "))));
     }
     notes
 }
 
-/// Whether the broker's way through gateways uses it, whatever the connector.
-fn is_of_the_broker(option: &str, chosen: &[Chosen]) -> bool {
-    let goes_through = chosen.iter().any(|chosen| chosen.by == "stream-via-scistream" && !chosen.names.is_empty());
+/// Whether the broker's way through gateways uses it, or that of workers, whatever the connector.
+fn is_of_another_path(option: &str, chosen: &[Chosen]) -> bool {
+    let paths = ["stream-via-scistream", "worker-via-scistream"];
+    let goes_through = chosen.iter().any(|chosen| paths.contains(&chosen.by) && !chosen.names.is_empty());
     goes_through && option.starts_with("scistream-") && !["scistream-num-conn", "scistream-site"].contains(&option)
 }
 

@@ -1,17 +1,15 @@
 //! Options of engines that reach past this process.
 
 use std::env;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use psbench_executors::pilot::{Advertised, DoorOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::checks::within;
 use super::choices::{ParslExecutor, choose};
-use super::{OptionError, StreamScalingOptions, server};
+use super::{OptionError, StreamScalingOptions};
 use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, Placement, SubmitMode};
 use crate::units::Seconds;
 
@@ -53,15 +51,9 @@ impl StreamScalingOptions {
             return Err(OptionError::invalid("--engine-timeout", &humantime::format_duration(ready_timeout), problem));
         }
         let worker_program = self.worker_program()?;
-        Ok(Some(EnginePlan {
-            placement,
-            submit,
-            batch,
-            door: self.door()?,
-            through: None,
-            worker_program,
-            ready_timeout,
-        }))
+        let through = self.worker_path()?;
+        let door = self.door(through.as_ref())?;
+        Ok(Some(EnginePlan { placement, submit, batch, door, through, worker_program, ready_timeout }))
     }
 
     fn python_with(&mut self, engine: &'static str, options: Value) -> Result<Placement, OptionError> {
@@ -121,16 +113,6 @@ impl StreamScalingOptions {
         })
     }
 
-    fn door(&mut self) -> Result<DoorOptions, OptionError> {
-        let listen = *self.worker_listen.get_or_insert(Ipv4Addr::LOCALHOST.into());
-        let advertise = match &self.worker_connect {
-            Some(text) => Some(advertised(text)?),
-            None => this_host(listen).map(|host| Advertised { host, port: None }),
-        };
-        let tls = *self.worker_tls.get_or_insert(false);
-        Ok(DoorOptions { listen, port: self.worker_port.unwrap_or(0), advertise, tls })
-    }
-
     fn worker_program(&self) -> Result<String, OptionError> {
         const OPTION: &str = "--worker-program";
         let path = match &self.worker_program {
@@ -165,28 +147,10 @@ fn file(option: &'static str, path: &Path, source: std::io::Error) -> OptionErro
     OptionError::File { option, path: path.to_owned(), source }
 }
 
-/// A host, or one with a port.
-fn advertised(text: &str) -> Result<Advertised, OptionError> {
-    const OPTION: &str = "--worker-connect";
-    let has_port = text.starts_with('[') || text.contains(':') && text.parse::<IpAddr>().is_err();
-    if has_port {
-        let (host, port) = server::parse(OPTION, text)?;
-        return Ok(Advertised { host, port: Some(port) });
-    }
-    if text.is_empty() || text.contains(['/', '@', ' ']) {
-        let problem = "not a host; write a name or an address, and a port behind it where that is not the dispatcher's";
-        return Err(OptionError::invalid(OPTION, &text, problem));
-    }
-    Ok(Advertised { host: text.to_owned(), port: None })
-}
-
-/// This host's name, where it listens at all of its addresses.
-fn this_host(listen: IpAddr) -> Option<String> {
-    listen.is_unspecified().then(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn plan(change: impl FnOnce(&mut StreamScalingOptions)) -> Result<EnginePlan, String> {
@@ -212,25 +176,6 @@ mod tests {
         assert_eq!(mpi.submit, SubmitMode::Pilot);
         assert!(matches!(&mpi.placement, Placement::Launcher(launch) if launch.options.len() == 2), "{mpi:?}");
         assert!(mpi.door.advertise.is_some_and(|told| !told.host.is_empty() && told.host != "0.0.0.0"));
-    }
-
-    #[test]
-    fn workers_may_be_told_of_another_port() {
-        let door = |told: &str| {
-            plan(|options| {
-                options.executor = Some("mpi".into());
-                options.worker_connect = Some(told.into());
-            })
-            .map(|engine| engine.door.advertise.unwrap())
-        };
-        for (told, host, port) in
-            [("head", "head", None), ("::1", "::1", None), ("gw:5100", "gw", Some(5100)), ("[::1]:7", "::1", Some(7))]
-        {
-            assert_eq!(door(told), Ok(Advertised { host: host.into(), port }), "{told}");
-        }
-        for wrong in ["", "gw:", "gw:0", "me@gw", "http://gw", "[::1]"] {
-            assert!(door(wrong).unwrap_err().starts_with(&format!("--worker-connect {wrong}: ")), "{wrong}");
-        }
     }
 
     #[test]

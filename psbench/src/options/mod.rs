@@ -4,6 +4,7 @@ mod access;
 mod broker;
 mod checks;
 mod choices;
+mod door;
 mod effect;
 mod engine;
 mod error;
@@ -245,6 +246,12 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = ENGINE, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub worker_tls: Option<bool>,
+
+    /// Workers connect through the gateways of --scistream-producer-s2cs and --scistream-consumer-s2cs, of which the producer's connects to
+    /// the dispatcher [default: false]
+    #[arg(long, help_heading = ENGINE, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub worker_via_scistream: Option<bool>,
 
     /// psbench on the hosts of workers [default: this program]
     #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]

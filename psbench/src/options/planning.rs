@@ -105,7 +105,8 @@ impl StreamScalingOptions {
         let prefetch = if queues { PREFETCH_AT_ENGINES } else { 0 };
         let prefetch = within("--prefetch", *options.prefetch.get_or_insert(prefetch), 0..=MOST)?;
         let submit = engine.as_ref().map(|engine| engine.submit.name());
-        let chosen = chosen(&methods, (executor, submit), &connector, &broker, generator);
+        let through = engine.as_ref().is_some_and(|engine| engine.through.is_some());
+        let chosen = chosen(&methods, (executor, submit, through), &connector, &broker, generator);
         if generator == GeneratorKind::Local && engine.is_none() {
             notes.push(format!("--generator local makes no difference with --executor {}", executor.name()));
         }
@@ -167,7 +168,7 @@ impl StreamScalingOptions {
 /// What the options that choose implementations have chosen.
 fn chosen(
     methods: &[Method],
-    (executor, submit): (ExecutorKind, Option<&str>),
+    (executor, submit, through): (ExecutorKind, Option<&str>, bool),
     connector: &ConnectorConfig,
     broker: &BrokerChoice,
     generator: GeneratorKind,
@@ -178,6 +179,7 @@ fn chosen(
         Chosen::new("stream-method", methods.iter().map(|method| method.name())),
         Chosen::new("executor", [executor.name()]),
         Chosen::new("submit", submit),
+        Chosen::new("worker-via-scistream", through.then_some("scistream")),
         Chosen::new("ps-connector", connectors.map(ConnectorConfig::name)),
         Chosen::new("stream", [broker.name()]),
         Chosen::new("stream-via-scistream", broker.via()),
@@ -186,7 +188,7 @@ fn chosen(
 }
 
 /// What reaches workers on other hosts.
-pub(crate) const USE_A_CONNECTOR: &str = "use --ps-connector redis, s3 or endpoint, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0";
+pub(crate) const USE_A_CONNECTOR: &str = "use --ps-connector redis, s3, endpoint or scistream, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0";
 /// What generators on other hosts reach.
 pub(crate) const USE_A_BROKER: &str = "use --stream kafka, redis or redis-queue, or --generator local";
 
@@ -215,7 +217,10 @@ fn check_reach(
         let problem = format!("a generator of --executor {executor} can't reach it from its host; {USE_A_BROKER}");
         return Err(OptionError::invalid("--stream", &broker.name(), problem));
     }
-    if engine.door.listen.is_loopback() && (generates_there || engine.submit == SubmitMode::Pilot) {
+    if engine.door.listen.is_loopback()
+        && engine.through.is_none()
+        && (generates_there || engine.submit == SubmitMode::Pilot)
+    {
         let problem = format!(
             "workers of --executor {executor} can't connect to it from their hosts; write an address of this host, or 0.0.0.0"
         );

@@ -5,16 +5,17 @@ use std::path::Path;
 
 use psbench_connectors::ConnectorConfig;
 use psbench_connectors::scistream::{Consumer, Crossing, Reach, Route};
-use scistream::client::{ClientOptions, GatewayAccess, Wishes};
+use scistream::client::{ClientOptions, GatewayAccess, Gateways, Wishes};
 use scistream::dataserver::{DataServerType, MOST_AHEAD, MOST_STRIPES, Transport};
 
 use super::access::data_server_type;
 use super::checks::within;
 use super::{AccessOptions, Named, OptionError, StreamScalingOptions, TOKEN, Trusted, read_secret};
+use crate::brokers::PathPlan;
 use crate::units::Size;
 
-const PRODUCER: &str = "--scistream-producer-s2cs";
-pub(super) const CONSUMER: &str = "--scistream-consumer-s2cs";
+pub(super) const PRODUCER: &str = "--scistream-producer-s2cs";
+const CONSUMER: &str = "--scistream-consumer-s2cs";
 const SITE: &str = "--scistream-site";
 const LOCAL: &str = "--scistream-local";
 const INSECURE: &str = "--scistream-insecure";
@@ -55,6 +56,20 @@ impl StreamScalingOptions {
                 Reach::Through(Box::new(Crossing { route, producer, consumers }))
             }
         }))
+    }
+
+    /// Paths of one connection's, which are no connector's, for what is asked for by `option`.
+    pub(super) fn path_plan(&mut self, option: &'static str) -> Result<PathPlan, OptionError> {
+        let PathOptions { rate, wishes, .. } = self.path_options()?;
+        let gateways = match self.gateways()? {
+            None => None,
+            Some(NamedGateways { producer, consumers }) => {
+                let here = consumers.into_iter().find(|consumer| consumer.site.is_empty());
+                let here = here.ok_or(OptionError::Missing { option: CONSUMER, needed_by: option })?;
+                Some(Gateways { producer, consumer: here.gateway })
+            }
+        };
+        Ok(PathPlan { gateways, rate, wishes })
     }
 
     pub(super) fn path_options(&mut self) -> Result<PathOptions, OptionError> {
