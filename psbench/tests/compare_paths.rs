@@ -102,6 +102,31 @@ fn a_path_that_cannot_be_used_is_left_out() {
 }
 
 #[test]
+fn scistream_paths_run_beside_the_others() {
+    let server = Redis::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
+    let bench = Bench::new();
+    let arguments = format!(
+        "{SMALL} --paths broker broker-via-scistream peer scistream:copy scistream:quic --stream redis --stream-servers {} --repeat 2 \
+         --verify",
+        server.address()
+    );
+    let output = bench.compare_paths(&arguments).output().unwrap();
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("Through gateways, "), "{told}");
+    let results = bench.results();
+    let trials = results["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 5 * 2 * 2);
+    trials.iter().for_each(assert_complete);
+    for trial in trials.iter().filter(|trial| trial["path"].as_str().unwrap().starts_with("scistream")) {
+        assert_eq!(trial["connector"], "scistream");
+        assert_eq!(support::in_role(trial, "gateway").len(), 2, "{trial:#}");
+    }
+    let to_both: BTreeSet<_> = texts(&results["break_evens"], "to").into_iter().collect();
+    assert_eq!(to_both, BTreeSet::from(["broker", "broker-via-scistream"]));
+}
+
+#[test]
 fn what_was_recorded_runs_again_as_a_recipe() {
     let bench = Bench::new();
     let output = bench.compare_paths(&format!("{SMALL} --paths shm peer --repeat 1")).output().unwrap();
@@ -131,8 +156,16 @@ fn the_committed_recipe_plans() {
 #[test]
 fn bad_input_is_one_line() {
     for (arguments, line) in [
-        ("--paths broker disk", "--paths disk: unknown; there are: broker, endpoint, file,"),
+        (
+            "--paths broker disk",
+            "--paths disk: unknown; there are: broker, broker-via-scistream, scistream:TYPE, endpoint, file,",
+        ),
         ("--paths broker daos", "--paths daos: not in this version; there are: broker,"),
+        ("--paths broker scistream:ucx", "--paths scistream:ucx: "),
+        (
+            "--paths broker-via-scistream shm",
+            "--paths broker-via-scistream: --stream memory: it has no server behind a gateway",
+        ),
         ("--paths shm shm", "--paths shm: one path alone has nothing to be compared with"),
         ("--ps-connector redis", "--ps-connector redis: psbench compare-paths has --paths in its place"),
         ("--stream-method proxy", "--stream-method proxy: psbench compare-paths has --paths in its place"),

@@ -54,8 +54,9 @@ pub enum Command {
     StreamScaling(Box<StreamScaling>),
     /// Stream the same items over several paths, and tell which one to take from which size on
     ///
-    /// A path is a way of the bulk data from generator to worker: broker, in full through the broker; or by proxy over a connector, such as
-    /// redis, file, shm or peer. In each round every path runs once at every size, in an order that changes, so that a drift of the machine
+    /// A path is a way of the bulk data from generator to worker: broker, in full through the broker, or broker-via-scistream, with gateways
+    /// between broker and dispatcher; or by proxy over a connector, such as redis, file, shm or peer, or scistream:TYPE, through gateways
+    /// that forward by this type. In each round every path runs once at every size, in an order that changes, so that a drift of the machine
     /// touches all alike. Ratios are those of one round, and their intervals hold their medians with 95 % confidence from six rounds up. The
     /// run's directory has a chart, too (paths.svg).
     ///

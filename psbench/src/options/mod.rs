@@ -57,6 +57,12 @@ const GENERAL: &str = "General";
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StreamScalingOptions {
+    /// Ways of the bulk data, each measured with all else equal: broker (in full, through it), broker-via-scistream (as with
+    /// --stream-via-scistream), or a connector's name, of which scistream:TYPE says what forwards at its gateways [default: broker shm peer
+    /// scistream]
+    #[arg(long, help_heading = BENCHMARK, value_name = "PATH", num_args = 1.., action = ArgAction::Set)]
+    pub paths: Vec<String>,
+
     /// Sizes of an item, each swept [default: 100kB 1MB 10MB]
     #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1.., action = ArgAction::Set)]
     pub data_size_bytes: Vec<Size>,
@@ -73,11 +79,6 @@ pub struct StreamScalingOptions {
     /// How items travel [default: default proxy]
     #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
     pub stream_method: Vec<String>,
-
-    /// Ways of the bulk data, each measured with all else equal: broker (in full, through it), or a connector's name [default: broker shm
-    /// peer]
-    #[arg(long, help_heading = BENCHMARK, value_name = "PATH", num_args = 1.., action = ArgAction::Set)]
-    pub paths: Vec<String>,
 
     /// Items of each trial; of an external generator, at most [default: 500]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]

@@ -1,5 +1,6 @@
 //! Ways of the bulk data, measured with all else equal.
 
+use super::access::data_server_type;
 use super::checks::distinct;
 use super::choices::{Choice, ConnectorName, choose_for};
 use super::effect::{Chosen, without_effect};
@@ -14,7 +15,7 @@ pub(crate) const COMPARE_PATHS: &str = "compare-paths";
 const OPTION: &str = "--paths";
 
 /// Those that need no server.
-const PATHS: [&str; 3] = [Path::BROKER, "shm", "peer"];
+const PATHS: [&str; 4] = [Path::BROKER, "shm", "peer", Path::SCISTREAM];
 /// A decade below those of a sweep, where brokers are at their best.
 const SIZES: [Size; 4] =
     [Size::from_bytes(10_000), Size::from_bytes(100_000), Size::from_bytes(1_000_000), Size::from_bytes(10_000_000)];
@@ -28,34 +29,56 @@ struct Path {
     method: Method,
     /// The connector's name; absent for the broker.
     connector: Option<String>,
+    /// What forwards at SciStream's gateways, where the path says so.
+    gateway_type: Option<String>,
+    /// Whether the dispatcher is to reach the broker through gateways.
+    broker_through_gateways: bool,
 }
 
 impl Path {
     const BROKER: &str = "broker";
+    const BROKER_VIA_SCISTREAM: &str = "broker-via-scistream";
+    const SCISTREAM: &str = "scistream";
 
     fn parse(name: &str) -> Result<Self, OptionError> {
-        if name == Self::BROKER {
-            return Ok(Self { name: name.into(), method: Method::Default, connector: None });
+        let whole = Self {
+            name: name.into(),
+            method: Method::Default,
+            connector: None,
+            gateway_type: None,
+            broker_through_gateways: name == Self::BROKER_VIA_SCISTREAM,
+        };
+        if [Self::BROKER, Self::BROKER_VIA_SCISTREAM].contains(&name) {
+            return Ok(whole);
+        }
+        let by_proxy = Self { method: Method::Proxy, connector: Some(name.into()), ..whole };
+        if let Some((Self::SCISTREAM, kind)) = name.split_once(':') {
+            data_server_type(kind).map_err(|error| OptionError::invalid(OPTION, &name, error.to_string()))?;
+            return Ok(Self { connector: Some(Self::SCISTREAM.into()), gateway_type: Some(kind.into()), ..by_proxy });
         }
         if !ConnectorName::own().contains(&name) {
             choose_for::<ConnectorName>(OPTION, name).map_err(Self::with_others)?;
         }
-        Ok(Self { name: name.into(), method: Method::Proxy, connector: Some(name.into()) })
+        Ok(by_proxy)
     }
 
     /// Lists paths that are no connectors, too.
     fn with_others(mut error: OptionError) -> OptionError {
         if let OptionError::NoSuchName { available, .. } = &mut error {
-            available.insert_str(0, &format!("{}, ", Self::BROKER));
+            let others = [Self::BROKER, Self::BROKER_VIA_SCISTREAM, "scistream:TYPE"].join(", ");
+            *available = format!("{others}, {available}");
         }
         error
     }
 
     /// `options` with nothing but this path.
     fn apply(&self, options: &StreamScalingOptions) -> StreamScalingOptions {
+        let all_through = options.stream_via_scistream;
         StreamScalingOptions {
             stream_method: vec![self.method.name().into()],
             ps_connector: self.connector.clone(),
+            scistream_type: self.gateway_type.clone().or_else(|| options.scistream_type.clone()),
+            stream_via_scistream: if self.broker_through_gateways { Some(true) } else { all_through },
             ..options.clone()
         }
     }
@@ -182,6 +205,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::brokers::BrokerChoice;
 
     #[test]
     fn every_path_has_every_place_and_every_predecessor() {
@@ -229,9 +253,39 @@ mod tests {
     }
 
     #[test]
+    fn paths_through_gateways_differ_in_what_forwards() {
+        let redis = StreamScalingOptions {
+            stream: Some("redis".into()),
+            scistream_type: Some("quic".into()),
+            ..options(&["broker", "broker-via-scistream", "scistream", "scistream:tls", "scistream:HaproxySubprocess"])
+        };
+        let planned = redis.plan_compare_paths().unwrap();
+        assert_eq!(planned.notes, [""; 0]);
+        let found: Vec<_> = planned.plan.trials[..5]
+            .iter()
+            .map(|trial| {
+                let kinds = trial.settings.connector.private_routes();
+                let kinds: Vec<_> = kinds.iter().filter_map(|route| Some(route.wishes.kind?.to_string())).collect();
+                let through = matches!(trial.settings.broker, BrokerChoice::Through { .. });
+                (trial.path.as_deref().unwrap(), trial.method, through, kinds.concat())
+            })
+            .collect();
+        for expected in [
+            ("broker", Method::Default, false, String::new()),
+            ("broker-via-scistream", Method::Default, true, String::new()),
+            ("scistream", Method::Proxy, false, "quic".into()),
+            ("scistream:tls", Method::Proxy, false, "tls".into()),
+            ("scistream:HaproxySubprocess", Method::Proxy, false, "haproxy".into()),
+        ] {
+            assert!(found.contains(&expected), "{expected:?} in {found:?}");
+        }
+    }
+
+    #[test]
     fn what_is_recorded_plans_the_same_again() {
         let planned = options(&[]).plan_compare_paths().unwrap();
         assert_eq!(planned.notes, [""; 0]);
+        assert_eq!(planned.options.paths, PATHS);
         let again = planned.options.plan_compare_paths().unwrap();
         assert_eq!(again.options, planned.options);
         let what = |planned: &Planned| -> Vec<_> {
