@@ -97,13 +97,13 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         (
             "--executor globus --globus-compute-endpoint 00000000-0000-0000-0000-000000000001",
-            "--ps-connector peer: workers of --executor globus can't reach it from their hosts; use --ps-connector redis, s3 or \
-             endpoint, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
+            "--ps-connector peer: workers of --executor globus can't reach it from their hosts; use --ps-connector redis, s3, \
+             endpoint or scistream, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
         ),
         (
             "--executor ssh --hosts n1 --ps-connector shm",
-            "--ps-connector shm: workers of --executor ssh can't reach it from their hosts; use --ps-connector redis, s3 or \
-             endpoint, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
+            "--ps-connector shm: workers of --executor ssh can't reach it from their hosts; use --ps-connector redis, s3, \
+             endpoint or scistream, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
         ),
         (
             "--executor ssh --hosts n1 --ps-address 0.0.0.0",

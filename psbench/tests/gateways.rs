@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use place::{Place, S2cs, json};
 use support::{
-    Bench, assert_complete, command_line, descendants_of, in_role, is_alive, output_within, problems, send_signal,
-    text, wait_until, workers_of,
+    Bench, assert_complete, command_line, descendants_of, free_port, in_role, is_alive, output_within, problems,
+    send_signal, text, wait_until, workers_of,
 };
 
 const SHORT: &str =
@@ -235,6 +235,42 @@ fn a_gateway_that_is_lost_fails_items_by_name_and_not_the_sweep() {
     assert!(items["finished"].as_u64().unwrap() > 0 && items["failed"].as_u64().unwrap() > 0, "{items}");
     assert!(problems(trial).contains("scistream at 127.0.0.1:"), "{}", problems(trial));
     assert_eq!(pair.sessions(&pair.producer).len(), 0);
+}
+
+#[test]
+fn a_gateway_that_starts_again_with_its_sessions_loses_nothing() {
+    let place = Place::new();
+    let ports = place::ports();
+    let port = free_port();
+    let consumer = || {
+        let serve = format!(
+            "s2cs --port {port} --port-range {ports} --keep-sessions --state-dir {}",
+            place.path("kept").display()
+        );
+        S2cs::start(&mut place.psbench(&serve))
+    };
+    let (producer, first) = (place.s2cs(""), consumer());
+    let bench = Bench::new();
+    let child = bench
+        .command(&format!(
+            "{SLOW} --scistream-producer-s2cs {} --scistream-consumer-s2cs {} --scistream-server-cert {}",
+            producer.address(),
+            first.address(),
+            place.path("server.crt").display()
+        ))
+        .spawn()
+        .unwrap();
+    wait_until("the workers are there", || workers_of(child.id()).len() == 4);
+    thread::sleep(Duration::from_millis(1500));
+    first.kill();
+    let second = consumer();
+    let output = output_within(child, 120);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_complete(&bench.results()["trials"][0]);
+    for server in [&producer, &second] {
+        let status = json(&mut place.s2uc(&format!("status --s2cs {}", server.address())));
+        assert_eq!(status["sessions"].as_array().unwrap().len(), 0);
+    }
 }
 
 #[test]

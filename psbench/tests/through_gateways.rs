@@ -392,10 +392,7 @@ mod kafka {
         let consumes =
             format!("{stream} --generator external --stream-method default --task-count {COUNT} --verify=false");
         let said = refused(&consumes);
-        assert!(
-            said.contains(&format!("broker.producer.invalid:{}, which can't be reached from here", kafka.port())),
-            "{said}"
-        );
+        assert!(said.contains(&format!("broker.producer.invalid:{}", kafka.port())), "{said}");
 
         let (producer, consumer) = (Gateway::start_by(there()), Gateway::start());
         let bench = Bench::new();

@@ -51,7 +51,7 @@ impl Socket {
             set_tcp_nodelay(&fd, true)?;
             // Finds out about hosts that vanished between requests.
             set_socket_keepalive(&fd, true)?;
-            if local == remote {
+            if local == remote || (local.is_loopback() && remote.is_loopback()) {
                 keep_bbr_from_pacing(&fd);
             }
         }

@@ -8,7 +8,7 @@ use ::scistream::client::{ConnectRequest, GatewayAccess, Gateways, Wishes};
 use ::scistream::dataserver::Target;
 use uuid::Uuid;
 
-use super::site::Unnamed;
+use super::site::Prefix;
 use crate::peer::PeerAddress;
 use crate::{KeySource, Secret, is_loopback};
 
@@ -165,13 +165,13 @@ impl fmt::Display for Reach {
 
 impl fmt::Display for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Unnamed(&self.site), self.gateway.address)
+        write!(f, "{}{}", Prefix(&self.site), self.gateway.address)
     }
 }
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listeners: Vec<_> = self.listeners().iter().map(ToString::to_string).collect();
-        write!(f, "{}{}", Unnamed(&self.name), listeners.join(" "))
+        write!(f, "{}{}", Prefix(&self.name), listeners.join(" "))
     }
 }

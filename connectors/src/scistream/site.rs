@@ -50,9 +50,9 @@ impl Ways {
 }
 
 /// A site's name ahead of its address, or nothing.
-pub(super) struct Unnamed<'a>(pub(super) &'a str);
+pub(super) struct Prefix<'a>(pub(super) &'a str);
 
-impl fmt::Display for Unnamed<'_> {
+impl fmt::Display for Prefix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, "{}=", self.0) }
     }

@@ -5,14 +5,16 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
+use std::num::NonZero;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use scistream::DataPlane;
 use scistream::client::{GatewayAccess, Gateways, Wishes};
-use scistream::dataserver::{DataServerType, Target};
+use scistream::dataserver::{DataServerSettings, DataServerType, Target, data_server};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -75,7 +77,11 @@ impl PrivateGateways {
         if wishes.is_empty() {
             return Ok(None);
         }
-        let kinds: Vec<_> = wishes.iter().filter_map(|wishes| wishes.kind).collect();
+        let mut kinds: Vec<_> = wishes.iter().filter_map(|wishes| wishes.kind).collect();
+        if plan.trials.iter().any(|trial| trial.path.is_some()) {
+            // One that does not work here is refused to the path that asks for it, and spoils no other.
+            kinds.retain(works_here);
+        }
         let pair = Self::start(&kinds)?;
         let gateways = pair.gateways();
         let gated = |settings: &Arc<Settings>| {
@@ -114,6 +120,13 @@ impl PrivateGateways {
     pub(super) fn processes(&self) -> [(&'static str, u32); 2] {
         [("S2CS of the producer", self.producer.process.id()), ("S2CS of the consumer", self.consumer.process.id())]
     }
+}
+
+/// Whether a data server of this type can be had here. Where that can't be told, the control server has to.
+fn works_here(kind: &DataServerType) -> bool {
+    let Ok(plane) = DataPlane::new(NonZero::new(1)) else { return true };
+    let settings = DataServerSettings { plane: Arc::new(plane), directory: std::env::temp_dir() };
+    data_server(*kind, &settings).is_ok_and(|server| server.check().is_ok())
 }
 
 impl Server {
