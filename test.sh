@@ -92,5 +92,7 @@ python_environment() {
 step python_environment
 step cargo build --workspace --all-targets --all-features --locked
 [ -n "${PSBENCH_KAFKA_HOME:-}" ] || step "${CARGO_TARGET_DIR:-target}/debug/psbench" services fetch kafka
-[ $# -gt 0 ] || step target/python/bin/python -m pytest -q executors/python
-step cargo test --workspace --all-features --locked -- "$@"
+# Tests interrupt what they start, which a shell in the background has everything ignore.
+attentive=(env --default-signal=INT,QUIT)
+[ $# -gt 0 ] || step "${attentive[@]}" target/python/bin/python -m pytest -q executors/python
+step "${attentive[@]}" cargo test --workspace --all-features --locked -- "$@"

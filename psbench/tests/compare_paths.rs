@@ -66,7 +66,7 @@ fn every_path_moves_every_item_and_the_results_keep_to_the_schema() {
     }
     let chart = fs::read_to_string(bench.run_directory().join("paths.svg")).unwrap();
     assert!(
-        ["broker", "redis", "file", "shm"].iter().all(|path| chart.contains(&format!(">{path}</text>"))),
+        ["broker", "redis", "file", "shm"].iter().all(|path| chart.contains(&format!(">\n{path}\n</text>"))),
         "{chart}"
     );
     let csv = fs::read_to_string(bench.run_directory().join("results.csv")).unwrap();

@@ -221,7 +221,7 @@ fn no_session_stays_of_a_run_over_redis() {
 fn without_gateways_there_is_a_private_pair() {
     let redis = Redis::start(&[]);
     let arguments = format!(
-        "{} --stream-via-scistream --scistream-type splice --stream-method default --data-size-bytes 1MB --task-count 50 --verify",
+        "{} --stream-via-scistream --scistream-type splice --stream-method default --data-size-bytes 1MB --task-count 400",
         redis_at("redis-queue", &redis)
     );
     let bench = Bench::new();

@@ -21,7 +21,7 @@ pub struct ScistreamServer {
 }
 
 impl ScistreamServer {
-    /// Listens, and asks the gateways for a path to each site. Whoever knows where `keys` start can [give them back](abandon).
+    /// Listens, and asks the gateways for a path to each site. Whoever knows where `keys` start can [give them back](ConnectorConfig::abandon).
     ///
     /// # Errors
     /// It can't listen, or a gateway can't be reached or refuses; then no path is left.

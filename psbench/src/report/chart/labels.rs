@@ -1,25 +1,23 @@
 //! Names at the ends of curves.
 
+use std::ops::Range;
+
 /// Lines of text don't touch.
-const GAP: f64 = 14.0;
+const GAP: i32 = 14;
 
 /// Moves names that would overlap apart, within the plot as far as they fit: where each of `wanted` is to be, in the same order.
-pub(super) fn apart(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..wanted.len()).collect();
-    let of = |place: &usize| wanted.get(*place).copied().unwrap_or(top);
-    order.sort_by(|one, other| of(one).total_cmp(&of(other)));
-    let mut sorted: Vec<f64> = order.iter().map(of).collect();
-    let mut free_from = top;
-    for place in &mut sorted {
-        *place = place.max(free_from);
-        free_from = *place + GAP;
+pub(super) fn apart(wanted: &[i32], within: Range<i32>) -> Vec<i32> {
+    let mut placed: Vec<(usize, i32)> = wanted.iter().copied().enumerate().collect();
+    placed.sort_by_key(|(_, at)| *at);
+    let (mut free_from, mut free_to) = (within.start, within.end);
+    for (_, at) in &mut placed {
+        *at = (*at).max(free_from);
+        free_from = *at + GAP;
     }
-    let mut free_to = bottom;
-    for place in sorted.iter_mut().rev() {
-        *place = place.min(free_to);
-        free_to = *place - GAP;
+    for (_, at) in placed.iter_mut().rev() {
+        *at = (*at).min(free_to);
+        free_to = *at - GAP;
     }
-    let mut placed: Vec<(usize, f64)> = order.into_iter().zip(sorted).collect();
     placed.sort_by_key(|(place, _)| *place);
     placed.into_iter().map(|(_, at)| at).collect()
 }
@@ -32,13 +30,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_keep_apart_and_in_order(wanted in proptest::collection::vec(0.0..300.0f64, 0..15)) {
-            let placed = apart(&wanted, 0.0, 300.0);
+        fn names_keep_apart_and_in_order(wanted in proptest::collection::vec(0..300, 0..15)) {
+            let placed = apart(&wanted, 0..300);
             prop_assert_eq!(placed.len(), wanted.len());
             for (one, at) in placed.iter().enumerate() {
-                prop_assert!((-1e-9..=300.0).contains(at));
+                prop_assert!((0..=300).contains(at));
                 for (other, there) in placed.iter().enumerate().filter(|(other, _)| *other != one) {
-                    prop_assert!((at - there).abs() >= GAP - 1e-9);
+                    prop_assert!((at - there).abs() >= GAP);
                     prop_assert!(wanted[one] >= wanted[other] || at < there);
                 }
             }
@@ -47,6 +45,6 @@ mod tests {
 
     #[test]
     fn those_with_room_stay() {
-        assert_eq!(apart(&[200.0, 100.0], 0.0, 300.0), [200.0, 100.0]);
+        assert_eq!(apart(&[200, 100], 0..300), [200, 100]);
     }
 }

@@ -1,52 +1,89 @@
 //! The chart of a comparison of paths, as SVG: goodput over item size, the same beside `peer`'s, and the break-even sizes.
 
-mod curve;
 mod labels;
+mod line;
 mod panel;
-mod scale;
-mod strip;
-mod svg;
 
 use std::collections::BTreeSet;
 
-use self::curve::Curve;
-use self::panel::Panel;
-use self::scale::{LogScale, size_ticks};
-use self::svg::{Anchor, Svg};
+use plotters::backend::SVGBackend;
+use plotters::drawing::IntoDrawingArea as _;
+use plotters::style::WHITE;
+
+use self::line::Line;
+use self::panel::{Drawn, FAINT, INK, LEFT, Panel, around, round_values, text};
 use crate::results::{PEER, ROUNDS_FOR_95, Results};
 use crate::units::{Seconds, Size, human};
 
-const WIDTH: f64 = 900.0;
-/// Of the plots: to the left there are values, to the right the names of paths.
-const LEFT: f64 = 72.0;
-const RIGHT: f64 = WIDTH - 222.0;
-const GOODPUT_HEIGHT: f64 = 300.0;
-const RATIO_HEIGHT: f64 = 170.0;
-/// Between a heading's baseline and its plot, and between a plot's end and the next heading.
-const BELOW_HEADING: f64 = 14.0;
-const BETWEEN: f64 = 52.0;
-const TEXT: f64 = 12.0;
-const HEADING: f64 = 13.0;
-const INK: &str = "#222";
-const FAINT: &str = "#666";
-const GRID: &str = "#e4e4e4";
+const WIDTH: u32 = 900;
+/// The title and the line below it.
+const TITLE: u32 = 64;
 
 /// Draws the comparison, one part below the other for each number of workers; absent while nothing has figures.
 pub fn chart(results: &Results) -> Option<String> {
-    let mut svg = Svg::new(WIDTH);
-    let mut y = 26.0;
-    svg.text((LEFT, y), Anchor::Start, 16.0, INK, "What each path carries, by item size");
-    y += 20.0;
-    svg.text((LEFT, y), Anchor::Start, TEXT, FAINT, &conditions(results));
     let numbers: BTreeSet<u32> = results.summaries.iter().map(|summary| summary.workers).collect();
-    let mut drawn = false;
-    for workers in numbers {
-        let curves = curve::all(results, workers);
-        if let Some(end) = part(&mut svg, results, workers, &curves, y + 30.0) {
-            (y, drawn) = (end, true);
-        }
+    let sizes: BTreeSet<u64> = results.summaries.iter().map(|summary| summary.data_size_bytes).collect();
+    let sizes: Vec<f64> = sizes.into_iter().map(|size| size as f64).collect();
+    let panels: Vec<_> = numbers.into_iter().flat_map(|workers| panels(results, workers, &sizes)).collect();
+    if panels.is_empty() {
+        return None;
     }
-    drawn.then(|| svg.finish(y + 16.0))
+    let mut svg = String::new();
+    // In memory nothing fails.
+    draw(&mut svg, &conditions(results), &panels).ok()?;
+    Some(svg)
+}
+
+/// All of one number of workers.
+fn panels<'a>(results: &'a Results, workers: u32, sizes: &'a [f64]) -> Vec<Panel<'a>> {
+    let Some(across) = around(sizes.iter().copied()) else { return Vec::new() };
+    let over_size = |heading, height, lines: Vec<Line>, even: Option<f64>, label| {
+        let points = lines.iter().flat_map(|line| &line.points);
+        let ends = points.flat_map(|point| point.interval.into_iter().flatten().chain([point.at]));
+        let up = around(ends.map(|(_, value)| value).chain(even))?;
+        let (across, marks) = (across.clone(), round_values(&up));
+        (!lines.is_empty()).then_some(Panel { heading, height, lines, sizes, across, up, marks, label, dodge: 3, even })
+    };
+    let per_second = |value: &f64| format!("{:#}/s", Size::from_bytes(value.round() as u64));
+    let heading = format!("Goodput with {workers} workers, bytes per second");
+    let Some(goodput) = over_size(heading, 300, line::goodput(results, workers), None, per_second) else {
+        return Vec::new();
+    };
+    let heading = format!("The same, as a multiple of {PEER} (the generator’s memory, fetched directly)");
+    let to_peer = over_size(heading, 170, line::to_peer(results, workers), Some(1.0), |value| format!("{value}×"));
+    let strip = |broker| {
+        let lines = line::break_evens(results, workers, broker, &across);
+        let rows = lines.len() as i32;
+        Panel {
+            heading: format!("Item size from which on a path carries more than {broker}"),
+            height: 20 * rows as u32,
+            lines,
+            sizes,
+            across: across.clone(),
+            up: 10f64.powf(-0.5)..10f64.powf(f64::from(rows) - 0.5),
+            marks: Vec::new(),
+            label: |_| String::new(),
+            even: None,
+            dodge: 0,
+        }
+    };
+    let strips = line::brokers(results).map(strip).filter(|panel| !panel.lines.is_empty());
+    [goodput].into_iter().chain(to_peer).chain(strips).collect()
+}
+
+fn draw(svg: &mut String, conditions: &str, panels: &[Panel<'_>]) -> Drawn {
+    let height = TITLE + panels.iter().map(Panel::whole_height).sum::<u32>();
+    let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
+    root.fill(&WHITE)?;
+    root.draw_text("What each path carries, by item size", &text(20, INK), (LEFT, 12))?;
+    root.draw_text(conditions, &text(15, FAINT), (LEFT, 36))?;
+    let (_, mut below) = root.split_vertically(TITLE);
+    for panel in panels {
+        let (area, rest) = below.split_vertically(panel.whole_height());
+        panel.draw(&root, &area)?;
+        below = rest;
+    }
+    root.present()
 }
 
 /// Under which conditions it was measured, in a line.
@@ -64,34 +101,6 @@ fn conditions(results: &Results) -> String {
         rounds => format!("medians of {rounds} rounds, bars: their 95 % intervals"),
     };
     format!("{items}{time}; executor {executor}, broker {stream}; {medians}")
-}
-
-/// All of one number of workers, from `y` down; returns where it ends. Absent where nothing has figures.
-fn part(svg: &mut Svg, results: &Results, workers: u32, curves: &[Curve], mut y: f64) -> Option<f64> {
-    let sizes: BTreeSet<u64> = curves.iter().flat_map(|curve| curve.goodput.iter().map(|point| point.size)).collect();
-    let across = LogScale::around(sizes.iter().map(|size| *size as f64), (LEFT, RIGHT))?;
-    let ticks = size_ticks(&across, &sizes);
-    heading(svg, y, &format!("Goodput with {workers} workers, bytes per second"));
-    y += BELOW_HEADING;
-    let panel = Panel { across: &across, size_ticks: &ticks, top: y, bottom: y + GOODPUT_HEIGHT, even: None };
-    panel.draw(svg, curves, |curve| &curve.goodput, |value| format!("{:#}/s", Size::from_bytes(value.round() as u64)));
-    y += GOODPUT_HEIGHT + BETWEEN;
-    if curves.iter().any(|curve| !curve.to_peer.is_empty()) {
-        heading(svg, y, &format!("The same, as a multiple of {PEER} (the generator’s memory, fetched directly)"));
-        y += BELOW_HEADING;
-        let panel = Panel { across: &across, size_ticks: &ticks, top: y, bottom: y + RATIO_HEIGHT, even: Some(1.0) };
-        panel.draw(svg, curves, |curve| &curve.to_peer, |value| format!("{value}×"));
-        y += RATIO_HEIGHT + BETWEEN;
-    }
-    for broker in curve::brokers(results) {
-        heading(svg, y, &format!("Item size from which on a path carries more than {broker}"));
-        y = strip::draw(svg, &across, &ticks, curves, broker, y + BELOW_HEADING) + BETWEEN;
-    }
-    Some(y - BETWEEN + 36.0)
-}
-
-fn heading(svg: &mut Svg, y: f64, text: &str) {
-    svg.text((LEFT, y), Anchor::Start, HEADING, INK, text);
 }
 
 #[cfg(test)]
@@ -125,13 +134,22 @@ mod tests {
             for path in ["broker", "shm", "peer", "scistream:&lt;copy&gt;"] {
                 // The measure itself is not among its own multiples.
                 let times = if path == PEER { 1 } else { 2 };
-                assert_eq!(svg.matches(&format!(">{path}</text>")).count(), times * workers.len(), "{path}");
+                assert_eq!(svg.matches(&format!(">\n{path}\n</text>")).count(), times * workers.len(), "{path}");
             }
             assert_eq!(svg.matches("Goodput with").count(), workers.len());
             assert_eq!(svg.matches("carries more than broker").count(), workers.len());
-            assert!(svg.contains(">shm 100 kB</text>"), "{svg}");
+            assert!(svg.contains(">\nshm 100 kB\n</text>"), "{svg}");
             assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
         }
+    }
+
+    #[test]
+    fn a_path_alone_has_no_strip() {
+        let mut results = sample::empty();
+        results.options.paths = vec!["broker".into()];
+        results.push(sample::of_path("broker", 1_000, 0, 1.0));
+        let svg = chart(&results).unwrap();
+        assert!(svg.contains("Goodput with") && !svg.contains("carries more than") && !svg.contains("NaN"), "{svg}");
     }
 
     #[test]

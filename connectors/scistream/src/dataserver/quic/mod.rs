@@ -25,17 +25,17 @@
 //! ([`chunk`]), and one gathering write of up to 64 packets' contents. Packets have up to 6400 bytes, where the path carries them, and ten
 //! go with one system call (GSO), as many arrive with one (GRO). Over loopback, 64 KiB samples, processor seconds of the whole chain for
 //! a gigabyte: 1.7 at 6400 bytes and 3.8 at 1452; no difference between acknowledgements of every second packet and every tenth or
-//! thirtieth, between congestion controls, none at all included, or between one thread and one for each core. `copy` took 1.2 there,
-//! without keys. Of the gateways' time a third goes into the copies and a fifth into AES. More unacknowledged than 2 MB carries no more,
-//! and doubles the jitter: on two cores, whoever has one sends all that he may before the next one has a turn.
+//! thirtieth, or between one thread and one for each core. `copy` took 1.2 there, without keys. Of the gateways' time a third goes into the
+//! copies and a fifth into AES. More unacknowledged than 2 MB carries no more, and raises the jitter (at 1 MiB twice as high): on two
+//! cores, whoever has one sends all that he may before the next one has a turn.
 //!
 //! Two gateways on one host of two cores, source and sink beside them, as `cargo bench -p scistream --bench paths` measures it, medians
 //! of five on a machine that had other things to do: with samples of 64 KiB 5.9 Gbit/s where two HAProxies gave 7.0, with samples of
-//! 1 MiB 5.6 and 8.6; both gateways take 1.3 to 1.7 CPU s/GB, HAProxy 0.6 to 1.0. Alone on it, three rounds gave 6 to 8 Gbit/s, HAProxy
-//! 10 to 13. Samples arrive with up to twice the jitter that HAProxy gives them.
+//! 1 MiB 5.6 and 8.6; both gateways take 1.3 to 1.7 CPU s/GB, HAProxy 0.6 to 1.0. Samples arrive with up to twice the jitter that HAProxy
+//! gives them.
 //!
-//! A session of five ports takes 4 ms to set up at both control servers (`--bench setup`; `tls` 3 ms, `copy` 2.5). Its memory is bounded
-//! by [`narrow`], and given back: a control server grew by 27 MB in its first 200 sessions, and by none in the next 800.
+//! A session of five ports takes 4 ms to set up at both control servers, until the listeners accept (`--bench setup`; `tls` 3 ms, `copy`
+//! 2.5). Its memory is bounded by [`narrow`], and given back: a control server grew by 27 MB in its first 200 sessions, and by none in the next 800.
 
 mod chunk;
 mod endpoint;

@@ -161,7 +161,13 @@ impl Keeper {
                     self.publish.send_replace(Some(connection.clone()));
                     let error = self.watch(&endpoint, &connection).await;
                     self.publish.send_replace(None);
-                    tracing::warn!("lost the connection to the other gateway: {error}");
+                    match error {
+                        // Both halves of a path are released together, and the other one may be faster.
+                        ConnectionError::ApplicationClosed(close) if close.error_code == RELEASED => {
+                            tracing::info!("the other gateway released its half");
+                        }
+                        error => tracing::warn!("lost the connection to the other gateway: {error}"),
+                    }
                 }
                 Err(error) => {
                     let target = &self.path.targets[self.lane];
