@@ -8,9 +8,7 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use psbench::brokers::{
-    Broker, BrokerChoice, BrokerError, KafkaSettings, Message, MessageFormat, Publisher, conformance,
-};
+use psbench::brokers::{Broker, BrokerChoice, BrokerError, KafkaSettings, Message, Publisher, conformance};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -26,20 +24,6 @@ const PATIENCE: &str = "--kafka-option message.timeout.ms=8000";
 
 fn at(address: &str) -> String {
     format!("--stream kafka --stream-servers {address}")
-}
-
-fn settings(address: &str) -> KafkaSettings {
-    let (host, port) = address.rsplit_once(':').unwrap();
-    KafkaSettings {
-        servers: vec![(host.into(), port.parse().unwrap())],
-        properties: [("message.timeout.ms".into(), "8000".into())].into(),
-        format: MessageFormat::Psbench,
-        partitions: 1,
-        replication: None,
-        retention: None,
-        max_message_bytes: None,
-        largest_message: 4 << 20,
-    }
 }
 
 /// The topics that are there, but for Kafka's own.
@@ -98,7 +82,7 @@ impl conformance::Parts for Opened {
 #[test]
 fn kafka_conforms_and_leaves_nothing() {
     let kafka = Kafka::start(&[]);
-    conformance::check(&Opened(BrokerChoice::Kafka(settings(&kafka.address())).open().unwrap()));
+    conformance::check(&Opened(BrokerChoice::Kafka(kafka.settings()).open().unwrap()));
     assert_eq!(topics(&kafka.address()), [""; 0]);
 }
 
@@ -106,7 +90,7 @@ fn kafka_conforms_and_leaves_nothing() {
 fn each_partition_is_in_order_and_the_end_comes_last_and_once() {
     const COUNT: u32 = 1000;
     let kafka = Kafka::shared();
-    let settings = KafkaSettings { partitions: 3, ..settings(&kafka.address()) };
+    let settings = KafkaSettings { partitions: 3, ..kafka.settings() };
     let broker = BrokerChoice::Kafka(settings).open().unwrap();
     let mut subscriber = broker.subscribe("three-partitions").unwrap();
     let message = |n: u32| Message { head: n.to_le_bytes().to_vec().into(), payload: vec![7; 100].into() };

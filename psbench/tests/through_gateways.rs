@@ -305,30 +305,16 @@ mod kafka {
     use super::*;
     use crate::support::Kafka;
 
-    fn settings(address: &str) -> KafkaSettings {
-        let (host, port) = address.rsplit_once(':').unwrap();
-        KafkaSettings {
-            servers: vec![(host.into(), port.parse().unwrap())],
-            properties: [("message.timeout.ms".into(), "8000".into())].into(),
-            format: MessageFormat::Psbench,
-            partitions: 1,
-            replication: None,
-            retention: None,
-            max_message_bytes: None,
-            largest_message: 4 << 20,
-        }
-    }
-
     #[test]
     fn conforms() {
         let kafka = Kafka::shared();
-        super::conforms(BrokerChoice::Kafka(settings(&kafka.address())));
+        super::conforms(BrokerChoice::Kafka(kafka.settings()));
     }
 
     #[test]
     fn is_found_again() {
         let kafka = Kafka::shared();
-        recovers(BrokerChoice::Kafka(settings(&kafka.address())));
+        recovers(BrokerChoice::Kafka(kafka.settings()));
     }
 
     /// What comes of as many messages as there are, in any order.
@@ -424,7 +410,7 @@ mod kafka {
         const COUNT: u32 = 100;
         let (first, second) = (Kafka::start(&[]), Kafka::start(&[]));
         let (producer, consumer) = (Gateway::start(), Gateway::start());
-        let settings = KafkaSettings { partitions: 4, ..settings(&first.address()) };
+        let settings = KafkaSettings { partitions: 4, ..first.settings() };
         let broker = through(&producer, &consumer, BrokerChoice::Kafka(settings)).open().unwrap();
         pass(&*broker, "alone", COUNT);
         assert_eq!(consumer.sessions().len(), 1);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use psbench::brokers::{KafkaSettings, MessageFormat};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,6 +42,21 @@ impl Kafka {
     /// `host:port`, also of one that is stopped.
     pub(crate) fn address(&self) -> String {
         self.address.clone()
+    }
+
+    /// What the options come to by default, but that a producer gives up after 8 s.
+    pub(crate) fn settings(&self) -> KafkaSettings {
+        let (host, port) = self.address.rsplit_once(':').unwrap();
+        KafkaSettings {
+            servers: vec![(host.into(), port.parse().unwrap())],
+            properties: [("message.timeout.ms".into(), "8000".into())].into(),
+            format: MessageFormat::Psbench,
+            partitions: 1,
+            replication: None,
+            retention: None,
+            max_message_bytes: None,
+            largest_message: 4 << 20,
+        }
     }
 
     pub(crate) fn port(&self) -> &str {
