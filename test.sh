@@ -95,4 +95,4 @@ step cargo build --workspace --all-targets --all-features --locked
 # Tests interrupt what they start, which a shell in the background has everything ignore.
 attentive=(env --default-signal=INT,QUIT)
 [ $# -gt 0 ] || step "${attentive[@]}" target/python/bin/python -m pytest -q executors/python
-step "${attentive[@]}" cargo test --workspace --all-features --locked -- "$@"
+step "${attentive[@]}" cargo test --workspace --all-features --locked --no-fail-fast -- "$@"

@@ -285,9 +285,12 @@ fn a_worker_that_is_killed_loses_its_item_and_no_other() {
         let psbench = command(&bench, &options).spawn().unwrap();
         let pid = psbench.id();
         wait_until("the workers are there", || engine_workers(pid).len() == 2);
-        // They are never idle until all is done, in 5 s.
+        // All is done in 5 s. One that is stopped between two tasks still gets its next one: killed then, it has a task for sure.
         thread::sleep(Duration::from_secs(2));
-        send_signal(engine_workers(pid)[0], "KILL");
+        let victim = engine_workers(pid)[0];
+        send_signal(victim, "STOP");
+        thread::sleep(Duration::from_secs(1));
+        send_signal(victim, "KILL");
         let output = output_within(psbench, 120);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         let trial = bench.results()["trials"][0].clone();
