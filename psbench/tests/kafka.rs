@@ -171,9 +171,9 @@ fn queue_depth_and_round_trips_are_recorded() {
 #[test]
 fn a_growing_lag_is_marked_as_not_sustained() {
     let kafka = Kafka::shared();
-    // 200 items a second, of which two workers do 40.
+    // 100 items a second, of which two workers do 40.
     let arguments = format!(
-        "{} --executor thread --max-workers 3 --data-size-bytes 1kB --task-count 400 --task-sleep 0.05 --rate 200/s --stream-method proxy \
+        "{} --executor thread --max-workers 3 --data-size-bytes 1kB --task-count 500 --task-sleep 0.05 --rate 100/s --stream-method proxy \
          --ps-connector memory",
         at(&kafka.address())
     );
@@ -183,7 +183,7 @@ fn a_growing_lag_is_marked_as_not_sustained() {
     let trial = &bench.results()["trials"][0];
     let lag = &trial["broker"]["lag"];
     assert_eq!(lag["sustained"], false, "{lag:#}");
-    assert!((lag["growth_per_s"].as_f64().unwrap() - 160.0).abs() < 40.0, "{lag:#}");
+    assert!((lag["growth_per_s"].as_f64().unwrap() - 60.0).abs() < 20.0, "{lag:#}");
     assert!(text(&output).contains("not sustained"), "{}", text(&output));
     assert!(problems(trial).contains("fell behind"), "{}", problems(trial));
 }
@@ -260,7 +260,11 @@ fn a_topic_that_is_there_already_is_asked_for_its_limit() {
 fn a_broker_that_comes_back_loses_nothing() {
     let kafka = Kafka::start(&[]);
     let bench = Bench::new();
-    let arguments = format!("{} {SLOW} --kafka-option message.timeout.ms=30000", at(&kafka.address()));
+    // The subscriber finds it again long after the generator did.
+    let arguments = format!(
+        "{} {SLOW} --kafka-option message.timeout.ms=60000 --kafka-option fetch.error.backoff.ms=8000",
+        at(&kafka.address())
+    );
     let child = bench.command(&arguments).spawn().unwrap();
     topic_with(&kafka.address(), 10);
     kafka.stop();

@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         let clock = &self.bench.clock;
         let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor, &self.generators);
         let mut messages = Vec::new();
-        let mut last_came = clock.now();
+        let mut quiet_since = clock.now();
         // A large item shows only when it is there as a whole.
         let silence = SILENCE + self.trial.slow_transfer();
         while !self.dispatcher.stream_has_ended() {
@@ -243,11 +243,12 @@ impl<'a> Run<'a> {
             if self.bench.settings.is_external() && self.bench.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if let Some(LagSample { at, published, taken }) = subscriber.lag() {
+            let lag = subscriber.lag();
+            if let Some(LagSample { at, published, taken }) = lag {
                 self.backlog.push(at, published, published.saturating_sub(taken) + self.dispatcher.waiting());
             }
             if !self.dispatcher.has_room(POLL) {
-                last_came = now;
+                quiet_since = now;
                 continue;
             }
             if let Err(error) = subscriber.receive(&mut messages, POLL) {
@@ -255,13 +256,17 @@ impl<'a> Run<'a> {
                 return Err(error.to_string());
             }
             if !messages.is_empty() {
-                last_came = now;
+                quiet_since = now;
                 self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
-            } else if now.saturating_sub(last_came) > silence.as_nanos() as u64 {
-                let silent = self.dispatcher.silent_generators();
-                if !silent.is_empty() {
-                    return Err(self.generators.silent(&silent, silence));
-                }
+                continue;
+            }
+            // A subscriber may find a broker that was away later than the generator did. While the broker knows of messages that were
+            // not read, only the subscriber's own patience ends the wait.
+            let silent = self.dispatcher.silent_generators();
+            if silent.is_empty() || lag.is_some_and(|lag| lag.published > lag.taken) {
+                quiet_since = now;
+            } else if now.saturating_sub(quiet_since) > silence.as_nanos() as u64 {
+                return Err(self.generators.silent(&silent, silence));
             }
         }
         Ok(())
