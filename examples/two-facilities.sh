@@ -81,12 +81,12 @@ wire() {
 
 # A wire between the gateways on which packets take their time, and with windows for connections that fill it.
 long_wire() {
-    local host
+    local host deadline=$((SECONDS + 60))
     setsid setpriv --pdeathsig TERM python3 "$here/wan_delay.py" "$delay" "$net-instrument-gateway" "$net-compute-gateway" \
         >"$FACILITIES/wan.log" 2>&1 &
     servers+=($!)
-    until grep -q up "$FACILITIES/wan.log"; do
-        kill -0 $! 2>/dev/null || fail "no TUN devices: $(tail -1 "$FACILITIES/wan.log")"
+    until grep -qx up "$FACILITIES/wan.log"; do
+        { kill -0 $! 2>/dev/null && [ $SECONDS -lt $deadline ]; } || fail "no TUN devices: $(tail -1 "$FACILITIES/wan.log")"
         sleep 0.05
     done
     at instrument-gateway ip address add "${instrument_gateway[1]}/24" dev wan

@@ -54,7 +54,7 @@ pub struct BrokerInfo {
     pub version: String,
     /// Where it is; absent inside psbench.
     pub address: Option<String>,
-    /// What the dispatcher reaches it through; absent where it connects to it directly, as generators do.
+    /// What the dispatcher reaches it through, in the trials that say so; absent where it connects to it directly, as generators do.
     pub via: Option<GatewaysInfo>,
     /// Those of its settings that bear on the results.
     pub configuration: BTreeMap<String, String>,

@@ -122,6 +122,7 @@ fn scistream_paths_run_beside_the_others() {
         assert_eq!(trial["connector"], "scistream");
         assert_eq!(support::in_role(trial, "gateway").len(), 2, "{trial:#}");
     }
+    assert_eq!(results["environment"]["broker"]["via"]["paths"][0]["target"], server.address());
     let to_both: BTreeSet<_> = texts(&results["break_evens"], "to").into_iter().collect();
     assert_eq!(to_both, BTreeSet::from(["broker", "broker-via-scistream"]));
 }

@@ -1,8 +1,8 @@
 //! The side that resolves.
 
 use std::mem;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,17 +25,19 @@ pub struct ScistreamClient {
     talk: Talk,
     patience: Patience,
     pool: Pool<Line>,
-    /// Objects that arrived, and whose server may not know that.
-    unsure: Mutex<Vec<Key>>,
 }
 
 /// A connection, over all gateways.
 #[derive(Debug)]
 struct Line {
     socket: Socket,
-    /// What arrived last: it is not known yet whether its confirmation did.
-    confirmed: Option<Key>,
+    /// What was confirmed since the last answer: it is not known yet whether the server has heard that.
+    confirmed: Vec<Key>,
+    unsure: Unsure,
 }
+
+/// Objects that arrived, and whose server may not know that, because the lines that said so have ended.
+type Unsure = Arc<Mutex<Vec<Key>>>;
 
 /// Listeners that lead to the same server.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ struct Listeners {
     addresses: Vec<PeerAddress>,
     secret: Secret,
     next: AtomicUsize,
+    unsure: Unsure,
 }
 
 impl ScistreamClient {
@@ -68,23 +71,21 @@ impl ScistreamClient {
             return Err(unreachable("its gateway has no listener".into()));
         }
         let connector = config.to_string();
-        let listeners = Listeners { connector, addresses, secret: ways.secret, next: AtomicUsize::new(0) };
+        let (next, unsure) = (AtomicUsize::new(0), Unsure::default());
+        let listeners = Listeners { connector, addresses, secret: ways.secret, next, unsure };
         let patience = Patience::default();
         // Outside the pool's own requests, which may be repeated as well.
         let first = patience.persist(|| listeners.connect())?;
         let pool = Pool::with(first, CONNECTIONS, move || listeners.connect());
-        Ok(Self { talk: Talk::new(&config), config, patience, pool, unsure: Mutex::default() })
+        Ok(Self { talk: Talk::new(&config), config, patience, pool })
     }
 
     /// Asks over any line that works.
     fn ask<T>(&self, request: impl Fn(&mut Line) -> Result<T, ConnectorError>) -> Result<T, ConnectorError> {
         self.patience.persist(|| {
             self.pool.run(|line| {
-                let answer = self.confirm_anew(line).and_then(|()| request(line));
-                if answer.is_err() {
-                    lock(&self.unsure).extend(line.confirmed.take());
-                }
-                answer
+                line.confirm_anew(&self.talk)?;
+                request(line)
             })
         })
     }
@@ -93,17 +94,25 @@ impl ScistreamClient {
         self.ask(|line| {
             let answer = request(&line.socket)?;
             // What was said before on this line was heard, too.
-            line.confirmed = None;
+            line.confirmed.clear();
             Ok(answer)
         })
     }
+}
 
-    /// Confirmations whose lines broke off may not have been heard.
-    fn confirm_anew(&self, line: &Line) -> Result<(), ConnectorError> {
-        for key in mem::take(&mut *lock(&self.unsure)) {
-            self.talk.confirm(&line.socket, &key).inspect_err(|_| lock(&self.unsure).push(key))?;
-        }
-        Ok(())
+impl Line {
+    /// Says what other lines may not have got through.
+    fn confirm_anew(&mut self, talk: &Talk) -> Result<(), ConnectorError> {
+        let unsure = mem::take(&mut *lock(&self.unsure));
+        let known = self.confirmed.len();
+        self.confirmed.extend(unsure);
+        self.confirmed[known..].iter().try_for_each(|key| talk.confirm(&self.socket, key))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        lock(&self.unsure).append(&mut self.confirmed);
     }
 }
 
@@ -117,7 +126,9 @@ impl Listeners {
             let address = &self.addresses[(first + tries) % self.addresses.len()];
             tries += 1;
             match greet(PROTOCOL, address, &self.secret, &self.connector) {
-                Ok(socket) => return Ok(Line { socket, confirmed: None }),
+                Ok(socket) => {
+                    return Ok(Line { socket, confirmed: Vec::new(), unsure: Arc::clone(&self.unsure) });
+                }
                 Err(ConnectorError::Io { .. }) if tries < self.addresses.len() && began.elapsed() < ROUND => {}
                 Err(error) => return Err(error),
             }
@@ -149,8 +160,9 @@ impl Connector for ScistreamClient {
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
         self.ask(|line| {
             let object = self.talk.borrow(&line.socket, key)?;
-            line.confirmed = object.as_ref().map(|_| *key);
+            line.confirmed.clear();
             if object.is_some() {
+                line.confirmed.push(*key);
                 // It is here, whatever becomes of this line: the next request over it tells.
                 let _ = self.talk.confirm(&line.socket, key);
             }

@@ -86,42 +86,56 @@ fn an_object_survives_connections_that_break_while_it_is_on_its_way() {
     assert_eq!(connector.held(), Some(0));
 }
 
+/// A client's connection as far as its first request, which waits here.
+fn asked(gate: &TcpListener, to: SocketAddr) -> (TcpStream, TcpStream) {
+    let (mut client, _) = gate.accept().unwrap();
+    let mut server = TcpStream::connect(to).unwrap();
+    let (mut hello, mut verdict, mut request) = ([0; 21], [0; 1], [0; 17]);
+    client.read_exact(&mut hello).unwrap();
+    server.write_all(&hello).unwrap();
+    server.read_exact(&mut verdict).unwrap();
+    client.write_all(&verdict).unwrap();
+    client.read_exact(&mut request).unwrap();
+    server.write_all(&request).unwrap();
+    (client, server)
+}
+
 #[test]
-fn a_confirmation_that_was_lost_is_said_again() {
+fn confirmations_that_were_lost_are_said_again() {
+    const LINES: usize = 3;
     let pair = Pair::start(DataServerType::Copy);
     let connector = pair.open(1);
     let ways = ways(&*connector);
-    let object = binary(1000);
-    // The verdict, the head and the object get through, but what the worker says to that does not.
     let gate = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gate.local_addr().unwrap();
     let to = listeners(&ways)[0];
-    let first = thread::spawn(move || {
-        let (mut client, _) = gate.accept().unwrap();
-        let mut server = TcpStream::connect(to).unwrap();
-        let (mut asked, mut answered) = ([0; 21 + 17], [0; 1 + 9 + 1000]);
-        client.read_exact(&mut asked[..21]).unwrap();
-        server.write_all(&asked[..21]).unwrap();
-        server.read_exact(&mut answered[..1]).unwrap();
-        client.write_all(&answered[..1]).unwrap();
-        client.read_exact(&mut asked[21..]).unwrap();
-        server.write_all(&asked[21..]).unwrap();
-        server.read_exact(&mut answered[1..]).unwrap();
-        client.write_all(&answered[1..]).unwrap();
-        let mut confirmation = [0; 17];
-        client.read_exact(&mut confirmation).unwrap();
-        drop((client, server));
+    let gate = thread::spawn(move || {
+        // Each asks before any has an answer, so that none shares another's line.
+        let mut lines = [(); LINES].map(|()| asked(&gate, to));
+        for (client, server) in &mut lines {
+            // The head and the object get through, but what the worker says to that does not.
+            let (mut answer, mut confirmation) = ([0; 9 + 1000], [0; 17]);
+            server.read_exact(&mut answer).unwrap();
+            client.write_all(&answer).unwrap();
+            client.read_exact(&mut confirmation).unwrap();
+        }
+        drop(lines);
         let (later, _) = gate.accept().unwrap();
         let server = TcpStream::connect(to).unwrap();
         relay(&later, &server, u64::MAX);
     });
     let worker = ScistreamClient::connect_from(&by_way_of(&ways, &[address]), "").unwrap();
-    let keys = connector.put_batch(vec![object.clone(); 2]).unwrap();
-    assert!(worker.take(&keys[0]).unwrap() == Some(object.clone()));
-    assert!(worker.take(&keys[1]).unwrap() == Some(object));
+    let keys = connector.put_batch(vec![binary(1000); LINES + 1]).unwrap();
+    let take = |key| assert!(worker.take(key).unwrap() == Some(binary(1000)));
+    thread::scope(|scope| {
+        for key in &keys[1..] {
+            scope.spawn(move || take(key));
+        }
+    });
+    take(&keys[0]);
     assert_eq!(connector.held(), Some(0));
     drop(worker);
-    first.join().unwrap();
+    gate.join().unwrap();
 }
 
 #[test]

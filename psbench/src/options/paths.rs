@@ -114,7 +114,10 @@ impl StreamScalingOptions {
         for path in &paths {
             let of_path = |source| OptionError::OfPath { path: path.name.clone(), source: Box::new(source) };
             let (planned, of_this) = path.apply(&options).work_out().map_err(of_path)?;
-            notes.extend(planned.notes);
+            // The connector that stands in beside a broker is nobody's.
+            if path.method == Method::Proxy || paths.iter().all(|path| path.method == Method::Default) {
+                notes.extend(planned.notes);
+            }
             add(&mut chosen, of_this, path.method);
             plans.push(planned.plan);
         }
@@ -128,7 +131,14 @@ impl StreamScalingOptions {
         });
         let trials = take_turns(&paths, &plans);
         let plan = SweepPlan { settings: common.plan.settings, trials };
-        let options = Self { stream_method: Vec::new(), ps_connector: None, paths: options.paths, ..common.options };
+        let options = Self {
+            stream_method: Vec::new(),
+            ps_connector: None,
+            // Of connectors only what was given: what is a default of one has no effect on others.
+            ps_memory_limit: options.ps_memory_limit,
+            paths: options.paths,
+            ..common.options
+        };
         Ok(Planned { benchmark: COMPARE_PATHS, plan, options, outputs: common.outputs, notes })
     }
 
@@ -299,8 +309,13 @@ mod tests {
         let with_host = StreamScalingOptions { ps_host: Some("x".into()), ..options(&["broker", "shm", "peer"]) };
         let notes = with_host.plan_compare_paths().unwrap().notes;
         assert_eq!(notes, ["--ps-host has no effect with --paths shm peer"]);
-        let with_redis = StreamScalingOptions { paths: vec!["redis".into(), "peer".into()], ..with_host };
+        let with_redis = StreamScalingOptions { paths: vec!["redis".into(), "peer".into()], ..with_host.clone() };
         assert_eq!(with_redis.plan_compare_paths().unwrap().notes, [""; 0]);
+        let paths = vec!["broker".into(), "redis".into()];
+        let with_broker =
+            StreamScalingOptions { paths, ps_port: Some(7000), ..with_host }.plan_compare_paths().unwrap();
+        assert_eq!(with_broker.notes, [""; 0]);
+        assert_eq!(with_broker.options.plan_compare_paths().unwrap().notes, [""; 0]);
         let error = options(&["file", "peer"]).plan_compare_paths().unwrap_err().to_string();
         assert_eq!(error, "--paths file: --ps-connector file needs --ps-file-dir");
         let none = StreamScalingOptions { task_count: Some(0), ..options(&["broker", "peer"]) };

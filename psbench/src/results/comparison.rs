@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Estimate, Status, Summary};
+use super::{Estimate, Status, Summary, TrialRecord};
 use crate::plan::Method;
 
 /// Throughputs that differ by less than this part are even.
@@ -135,6 +135,16 @@ fn ratio(figures: Pair) -> Option<f64> {
 
 pub(super) fn keeps_pace(summary: &Summary) -> bool {
     let goodput = summary.goodput_bytes_per_s.map(|goodput| goodput.median);
-    let scheduled = summary.scheduled_items_per_s.map(|rate| rate * summary.data_size_bytes as f64);
+    is_the_schedules(goodput, summary.scheduled_items_per_s, summary.data_size_bytes)
+}
+
+/// The same of one trial.
+pub(super) fn trial_keeps_pace(trial: &TrialRecord) -> bool {
+    let Some(rates) = trial.rates else { return false };
+    is_the_schedules(rates.goodput_bytes_per_s, rates.scheduled_items_per_s, trial.data_size_bytes)
+}
+
+fn is_the_schedules(goodput: Option<f64>, scheduled_items_per_s: Option<f64>, data_size_bytes: u64) -> bool {
+    let scheduled = scheduled_items_per_s.map(|rate| rate * data_size_bytes as f64);
     goodput.zip(scheduled).is_some_and(|(goodput, scheduled)| goodput >= KEEPS_PACE * scheduled)
 }

@@ -32,7 +32,7 @@ pub struct Sweep {
     plan: SweepPlan,
     /// Each trial's.
     brokers: Vec<Arc<dyn Broker>>,
-    /// The first trial's.
+    /// That of the first trial with one behind gateways, of which there is more to tell, or of the first.
     broker: Arc<dyn Broker>,
     unusable: Vec<UnusablePath>,
     interrupted: Arc<AtomicBool>,
@@ -93,7 +93,8 @@ impl Sweep {
         let engines = plan.settings.engine.as_ref().map(Engines::prepare).transpose()?;
         let gateways = PrivateGateways::of(&mut plan);
         let paths::Prepared { brokers, unusable } = paths::prepare(&mut plan, gateways.as_ref().err())?;
-        let broker = Arc::clone(brokers.first().ok_or(SweepError::Empty)?);
+        let through = plan.trials.iter().position(|trial| trial.settings.broker.via().is_some());
+        let broker = Arc::clone(brokers.get(through.unwrap_or(0)).ok_or(SweepError::Empty)?);
         let gateways = gateways.ok().flatten();
         Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines, gateways })
     }
@@ -113,7 +114,7 @@ impl Sweep {
         self.trace_dir = Some(dir.into());
     }
 
-    /// The broker.
+    /// The broker, as most of it is known: where paths are compared, with the gateways that some of them reach it through.
     pub fn broker(&self) -> &dyn Broker {
         &*self.broker
     }

@@ -128,6 +128,11 @@ impl Way {
         }
     }
 
+    /// How long connecting, and each request, may take.
+    pub(super) fn time_limit(&self) -> Duration {
+        self.options.time_limit
+    }
+
     /// The token that is shown there.
     pub fn token(&self) -> Option<&str> {
         self.options.token.as_deref()

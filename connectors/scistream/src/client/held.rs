@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -108,10 +108,11 @@ impl Gateways {
 
 async fn released(way: &Way, uid: Uuid) -> Result<(), ClientError> {
     let mut pauses = PAUSES.iter();
+    let began = Instant::now();
     loop {
         match way.release(uid).await {
             Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) if may_pass(&error) => match pauses.next() {
+            Err(error) if may_pass(&error) && began.elapsed() < way.time_limit() => match pauses.next() {
                 Some(pause) => sleep(*pause).await,
                 None => return Err(error),
             },
@@ -139,4 +140,35 @@ fn wait_for<T: Send>(ask: impl AsyncFnOnce() -> Result<T, ClientError> + Send) -
             thread::Builder::new().name("s2uc".into()).spawn_scoped(scope, asking).map_err(ClientError::System)?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::client::GatewayAccess;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_gateway_that_refuses_at_once_is_asked_again() {
+        // Whose queue is full drops what comes.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&silent, 0).unwrap();
+        let at = silent.local_addr().unwrap();
+        let connect = || TcpStream::connect_timeout(&at, Duration::from_millis(300));
+        let queued: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        assert!(!queued.is_empty());
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (at, time) in [(at, GatewayAccess::plain(target(at)).time_limit), (gone, PAUSES.iter().sum())] {
+            let (way, began) = (GatewayAccess::plain(target(at)).way().unwrap(), Instant::now());
+            let error = released(&way, Uuid::nil()).await.unwrap_err();
+            assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+            let took = began.elapsed();
+            assert!((time..time + Duration::from_millis(100)).contains(&took), "{took:?} instead of {time:?}");
+        }
+    }
+
+    fn target(at: SocketAddr) -> Target {
+        (at.ip(), at.port()).into()
+    }
 }

@@ -43,7 +43,7 @@ pub struct Wishes {
     pub transport: Transport,
     /// Connections between the gateways that are made ahead of time, for each port; 64 at most.
     pub preconnect: Option<u32>,
-    /// Connections between the gateways that carry one stream together; 1 to 64.
+    /// Connections between the gateways that carry one stream together; 1 to 32.
     pub stripes: Option<u32>,
 }
 

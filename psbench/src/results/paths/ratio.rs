@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BreakEven, Crossing, PEER};
 use crate::plan::Method;
+use crate::results::comparison::trial_keeps_pace;
 use crate::results::{Estimate, Status, TrialRecord};
 
 /// A path against another one, for one size and number of workers. Every round gives one ratio, of two trials that ran close to each other;
@@ -38,7 +39,8 @@ pub struct PathBreakEven {
     pub path: String,
     /// The path through the broker.
     pub to: String,
-    /// By goodput; absent where no round has all sizes that were measured on both.
+    /// By goodput, at sizes at which not both keep the pace that was asked for: there goodput is the schedule's. Absent where there are
+    /// none, or no round has all that were measured on both.
     pub break_even: Option<BreakEven>,
 }
 
@@ -116,10 +118,17 @@ impl<'a> Complete<'a> {
         of.iter().filter_map(ratio).collect()
     }
 
-    /// From the rounds that have all sizes at which both were ever measured: with sizes missing, one would say something else.
+    fn keep_pace(&self, (of, to): (&str, &str), workers: u32, size: u64) -> bool {
+        let mut trials = [of, to].into_iter().filter_map(|path| self.trials.get(&(workers, size, path))).flatten();
+        trials.all(|(_, trial)| trial_keeps_pace(trial))
+    }
+
+    /// From the rounds that have all sizes at which both were ever measured: with sizes missing, one would say something else. Without
+    /// those at which both keep pace in every round, of which chance would say who carries more.
     fn break_even(&self, paths: (&str, &str), workers: u32) -> Option<BreakEven> {
         let by_size = self.sizes.iter().map(|size| (*size, self.ratios(paths, (workers, *size), goodput)));
-        let by_size: Vec<_> = by_size.filter(|(_, ratios)| !ratios.is_empty()).collect();
+        let by_size = by_size.filter(|(size, ratios)| !ratios.is_empty() && !self.keep_pace(paths, workers, *size));
+        let by_size: Vec<_> = by_size.collect();
         let rounds: BTreeSet<u32> = by_size.iter().flat_map(|(_, ratios)| ratios.keys().copied()).collect();
         let crossing = |round: u32| {
             let curve = by_size.iter().map(|(size, ratios)| Some((*size, *ratios.get(&round)?)));
@@ -186,6 +195,25 @@ mod tests {
         assert_eq!(pairs, [(BROKER, PEER), ("shm", BROKER), ("shm", PEER), (PEER, BROKER)]);
         let pairs: Vec<_> = break_evens.iter().map(|found| (&*found.path, &*found.to)).collect();
         assert_eq!(pairs, [("shm", BROKER), (PEER, BROKER)]);
+    }
+
+    #[test]
+    fn where_both_keep_pace_chance_does_not_decide() {
+        // Noise at the two smaller sizes, at which the schedule is what both do; at the third the broker falls behind.
+        let rate = |path: &str, size: u64, round: u32| match (path, size) {
+            (BROKER, 100_000) => 20.0,
+            (BROKER, _) => 60.1,
+            _ => 60.0 + 0.2 * f64::from(round % 2),
+        };
+        let mut trials = trials(&[1_000, 10_000, 100_000], 4, rate);
+        for trial in &mut trials {
+            trial.rates.as_mut().unwrap().scheduled_items_per_s = Some(60.0);
+        }
+        let shm =
+            |trials: &[TrialRecord]| compare(&paths(), trials).1[0].break_even.map(|found| (found.rounds, found.from));
+        assert_eq!(shm(&trials), Some((4, Crossing::Below(100_000))));
+        trials.retain(|trial| trial.data_size_bytes < 100_000);
+        assert_eq!(shm(&trials), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::words::{listed, place, spread, times};
 use super::{BreakEven, Crossing, PEER, PathRatio, THROUGH_GATEWAYS};
 use crate::plan::Method;
 use crate::results::comparison::{indistinct, keeps_pace};
@@ -68,7 +69,7 @@ impl Finding<'_> {
     /// Which path to take of those that lead through gateways, or of those that don't; absent where there are none with figures.
     fn advice(&self, reach: Reach) -> Option<String> {
         let is_candidate = |summary: &&&Summary| summary.method == Method::Proxy && Reach::of(summary.way()) == reach;
-        let candidates: Vec<_> = self.summaries.iter().filter(is_candidate).filter(|it| is_complete(it)).collect();
+        let candidates: Vec<_> = self.summaries.iter().filter(is_candidate).filter(|it| has_figures(it)).collect();
         let size = candidates.iter().map(|summary| summary.data_size_bytes).max()?;
         let of_size = candidates.into_iter().filter(|summary| summary.data_size_bytes == size);
         let (goodput, best) = of_size
@@ -76,7 +77,7 @@ impl Finding<'_> {
             .filter_map(|summary| Some((summary.goodput_bytes_per_s?, *summary)))
             .max_by(|(one, _), (other, _)| one.median.total_cmp(&other.median))?;
         let condition = reach.condition();
-        let (base, at) = (self.broker(reach), self.measured(size));
+        let (base, at) = (self.broker(reach).filter(|base| self.was_tried(base, size)), self.measured(size));
         if self.all_keep_pace() {
             return self.by_latency(condition, of_size.copied(), base, &at);
         }
@@ -107,15 +108,25 @@ impl Finding<'_> {
         in_full().find(through_gateways).or_else(|| in_full().next())
     }
 
+    /// Whether there is an answer, even if it is that it does not work; a sweep that the user ended may not have come so far.
+    fn was_tried(&self, path: &str, size: u64) -> bool {
+        let mut of_size =
+            self.summaries.iter().filter(|summary| (summary.way(), summary.data_size_bytes) == (path, size));
+        of_size.any(|summary| has_figures(summary) || !is_well(summary))
+    }
+
     /// The best of the candidates against the broker.
     fn against(&self, condition: &str, best: &Summary, base: &str, size: u64) -> String {
         let (path, at) = (best.way(), self.measured(size));
-        let carries = self.goodput(path, base, size).map(|ratio| times(&ratio));
-        let carries = carries.unwrap_or_else(|| "an unknown number of times".into());
         let same =
             |found: &&super::PathBreakEven| (found.workers, &*found.path, &*found.to) == (self.workers, path, base);
-        let Some(found) = self.results.break_evens.iter().find(same).and_then(|found| found.break_even) else {
-            return format!("{condition}, take {path}: {base} did not finish there");
+        let found = self.results.break_evens.iter().find(same).and_then(|found| found.break_even);
+        let (carries, found) = match (self.goodput(path, base, size), found) {
+            (Some(ratio), Some(found)) => (times(&ratio), found),
+            (Some(ratio), None) => {
+                return format!("{condition}, {path} carries {} as much as {base} at {at}", times(&ratio));
+            }
+            (None, found) => return Self::without(condition, path, base, &at, found),
         };
         match found.from {
             Crossing::Above(_) => format!(
@@ -129,10 +140,36 @@ impl Finding<'_> {
                     }
                     None => format!("{carries} as much as {base}"),
                 };
+                if self.keeps_pace_below(path, smallest) {
+                    return format!(
+                        "{condition}, send items from {} up by proxy over {path}: it carries {more} at {at}; smaller ones keep the pace \
+                         that was asked for either way",
+                        self.measured(smallest)
+                    );
+                }
                 format!("{condition}, send items of every size by proxy over {path}: it carries {more} at {at}")
             }
             from @ Crossing::At(_) => format!(
                 "{condition}, send items from {} up by proxy over {path}: it overtakes {base} there{} and carries {carries} as much at {at}",
+                place(from),
+                spread(&found)
+            ),
+        }
+    }
+
+    /// The best of the candidates, at a size at which the broker has nothing to compare it with.
+    fn without(condition: &str, path: &str, base: &str, at: &str, found: Option<BreakEven>) -> String {
+        let Some(found) = found else { return format!("{condition}, take {path}: {base} did not finish there") };
+        match found.from {
+            Crossing::Above(largest) => format!(
+                "{condition}, leave items up to {:#} to {base}, and send those of {at} by proxy over {path}: {base} did not finish there",
+                Size::from_bytes(largest)
+            ),
+            Crossing::Below(_) => format!(
+                "{condition}, send items of every size by proxy over {path}: it carries more than {base}, which did not finish at {at}"
+            ),
+            from @ Crossing::At(_) => format!(
+                "{condition}, send items from {} up by proxy over {path}: it overtakes {base} there{}, which did not finish at {at}",
                 place(from),
                 spread(&found)
             ),
@@ -163,17 +200,22 @@ impl Finding<'_> {
     }
 
     fn all_keep_pace(&self) -> bool {
-        self.summaries.iter().filter(|summary| is_complete(summary)).all(|summary| keeps_pace(summary))
+        self.summaries.iter().filter(|summary| has_figures(summary)).all(|summary| keeps_pace(summary))
+    }
+
+    fn keeps_pace_below(&self, path: &str, size: u64) -> bool {
+        let below = |summary: &&&Summary| summary.way() == path && summary.data_size_bytes < size;
+        self.summaries.iter().filter(below).any(|summary| keeps_pace(summary))
     }
 
     fn goodput(&self, path: &str, to: &str, size: u64) -> Option<Estimate> {
         self.results.path_ratio(path, to, self.workers, size).and_then(|PathRatio { goodput, .. }| *goodput)
     }
 
-    /// Paths with trials that are not complete, a sentence each.
+    /// Paths with trials that lost items or failed, a sentence each.
     fn unfinished(&self) -> Vec<String> {
         let mut paths: Vec<(&str, Vec<String>)> = Vec::new();
-        for summary in self.summaries.iter().filter(|summary| !is_complete(summary)) {
+        for summary in self.summaries.iter().filter(|summary| !is_well(summary)) {
             let at = format!(
                 "{} ({} of {} items)",
                 self.measured(summary.data_size_bytes),
@@ -193,40 +235,14 @@ impl Finding<'_> {
     }
 }
 
-fn is_complete(summary: &Summary) -> bool {
-    summary.status == Status::Complete
+/// Whether nothing went wrong: a trial that the user ended says nothing of its path.
+fn is_well(summary: &Summary) -> bool {
+    matches!(summary.status, Status::Complete | Status::Interrupted)
 }
 
-/// A ratio with its interval: `3.12× (3.05 to 3.20)`.
-fn times(ratio: &Estimate) -> String {
-    let median = format!("{}×", human::number(ratio.median));
-    match &ratio.interval {
-        Some(interval) => format!("{median} ({} to {})", human::number(interval.low), human::number(interval.high)),
-        None => median,
-    }
-}
-
-/// A break-even size in words: what was measured is told exactly, what lies between with three digits.
-pub fn place(crossing: Crossing) -> String {
-    match crossing {
-        Crossing::Below(size) => format!("below {:#}", Size::from_bytes(size)),
-        Crossing::At(size) => human::bytes(size as f64),
-        Crossing::Above(size) => format!("above {:#}", Size::from_bytes(size)),
-    }
-}
-
-/// The interval of a break-even size, with a space in front; empty for one round.
-fn spread(found: &BreakEven) -> String {
-    found.interval.map_or_else(String::new, |interval| {
-        format!(" ({:.0} %: {} to {})", interval.coverage * 100.0, place(interval.low), place(interval.high))
-    })
-}
-
-fn listed(names: &[&str]) -> String {
-    match names {
-        [several @ .., last] if !several.is_empty() => format!("{} and {last}", several.join(", ")),
-        names => names.concat(),
-    }
+/// Those of complete trials alone.
+fn has_figures(summary: &Summary) -> bool {
+    is_well(summary) && summary.goodput_bytes_per_s.is_some()
 }
 
 #[cfg(test)]
@@ -298,6 +314,78 @@ mod tests {
             results.verdict.unwrap(),
             "Where workers reach the data directly, every path keeps the pace, and items arrive soonest over peer: a median of 12.0 ms at \
              1 MB, 0.40× that of broker. One round only: --repeat 6 or more tells chance from difference."
+        );
+    }
+
+    #[test]
+    fn sizes_at_which_all_keep_pace_tell_nothing_of_goodput() {
+        let mut results = sample::empty();
+        results.options.paths = ["broker", "shm"].map(Into::into).to_vec();
+        for round in 0..6 {
+            for (size, broker) in [(1_000, 59.9), (10_000, 60.1), (10_000_000, 20.0)] {
+                for (path, rate) in [("broker", broker), ("shm", 60.0)] {
+                    let mut trial = sample::of_path(path, size, round, rate);
+                    trial.rates.as_mut().unwrap().scheduled_items_per_s = Some(60.0);
+                    results.push(trial);
+                }
+            }
+        }
+        assert_eq!(
+            results.verdict.unwrap(),
+            "Where workers reach the data directly, send items from 10 MB up by proxy over shm: it carries 3.00× (3.00 to 3.00) as much as \
+             broker at 10 MB; smaller ones keep the pace that was asked for either way."
+        );
+    }
+
+    /// Of rounds in which the broker finishes nothing at the larger size: what it carries at the smaller one, where shm carries 100.
+    fn lost_at_the_larger_size(broker: f64) -> String {
+        let mut results = sample::empty();
+        results.options.paths = ["broker", "shm"].map(Into::into).to_vec();
+        for round in 0..6 {
+            for size in [10_000, 100_000, 10_000_000] {
+                for (path, rate) in [("broker", if size == 100_000 { broker } else { 150.0 }), ("shm", 100.0)] {
+                    let mut trial = sample::of_path(path, size, round, rate);
+                    if path == "broker" && size == 10_000_000 {
+                        trial.status = Status::Failed;
+                        trial.rates = None;
+                        trial.items.finished = 0;
+                    }
+                    results.push(trial);
+                }
+            }
+        }
+        results.verdict.unwrap()
+    }
+
+    #[test]
+    fn items_are_not_left_to_a_broker_that_does_not_finish_them() {
+        assert_eq!(
+            lost_at_the_larger_size(200.0),
+            "Where workers reach the data directly, leave items up to 100 kB to broker, and send those of 10 MB by proxy over shm: broker \
+             did not finish there. broker did not finish at 10 MB (0 of 1200 items)."
+        );
+        assert_eq!(
+            lost_at_the_larger_size(50.0),
+            "Where workers reach the data directly, send items from 23.4 kB up by proxy over shm: it overtakes broker there (97 %: 23.4 kB \
+             to 23.4 kB), which did not finish at 10 MB. broker did not finish at 10 MB (0 of 1200 items)."
+        );
+    }
+
+    #[test]
+    fn a_sweep_that_the_user_ended_tells_what_it_measured() {
+        let mut results = sample::empty();
+        results.options.paths = ["broker", "shm", "peer"].map(Into::into).to_vec();
+        for (path, round, rate) in [("shm", 0, 200.0), ("peer", 0, 100.0), ("shm", 1, 200.0)] {
+            results.push(sample::of_path(path, 1_000_000, round, rate));
+        }
+        results.trials[2].status = Status::Interrupted;
+        let mut broker = sample::of_path("broker", 1_000_000, 0, 300.0);
+        broker.status = Status::Interrupted;
+        results.push(broker);
+        assert_eq!(
+            results.verdict.unwrap(),
+            "Where workers reach the data directly, shm is the fastest at 1 MB: 200 MB/s; it reaches 2.00× of peer there. One round only: \
+             --repeat 6 or more tells chance from difference."
         );
     }
 
