@@ -53,7 +53,8 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// Whoever waits in [`put`](Self::put) for room waits no longer, now and from now on: nobody will make any.
     fn stop_waiting(&self) {}
 
-    /// How another process reaches the same objects: see [`ConnectorConfig::connect`].
+    /// How another process reaches the same objects: see [`ConnectorConfig::connect`]. It may change with time, for objects that are
+    /// stored from then on.
     fn config(&self) -> &ConnectorConfig;
 
     /// How another process reaches this object: what a proxy for it carries.

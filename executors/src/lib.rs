@@ -21,6 +21,7 @@ pub mod engine;
 mod fleet;
 pub mod pilot;
 pub mod process;
+mod relay;
 mod run;
 mod split;
 mod sync;

@@ -216,7 +216,10 @@ fn going_direct_fails_by_name() {
     assert_eq!((&items["generated"], &items["failed"]), (&20.into(), &20.into()), "{items}");
     let said = problems(&trial);
     assert!(said.contains("20 of 20 items failed") && said.contains("peer 10.1.0.2:"), "{said}");
-    assert!(said.contains("reachable from this host?") && said.contains("timed out"), "{said}");
+    assert!(
+        said.contains("reachable from this host? --ps-connector scistream leads there") && said.contains("timed out"),
+        "{said}"
+    );
     facilities.nothing_is_left();
     // And where not even an address leads there, nothing runs.
     let mut facilities = Facilities::sweep(test, &Bench::new(), options).unwrap();

@@ -7,7 +7,7 @@ mod place;
 mod support;
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -233,27 +233,29 @@ fn a_gateway_that_is_lost_fails_items_by_name_and_not_the_sweep() {
     let items = &trial["items"];
     assert_eq!(items["finished"].as_u64().unwrap() + items["failed"].as_u64().unwrap(), 60, "{items}");
     assert!(items["finished"].as_u64().unwrap() > 0 && items["failed"].as_u64().unwrap() > 0, "{items}");
-    assert!(problems(trial).contains("scistream at 127.0.0.1:"), "{}", problems(trial));
+    let said = problems(trial);
+    assert!(
+        said.contains("scistream at 127.0.0.1:") && said.contains("connect to the gateway at 127.0.0.1:"),
+        "{said}"
+    );
+    assert!(said.contains("its control server running? psbench s2uc status tells"), "{said}");
+    assert!(!said.contains("the process that stored the objects"), "{said}");
     assert_eq!(pair.sessions(&pair.producer).len(), 0);
 }
 
-#[test]
-fn a_gateway_that_starts_again_with_its_sessions_loses_nothing() {
+/// A run of this many items during which the control server at the workers' side, which has these options, is killed and started again.
+/// Nothing is left at either.
+fn with_a_restart(options: &str, items: u32) -> (Output, Value) {
     let place = Place::new();
     let ports = place::ports();
     let port = free_port();
-    let consumer = || {
-        let serve = format!(
-            "s2cs --port {port} --port-range {ports} --keep-sessions --state-dir {}",
-            place.path("kept").display()
-        );
-        S2cs::start(&mut place.psbench(&serve))
-    };
+    let consumer = || S2cs::start(&mut place.psbench(&format!("s2cs --port {port} --port-range {ports} {options}")));
     let (producer, first) = (place.s2cs(""), consumer());
     let bench = Bench::new();
     let child = bench
         .command(&format!(
-            "{SLOW} --scistream-producer-s2cs {} --scistream-consumer-s2cs {} --scistream-server-cert {}",
+            "{} --scistream-producer-s2cs {} --scistream-consumer-s2cs {} --scistream-server-cert {}",
+            SLOW.replace("--task-count 60", &format!("--task-count {items}")),
             producer.address(),
             first.address(),
             place.path("server.crt").display()
@@ -265,12 +267,33 @@ fn a_gateway_that_starts_again_with_its_sessions_loses_nothing() {
     first.kill();
     let second = consumer();
     let output = output_within(child, 120);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert_complete(&bench.results()["trials"][0]);
     for server in [&producer, &second] {
         let status = json(&mut place.s2uc(&format!("status --s2cs {}", server.address())));
         assert_eq!(status["sessions"].as_array().unwrap().len(), 0);
     }
+    (output, bench.results()["trials"][0].clone())
+}
+
+#[test]
+fn a_gateway_that_starts_again_with_its_sessions_loses_nothing() {
+    // In the directory of the test's own place.
+    let (output, trial) = with_a_restart("--keep-sessions --state-dir kept", 60);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_complete(&trial);
+}
+
+#[test]
+fn a_gateway_that_starts_again_without_its_sessions_loses_little() {
+    const ITEMS: u32 = 150;
+    let (output, trial) = with_a_restart("", ITEMS);
+    assert_balanced(&trial);
+    let items = &trial["items"];
+    assert_eq!(items["generated"], ITEMS, "{items}");
+    // Of the path that was lost some are left, for some seconds of fifteen.
+    assert!(items["finished"].as_u64().unwrap() > u64::from(ITEMS) * 2 / 3, "{items} {}", problems(&trial));
+    let said = text(&output);
+    assert!(said.contains("a gateway had lost the path for workers at 127.0.0.1:"), "{said}");
+    assert!(said.contains("start psbench s2cs with --keep-sessions"), "{said}");
 }
 
 #[test]
@@ -290,6 +313,20 @@ fn psbench_that_is_killed_takes_its_gateways_along() {
 
 fn is_empty(directory: &Path) -> bool {
     directory.read_dir().unwrap().next().is_none()
+}
+
+#[test]
+fn psbench_that_is_killed_leaves_no_path_for_long() {
+    let pair = Pair::new();
+    let bench = Bench::new();
+    let (mut child, workers) = started(&bench, &pair, &format!("{SLOW} {}", pair.options()));
+    // All at once: whoever is left would give it back.
+    send_signal(child.id(), "STOP");
+    workers.iter().for_each(|worker| send_signal(*worker, "KILL"));
+    send_signal(child.id(), "KILL");
+    child.wait().unwrap();
+    assert_eq!(pair.all_sessions(), 2, "nobody gave it back");
+    wait_until("the gateways end it", || pair.all_sessions() == 0);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -300,6 +299,8 @@ fn redis_is_found_again() {
 
 #[cfg(feature = "kafka")]
 mod kafka {
+    use std::process::Command;
+
     use psbench::brokers::KafkaSettings;
 
     use super::*;

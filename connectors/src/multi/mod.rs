@@ -31,7 +31,7 @@ struct OpenPart {
 }
 
 impl MultiConnector {
-    /// Opens those of `parts` that are for this host and have all `tags`.
+    /// Opens those of `parts` that are for this host and have all `tags`; parts that differ in their policies alone are one connector.
     ///
     /// # Errors
     ///
@@ -52,11 +52,20 @@ impl MultiConnector {
             });
         }
         chosen.sort_by_key(|part| Reverse(part.policy.priority));
-        let opened = chosen.into_iter().map(|part| {
+        let mut opened: Vec<(&Part, Arc<dyn Connector>)> = Vec::new();
+        for part in chosen {
+            // Gateways have one path of a name, and it is named by the keys.
+            let connector = match opened.iter().find(|(other, _)| other.config == part.config) {
+                Some((_, same)) => Arc::clone(same),
+                None => part.config.open(keys.clone())?,
+            };
+            opened.push((part, connector));
+        }
+        let of_policy = |(part, connector): (&Part, _)| {
             let policy = Policy { host: None, tags: Vec::new(), ..part.policy.clone() };
-            Ok(OpenPart { policy, connector: part.config.open(keys.clone())? })
-        });
-        Ok(Self::of(opened.collect::<Result<_, _>>()?))
+            OpenPart { policy, connector }
+        };
+        Ok(Self::of(opened.into_iter().map(of_policy).collect()))
     }
 
     /// Reaches the parts of a connector that another process opened: `parts` are those of its [`config`](Connector::config).
@@ -74,6 +83,14 @@ impl MultiConnector {
         let own =
             parts.iter().map(|part| Part { config: part.connector.config().clone(), policy: part.policy.clone() });
         Self { config: ConnectorConfig::Multi { parts: own.collect(), tags: Vec::new() }, parts }
+    }
+
+    /// The connectors of all parts, each once.
+    fn connectors(&self) -> impl Iterator<Item = &Arc<dyn Connector>> {
+        let is_first = |place: &usize| {
+            !self.parts[..*place].iter().any(|part| Arc::ptr_eq(&part.connector, &self.parts[*place].connector))
+        };
+        (0..self.parts.len()).filter(is_first).map(|place| &self.parts[place].connector)
     }
 
     /// The part that takes objects of `size` bytes, by its place.
@@ -171,11 +188,11 @@ impl Connector for MultiConnector {
     }
 
     fn held(&self) -> Option<u64> {
-        self.parts.iter().filter_map(|part| part.connector.held()).reduce(|sum, held| sum + held)
+        self.connectors().filter_map(|connector| connector.held()).reduce(|sum, held| sum + held)
     }
 
     fn stop_waiting(&self) {
-        self.parts.iter().for_each(|part| part.connector.stop_waiting());
+        self.connectors().for_each(|connector| connector.stop_waiting());
     }
 
     fn config(&self) -> &ConnectorConfig {
@@ -184,7 +201,7 @@ impl Connector for MultiConnector {
 
     fn config_for(&self, key: &Key) -> &ConnectorConfig {
         match self.candidates(key) {
-            [only] => only.connector.config(),
+            [only] => only.connector.config_for(key),
             _ => &self.config,
         }
     }
@@ -196,7 +213,8 @@ mod tests {
 
     use super::*;
     use crate::decorators::Metered;
-    use crate::{Lifetime, Proxy, Resolver, Store, StoreOptions};
+    use crate::peer::PeerAddress;
+    use crate::{Lifetime, Proxy, Resolver, Secret, Store, StoreOptions};
 
     fn memory(policy: Policy) -> Part {
         Part { config: ConnectorConfig::Memory { space: Uuid::new_v4(), limit: 1 << 20 }, policy }
@@ -266,6 +284,23 @@ mod tests {
             assert_eq!(*proxy.config, part.config);
             Resolver::new("w", StoreOptions::default()).resolve(&proxy, false).unwrap();
         }
+    }
+
+    #[test]
+    fn parts_of_one_place_are_one_connector() {
+        let peer = |policy| {
+            let config =
+                ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: 100 };
+            Part { config, policy }
+        };
+        let multi = open(&[peer(sized(0, Some(10), 0)), memory(sized(11, Some(20), 0)), peer(sized(21, None, 0))]);
+        let keys = [5, 15, 25].map(|size| multi.put(vec![7; size].into()).unwrap());
+        assert_eq!(multi.config_for(&keys[0]), multi.config_for(&keys[2]));
+        assert_eq!(multi.held(), Some(3), "each is counted once");
+        for key in &keys {
+            assert!(multi.take(key).unwrap().is_some());
+        }
+        assert_eq!(multi.held(), Some(0));
     }
 
     #[test]

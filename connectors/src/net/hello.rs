@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice};
 
 use super::{PeerAddress, Socket};
-use crate::{ConnectorError, Secret};
+use crate::{ConnectorError, Secret, is_loopback};
 
 /// Bytes of a hello.
 pub(super) const HELLO_LEN: usize = 4 + 1 + 16;
@@ -77,18 +77,39 @@ pub(crate) fn greet(
     secret: &Secret,
     connector: &str,
 ) -> Result<Socket, ConnectorError> {
-    let failed = |action: String| move |source| ConnectorError::Io { connector: connector.into(), action, source };
-    let socket = Socket::connect(address).map_err(failed(
-        "connect (is the process that stored the objects still running, and reachable from this host?)".into(),
-    ))?;
+    let socket = Socket::connect(address).map_err(|source| {
+        let way_around =
+            if is_elsewhere(address) { " --ps-connector scistream leads there through gateways" } else { "" };
+        let action = format!(
+            "connect (is the process that stored the objects still running, and reachable from this host?{way_around})"
+        );
+        ConnectorError::Io { connector: connector.into(), action, source }
+    })?;
+    be_let_in(protocol, socket, secret, connector)
+}
+
+fn is_elsewhere(address: &PeerAddress) -> bool {
+    matches!(address, PeerAddress::Tcp { host, .. } if !is_loopback(host))
+}
+
+/// Shows the secret over a connection that was made.
+pub(crate) fn be_let_in(
+    protocol: Protocol,
+    socket: Socket,
+    secret: &Secret,
+    connector: &str,
+) -> Result<Socket, ConnectorError> {
     let mut verdict = [0];
     socket
         .send(&mut [IoSlice::new(&protocol.hello(secret))])
         .and_then(|()| io::Read::read_exact(&mut &socket, &mut verdict))
-        .map_err(failed(format!(
-            "be let in (no psbench {} is listening there, or it serves as many connections as it will)",
-            protocol.name
-        )))?;
+        .map_err(|source| {
+            let action = format!(
+                "be let in (no psbench {} is listening there, or it serves as many connections as it will)",
+                protocol.name
+            );
+            ConnectorError::Io { connector: connector.into(), action, source }
+        })?;
     let reason = match Verdict::decode(verdict[0]) {
         Some(Verdict::Welcome) => return Ok(socket),
         Some(Verdict::WrongSecret) => "the secret is wrong: is the proxy from another run?".into(),
@@ -118,5 +139,18 @@ mod tests {
             assert_eq!(Verdict::decode(verdict as u8), Some(verdict));
         }
         assert_eq!(Verdict::decode(9), None);
+    }
+
+    #[test]
+    fn a_way_around_is_told_to_whoever_is_elsewhere() {
+        let tcp = |host: &str| PeerAddress::Tcp { host: host.into(), port: 1 };
+        // No host has this name.
+        for (address, told) in
+            [(tcp("gw.invalid"), true), (tcp("127.0.0.1"), false), (PeerAddress::Unix("@psbench-none".into()), false)]
+        {
+            let error = greet(PROTOCOL, &address, &Secret::default(), "peer there").unwrap_err().to_string();
+            assert!(error.contains("still running"), "{error}");
+            assert_eq!(error.contains("--ps-connector scistream"), told, "{error}");
+        }
     }
 }

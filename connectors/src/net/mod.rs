@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use self::address::PeerAddress;
 pub(crate) use self::failures::Failures;
-pub(crate) use self::hello::{Protocol, greet};
+pub(crate) use self::hello::{Protocol, be_let_in, greet};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::server::{Server, Service};
 pub(crate) use self::socket::{Socket, connect_tcp};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::patience::Patience;
 use super::{Reach, Ways, site};
 use crate::lock::lock;
-use crate::net::{Socket, greet};
+use crate::net::{Socket, be_let_in};
 use crate::peer::{CONNECTIONS, PROTOCOL, PeerAddress, Talk};
 use crate::pool::Pool;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
@@ -125,7 +125,7 @@ impl Listeners {
         loop {
             let address = &self.addresses[(first + tries) % self.addresses.len()];
             tries += 1;
-            match greet(PROTOCOL, address, &self.secret, &self.connector) {
+            match self.call(address) {
                 Ok(socket) => {
                     return Ok(Line { socket, confirmed: Vec::new(), unsure: Arc::clone(&self.unsure) });
                 }
@@ -133,6 +133,21 @@ impl Listeners {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn call(&self, address: &PeerAddress) -> Result<Socket, ConnectorError> {
+        let failed = |action| move |source| ConnectorError::Io { connector: self.connector.clone(), action, source };
+        let socket = Socket::connect(address).map_err(failed(format!(
+            "connect to the gateway at {address} (is it reachable from this host, and its control server running? psbench s2uc status \
+             tells of its paths; with --keep-sessions they outlive psbench s2cs)"
+        )))?;
+        be_let_in(PROTOCOL, socket, &self.secret, &self.connector).map_err(|error| match error {
+            ConnectorError::Io { source, .. } => failed(format!(
+                "be let in through the gateway at {address} (are the gateway at the producer's side and the process that stored the \
+                 objects still running?)"
+            ))(source),
+            other => other,
+        })
     }
 }
 

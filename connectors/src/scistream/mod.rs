@@ -5,9 +5,12 @@
 //! consumer's gateway, which at each site of consumers may be another: a proxy names the listeners of all of them.
 //!
 //! What crosses a site's border breaks more often than what stays within. A worker tries again over another connection, and an object
-//! stays until it has arrived.
+//! stays until it has arrived. A gateway that was started again without its sessions has lost its path: that is made anew, for what is
+//! stored from then on.
 
 mod client;
+mod keeper;
+mod latest;
 mod patience;
 mod reach;
 mod server;

@@ -2,11 +2,14 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 
 use ::scistream::client::{ClientError, HeldPath};
 use ::scistream::dataserver::Target;
 use bytes::Bytes;
 
+use super::keeper::Keeper;
+use super::latest::Latest;
 use super::{Consumer, Crossing, Reach, Site, Ways};
 use crate::peer::{PeerAddress, PeerServer};
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, is_loopback};
@@ -14,9 +17,9 @@ use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, is_loopb
 /// Holds objects in this process and serves them through gateways to [`ScistreamClient`](super::ScistreamClient)s, until it is dropped.
 #[derive(Debug)]
 pub struct ScistreamServer {
-    config: ConnectorConfig,
+    config: Arc<Latest<ConnectorConfig>>,
     /// Given back ahead of the server: until then gateways connect.
-    _paths: Vec<HeldPath>,
+    _paths: Keeper,
     peer: PeerServer,
 }
 
@@ -56,8 +59,13 @@ impl ScistreamServer {
             sites.push(Site::new(&consumer.site, path.listeners()));
             paths.push(path);
         }
-        let config = ConnectorConfig::Scistream(Reach::At(Box::new(Ways { sites, secret, limit })));
-        Ok(Self { config, _paths: paths, peer })
+        let ways = Ways { sites, secret, limit };
+        let config = Arc::new(Latest::new(ConnectorConfig::Scistream(Reach::At(Box::new(ways.clone())))));
+        let kept = Keeper::start(paths, ways, Arc::clone(&config)).map_err(|source| {
+            let action = "start the thread that looks after its paths".into();
+            ConnectorError::Io { connector: name(crossing), action, source }
+        })?;
+        Ok(Self { config, _paths: kept, peer })
     }
 }
 
@@ -161,6 +169,6 @@ impl Connector for ScistreamServer {
     }
 
     fn config(&self) -> &ConnectorConfig {
-        &self.config
+        self.config.get()
     }
 }

@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use psbench_connectors::scistream::{Exit, ScistreamClient, Ways};
-use psbench_connectors::{Connector, ConnectorError, KeySource};
+use psbench_connectors::{Connector, ConnectorError, KeySource, Lifetime, Resolver, Store, StoreOptions};
 use scistream::dataserver::DataServerType;
 
-use crate::support::{Pair, binary, through, ways};
+use crate::support::{Pair, binary, through, until, ways};
 
 /// Passes connections on to `to`, each for so many bytes as `lives` says of it by its number: then both ends are closed.
 fn fragile(to: SocketAddr, lives: impl Fn(usize) -> u64 + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -191,7 +191,7 @@ fn a_gateway_that_is_lost_fails_objects_by_name_and_in_time() {
         let error = worker.take(key).unwrap_err();
         assert!(matches!(error, ConnectorError::Io { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("scistream at 127."), "{text}");
+        assert!(text.contains("scistream at 127.") && text.contains("connect to the gateway at 127."), "{text}");
     }
     // The first one waits for the gateway, those behind it hardly.
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
@@ -199,6 +199,23 @@ fn a_gateway_that_is_lost_fails_objects_by_name_and_in_time() {
     // The other half is given back, whatever has become of this one.
     drop(connector);
     assert_eq!(pair.producer.sessions(), 0);
+}
+
+#[test]
+fn a_path_that_gateways_lost_is_made_anew_for_what_is_stored_from_then_on() {
+    let pair = Pair::start(DataServerType::Copy);
+    let (config, keys) = (through(pair.crossing(2)), KeySource::random());
+    let connector = config.open(keys.clone()).unwrap();
+    let store = Store::new(Arc::clone(&connector), StoreOptions { cache_bytes: 0, checksum: true });
+    config.abandon(&keys).unwrap();
+    until("the path is there again", || pair.sessions() == (1, 1));
+    let resolver = Resolver::new("w", StoreOptions::default());
+    until("proxies lead by way of it", || {
+        let proxy = store.proxy(binary(100_000), Lifetime::Owned).unwrap();
+        resolver.resolve(&proxy, true).is_ok_and(|resolved| resolved.bytes == binary(100_000))
+    });
+    drop((store, connector));
+    assert_eq!(pair.sessions(), (0, 0));
 }
 
 #[test]

@@ -34,6 +34,7 @@ WORKER: Final = 13
 ENDED: Final = 14
 LOG: Final = 15
 GREETED: Final = 16
+GONE: Final = 17
 
 EXCLUSIVE: Final = 1
 FAILED: Final = 2
@@ -111,7 +112,7 @@ class Reader:
             return None
         buffer, at = self._buffer, self._at
         kind, flags, _, head, payload, id = HEADER.unpack_from(buffer, at)
-        if not SETUP <= kind <= GREETED:
+        if not SETUP <= kind <= GONE:
             raise ProtocolError(f"a frame of unknown kind {kind}")
         if head > MAX_HEAD:
             raise ProtocolError(f"a frame of kind {kind} with a head of {head} bytes, more than {MAX_HEAD}")

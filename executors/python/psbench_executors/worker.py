@@ -27,6 +27,8 @@ class Reply(NamedTuple):
     engine_pid: int
     # Process id and start of each child that took part.
     children: list[tuple[int, int]]
+    # Process id and start of each child that was found to have ended without a batch, and how.
+    gone: list[tuple[int, int, bytes]]
     # In the order of the tasks: place in `children` or -1, flags, payload.
     outcomes: list[tuple[int, int, bytes]]
     # What the last child reported, and what each printed.
@@ -103,6 +105,7 @@ class _Batch:
         self._program = program
         self._work = work
         self.children: list[tuple[int, int]] = []
+        self._gone: list[tuple[int, int, bytes]] = []
         self._printed: list[bytes] = []
         self._report = b""
         # Why there is no child.
@@ -110,7 +113,7 @@ class _Batch:
 
     def take_child(self) -> Child | None:
         try:
-            child = _pool.take(self._program, self._work)
+            child = _pool.take(self._program, self._work, self._gone)
         except ChildError as error:
             self.problem = str(error).encode()
             return None
@@ -131,6 +134,7 @@ class _Batch:
             _clock,
             os.getpid(),
             self.children,
+            self._gone,
             outcomes,
             self._report,
             self._printed,
@@ -149,13 +153,17 @@ class _Pool:
         # The one that was last used is last.
         self._idle: list[Child] = []
         self._all: set[Child] = set()
+        # Those that were ended since they were idle for long, and whoever takes a child next is to tell of.
+        self._gone: list[tuple[int, int, bytes]] = []
         self._watched = False
 
-    def take(self, program: Sequence[str], work: Work) -> Child:
-        """An idle child of this work, or a new one."""
+    def take(self, program: Sequence[str], work: Work, gone: list[tuple[int, int, bytes]]) -> Child:
+        """An idle child of this work, or a new one. Adds to `gone` those that have ended meanwhile, so that it is not one more."""
         while True:
             with self._lock:
                 child = self._idle.pop() if self._idle else None
+                gone += self._gone
+                self._gone.clear()
             if child is None:
                 child = Child(program, work)
                 with self._lock:
@@ -168,6 +176,8 @@ class _Pool:
                 return child
             # That of an older work, or it ended while it was idle.
             self.forget(child)
+            if not child.alive:
+                gone.append((*child.identity, child.end.encode()))
             child.close(_CLOSE_SECONDS)
 
     def give_back(self, child: Child) -> None:
@@ -185,6 +195,7 @@ class _Pool:
                 since = time.monotonic() - _IDLE_SECONDS
                 old = [child for child in self._idle if child.idle_since < since]
                 self._idle = self._idle[len(old) :]
+                self._gone += [(*child.identity, b"idle for %d s" % _IDLE_SECONDS) for child in old]
             for child in old:
                 self.forget(child)
                 child.close(_CLOSE_SECONDS)

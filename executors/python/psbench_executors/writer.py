@@ -179,9 +179,13 @@ class Writer:
 
     def _introduce(self, reply: Reply, first: int) -> tuple[list[bytes], list[bytes]]:
         """The index of each child of a reply, as the head of an outcome; and what psbench is told ahead of the outcomes: of children
-        that it does not know, what they printed, and the report."""
+        that are gone, of those that it does not know, what they printed, and the report."""
         heads: list[bytes] = []
         parts: list[bytes] = []
+        for pid, started, end in reply.gone:
+            # One of which nothing was told is nobody's worker.
+            if (index := self._workers.get((reply.host, reply.engine_pid, pid, started))) is not None:
+                parts += frames.pack(frames.GONE, 0, index, b"", end)
         for (pid, started), printed in zip(reply.children, reply.printed):
             key = (reply.host, reply.engine_pid, pid, started)
             index = self._workers.get(key)

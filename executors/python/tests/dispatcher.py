@@ -71,6 +71,7 @@ class Dispatcher:
         self.reports: list[tuple[int, Report, bytes]] = []
         self.greeted: dict[int, tuple[int, bytes, bytes]] = {}
         self.ended: dict[int, tuple[int, bytes]] = {}
+        self.gone: dict[int, bytes] = {}
         self.printed: dict[int, bytes] = {}
         self.ready: Frame | None = None
         self.finish: dict[str, Any] | None = None
@@ -128,6 +129,9 @@ class Dispatcher:
                 self.greeted[frame.id] = (frame.flags, frame.head, frame.payload)
             case frames.ENDED:
                 self.ended[frame.id] = (frame.flags, frame.payload)
+            case frames.GONE:
+                assert frame.id in self.workers and frame.id not in self.gone
+                self.gone[frame.id] = frame.payload
             case frames.LOG:
                 self.printed[frame.id] = self.printed.get(frame.id, b"") + frame.payload
             case frames.FINISH:

@@ -99,6 +99,19 @@ def test_new_work_has_new_workers() -> None:
         dispatcher.end()
 
 
+def test_a_child_that_is_killed_while_it_is_idle_is_told_of_ahead_of_the_next() -> None:
+    with bridge(workers=1) as dispatcher:
+        dispatcher.start()
+        dispatcher.run([(1, "", b"")])
+        pid = dispatcher.workers[0]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        # Nobody has waited for it yet.
+        until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z"))
+        assert dispatcher.run([(2, "", b"")]) == {2: Outcome(0, 1, b"")}
+        assert dispatcher.gone == {0: b"signal 9 (SIGKILL)"}
+        dispatcher.end()
+
+
 def test_what_children_print_is_told() -> None:
     with bridge(workers=1) as dispatcher:
         dispatcher.start()

@@ -101,7 +101,7 @@ def test_a_send_that_is_cut_short_goes_on(pair: Pair) -> None:
     ("header", "message"),
     [
         ((0, 0, 0, 0, 0, 0), "a frame of unknown kind 0"),
-        ((17, 0, 0, 0, 0, 0), "a frame of unknown kind 17"),
+        ((18, 0, 0, 0, 0, 0), "a frame of unknown kind 18"),
         ((frames.TASK, 0, 0, (16 << 20) + 1, 0, 0), "a head of 16777217 bytes, more than 16777216"),
         ((frames.TASK, 0, 0, 0, (4 << 30) + 1, 0), "a payload of 4294967297 bytes, more than 4294967296"),
         ((frames.OUTCOME, 0, 0, 0, (256 << 20) + 1, 0), "a payload of 268435457 bytes, more than 268435456"),

@@ -154,17 +154,23 @@ def test_children_of_older_work_are_replaced() -> None:
     new = run("pid", work=(1, bytes(12), b"other"))
     assert new.children[0][0] != old
     assert not running(old)
+    assert new.gone == [], "it did not end by itself"
     assert new.report == b"1 done"
 
 
-def test_a_child_that_ended_while_it_was_idle_is_replaced() -> None:
-    pid = run("").children[0][0]
+def test_a_child_that_ended_while_it_was_idle_is_replaced_and_told_of() -> None:
+    before = run("")
+    (identity,) = before.children
+    pid = identity[0]
+    assert before.gone == []
     os.kill(pid, 9)
     while worker._pool._idle[0].alive:
         time.sleep(0.01)
     reply = run("")
     assert reply.outcomes == [(0, 0, b"")]
     assert reply.children[0][0] != pid
+    assert reply.gone == [(*identity, b"signal 9 (SIGKILL)")]
+    assert run("").gone == [], "once"
 
 
 def test_a_child_that_is_idle_for_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +188,8 @@ def test_a_child_that_is_idle_for_long_is_ended(monkeypatch: pytest.MonkeyPatch)
     reply = run("")
     assert reply.outcomes == [(0, 0, b"")]
     assert reply.children != first
+    assert [(pid, started) for pid, started, _ in reply.gone] == first
+    assert reply.gone[0][2].startswith(b"idle for ")
 
 
 def test_a_child_of_another_program_is_not_used() -> None:

@@ -12,6 +12,7 @@ use super::{Bridge, remains};
 use crate::clock::{self, Bounds};
 use crate::courier::{Courier, SHUT_DOWN, deliver, not_run};
 use crate::fleet::frames::{MAX_HEAD, MAX_PAYLOAD, Packet, Settings};
+use crate::relay::relay;
 use crate::sync::{lock, wait_timeout};
 use crate::{
     ClockOffset, Executor, ExecutorError, Outcome, OutcomeSink, Overhead, Task, TaskError, TaskId, WorkerEnd, WorkerId,
@@ -243,8 +244,9 @@ impl Client {
                     }
                     Told::Log { worker, text } => {
                         let label = state.member(worker).map_or("", |member| member.info.label.as_str());
-                        text.lines().for_each(|line| tracing::warn!(worker = label, "{line}"));
+                        text.lines().for_each(|line| relay(label, line));
                     }
+                    Told::Gone { worker, end } => state.part_with(worker, end),
                     Told::Ready(_) | Told::Ended { .. } | Told::Finish => {}
                 }
             }
@@ -412,6 +414,16 @@ impl State {
 
     fn member(&self, worker: u32) -> Option<&Member> {
         self.workers.get(*self.places.get(&worker)?)
+    }
+
+    /// A worker has ended while it was idle.
+    fn part_with(&mut self, worker: u32, end: String) {
+        // Of a trial before this one nobody is left who is interested.
+        let Some(place) = self.places.get(&worker) else { return };
+        let info = &mut self.workers[*place].info;
+        tracing::warn!(worker = info.label, end, "worker ended while it was idle");
+        info.alive = false;
+        info.end.get_or_insert(WorkerEnd::Lost(end));
     }
 
     fn note(&mut self, report: Report) {

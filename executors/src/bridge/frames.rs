@@ -35,6 +35,7 @@ const WORKER: u8 = 13;
 const ENDED: u8 = 14;
 const LOG: u8 = 15;
 const GREETED: u8 = 16;
+const GONE: u8 = 17;
 
 const MORE: u8 = 4;
 const LOST: u8 = 8;
@@ -89,6 +90,8 @@ pub(super) enum Told {
     Greeted { greeting: u64, result: Result<u32, String> },
     /// A worker that was placed has ended; what it said last, or why it ended badly.
     Ended { placement: u64, result: Result<String, String> },
+    /// A worker has ended without a task, and how; another may take its place.
+    Gone { worker: u32, end: String },
     /// What a worker printed.
     Log { worker: u32, text: String },
     /// Everything is told.
@@ -125,7 +128,7 @@ pub(super) struct Report {
 impl Protocol for Told {
     fn limits(kind: u8) -> Option<(usize, usize)> {
         Some(match kind {
-            READY | WORKER | ENDED | LOG | FINISH => (0, MAX_TEXT),
+            READY | WORKER | ENDED | LOG | GONE | FINISH => (0, MAX_TEXT),
             GREETED => (4, MAX_TEXT),
             OUTCOME => (4, MAX_OUTCOME),
             REPORT => (REPORT_HEAD, MAX_HEAD),
@@ -180,6 +183,7 @@ impl Protocol for Told {
                 Self::Greeted { greeting: header.id, result }
             }
             ENDED => Self::Ended { placement: header.id, result: result(text()) },
+            GONE => Self::Gone { worker: number()?, end: text() },
             LOG => Self::Log { worker: number()?, text: text() },
             _ => Self::Finish,
         })

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::WorkerStderr;
 use super::memory::tells_of_failed_allocation;
+use crate::relay::relay;
 use crate::sync::lock;
 
 /// Longest line that is logged in one piece, in bytes.
@@ -104,7 +105,7 @@ fn log_lines(pipe: impl Read, worker: &str, said: &Said) {
             said.failed_allocation.store(true, Ordering::Relaxed);
         }
         if !text.is_empty() {
-            tracing::warn!(worker, "{text}");
+            relay(worker, &text);
             *lock(&said.last_line) = text.into_owned();
         }
         line.clear();

@@ -32,6 +32,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_killed_worker_of_an_engine_is_named", a_killed_worker_of_an_engine_is_named),
     ("an_engine_that_loses_a_worker_loses_its_task", an_engine_that_loses_a_worker_loses_its_task),
     ("a_bridge_that_is_killed_ends_all_tasks", a_bridge_that_is_killed_ends_all_tasks),
+    (
+        "a_worker_of_an_engine_that_is_killed_between_tasks_is_told_of",
+        a_worker_of_an_engine_that_is_killed_between_tasks_is_told_of,
+    ),
     ("an_overdue_task_of_an_engine_is_ended", an_overdue_task_of_an_engine_is_ended),
     ("an_engine_that_is_not_there_is_named", an_engine_that_is_not_there_is_named),
     ("an_engine_without_a_free_worker_fails_the_start", an_engine_without_a_free_worker_fails_the_start),
@@ -180,6 +184,24 @@ fn a_killed_worker_of_an_engine_is_named() {
     assert_eq!(lost(sink.outcome(victim), "signal 9 (SIGKILL)"), workers[1].label);
     executor.submit(vec![Command::Echo.task(2, "all the same")]);
     assert_eq!(sink.outcome(2), Ok("all the same".into()));
+}
+
+fn a_worker_of_an_engine_that_is_killed_between_tasks_is_told_of() {
+    let sink = Arc::new(Collector::default());
+    let executor = pool(2, BridgeTerms::new(2), sink.clone());
+    let victim = executor.workers()[0].clone();
+    signal(&victim, Signal::KILL);
+    let mut task = 0;
+    eventually("another takes its place", || {
+        executor.submit(vec![Command::Echo.task(task, "")]);
+        assert!(sink.outcome(task).is_ok());
+        task += 1;
+        executor.workers().len() == 3
+    });
+    let workers = executor.workers();
+    let ended = workers.iter().find(|worker| worker.id == victim.id).unwrap();
+    assert_eq!((ended.alive, &ended.end), (false, &Some(WorkerEnd::Lost("signal 9 (SIGKILL)".to_owned()))));
+    assert_eq!(workers.iter().filter(|worker| worker.alive).count(), 2, "no more than were asked for: {workers:?}");
 }
 
 /// The process of Python's that holds a worker.

@@ -193,9 +193,14 @@ fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
 fn pass_on(stderr: ChildStderr) {
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            tracing::warn!("private gateway: {line}");
+            tracing::warn!("private gateway: {}", message(&line));
         }
     });
+}
+
+/// A line of its log without date and level, of which this process's log has its own.
+fn message(line: &str) -> &str {
+    line.split_once(") :: ").map_or(line, |(_, message)| message)
 }
 
 /// An address of the loopback interface that is most likely nobody else's, so that ports are free.
@@ -223,5 +228,17 @@ impl Drop for PrivateGateways {
     fn drop(&mut self) {
         // Both at once: each takes its time to end what it runs.
         drop((self.producer.process.stdin.take(), self.consumer.process.stdin.take()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_logs_is_dated_once() {
+        let line = "[2026-11-20 18:31:02.123] WARNING (scistream::control) :: HAProxy ended (signal 9) :: again";
+        assert_eq!(message(line), "HAProxy ended (signal 9) :: again");
+        assert_eq!(message("haproxy: not found"), "haproxy: not found");
     }
 }

@@ -86,7 +86,7 @@ impl StreamScalingOptions {
         Ok(PathOptions {
             num_conn: within("--scistream-num-conn", *self.scistream_num_conn.get_or_insert(1), 1..=u16::MAX)?,
             rate: self.scistream_rate.unwrap_or_default(),
-            wishes: Wishes { kind, key: None, transport: Transport::Tcp, preconnect, stripes },
+            wishes: Wishes { kind, key: None, transport: Transport::Tcp, preconnect, stripes, attended: None },
         })
     }
 

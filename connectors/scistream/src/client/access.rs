@@ -106,6 +106,11 @@ impl Way {
         self.connect().await?.release(uid).await.map_err(|error| self.explain(error))
     }
 
+    /// Asks for a session, over a connection of its own.
+    pub(super) async fn status(&self, uid: Uuid) -> Result<(), ClientError> {
+        self.connect().await?.status(Some(uid)).await.map(drop).map_err(|error| self.explain(error))
+    }
+
     /// An error at this control server, in the words of who knows its certificates.
     pub fn explain(&self, error: ClientError) -> ClientError {
         let barred = |address: &Target, why| ClientError::Barred { address: address.clone(), why };

@@ -44,6 +44,9 @@ pub enum ClientError {
     /// The system has no thread or descriptor left.
     #[error("cannot ask: {0}")]
     System(#[source] io::Error),
+    /// This process gives back all its paths.
+    #[error("the paths of this process were given back, since it is about to exit")]
+    Exiting,
     /// No answer came.
     #[error(
         "the control server at {address} did not answer {rpc} within {} s{}",
@@ -170,7 +173,13 @@ impl ClientError {
             | Self::Answer { address, .. }
             | Self::Unheard { address, .. }
             | Self::OneServer(address) => Some(address),
-            Self::Address(_) | Self::Token | Self::Random | Self::Tls(_) | Self::System(_) | Self::Types { .. } => None,
+            Self::Address(_)
+            | Self::Token
+            | Self::Random
+            | Self::Tls(_)
+            | Self::System(_)
+            | Self::Exiting
+            | Self::Types { .. } => None,
         }
     }
 

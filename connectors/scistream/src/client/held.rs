@@ -1,7 +1,7 @@
 //! Paths for programs that wait: no part of them has to be async.
 
 use std::panic::resume_unwind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +16,39 @@ use crate::dataserver::Target;
 /// Before a control server that was not there is asked once more to give back its half; it may be starting again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 
+/// Seconds after which the gateways end a path whose process they don't hear of any more, since nobody gives back what it held.
+const ATTENDED: u32 = 30;
+/// Between two looks at the paths of this process: one that fails ends none.
+const ATTEND: Duration = Duration::from_secs(10);
+
 /// The paths of this process, for when it is about to exit.
 static HELD: Mutex<Vec<(Uuid, Gateways)>> = Mutex::new(Vec::new());
 
 fn all_held() -> MutexGuard<'static, Vec<(Uuid, Gateways)>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets the gateways hear of this process while it holds paths.
+fn attend() {
+    static ATTENDING: Once = Once::new();
+    ATTENDING.call_once(|| {
+        let started = thread::Builder::new().name("s2uc-attend".into()).spawn(|| {
+            loop {
+                thread::sleep(ATTEND);
+                let held = all_held().clone();
+                thread::scope(|scope| {
+                    for (uid, gateways) in &held {
+                        // Those that can't be asked must not keep the others; whoever has the path looks at what becomes of it. Without a
+                        // thread there is another time.
+                        let _ = thread::Builder::new().spawn_scoped(scope, move || gateways.have(*uid));
+                    }
+                });
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!("paths through gateways may end when nothing goes through them for {ATTENDED} s: {error}");
+        }
+    });
 }
 
 /// Gives back all paths that this process holds, within three of the gateways' time limits; for a process that is about to exit.
@@ -38,20 +66,57 @@ pub fn release_held_paths() {
 #[derive(Debug)]
 pub struct HeldPath {
     gateways: Gateways,
+    request: ConnectRequest,
     path: ConnectedPath,
     released: bool,
 }
 
 impl HeldPath {
-    /// Makes a path. Every listener accepts when this returns: within four of the gateways' time limits, or not at all.
+    /// Makes a path. Every listener accepts when this returns: within four of the gateways' time limits, or not at all. psbench's gateways
+    /// end it 30 s after this process was killed, unless other limits were [wished](super::Wishes::attended) for.
     ///
     /// # Errors
     /// Either control server can't be reached, or refuses; what was made is released at both.
     pub fn make(gateways: &Gateways, request: &ConnectRequest) -> Result<Self, ClientError> {
-        let ways = gateways.ways()?;
-        let path = wait_for(async || ways.connect_path(request).await)?;
+        let mut request = request.clone();
+        request.wishes.attended.get_or_insert(ATTENDED);
+        let path = gateways.connect_path(&request)?;
         all_held().push((path.uid, gateways.clone()));
-        Ok(Self { gateways: gateways.clone(), path, released: false })
+        attend();
+        Ok(Self { gateways: gateways.clone(), request, path, released: false })
+    }
+
+    /// Whether both gateways still have it: one that was started again has lost it. The reference's control server, which does not tell
+    /// of its sessions, counts as having it.
+    ///
+    /// # Errors
+    /// One control server can't be reached, or refuses, and the other has not lost it.
+    pub fn is_there(&self) -> Result<bool, ClientError> {
+        self.gateways.have(self.path.uid)
+    }
+
+    /// Makes it anew, by the same name and as it was asked for at first, after giving back what is left of it. It may begin elsewhere
+    /// then.
+    ///
+    /// # Errors
+    /// Either control server can't be reached, or refuses, or [all paths](release_held_paths) were given back. It is no path then, and
+    /// may be made anew later.
+    pub fn renew(&mut self) -> Result<(), ClientError> {
+        self.gateways.release(self.path.uid)?;
+        if !self.is_held() {
+            return Err(ClientError::Exiting);
+        }
+        self.path = self.gateways.connect_path(&self.request)?;
+        // Whoever gave back all paths meanwhile may have come too early.
+        if self.is_held() { Ok(()) } else { self.gateways.release(self.path.uid) }
+    }
+
+    fn is_held(&self) -> bool {
+        all_held().iter().any(|held| self.is_entry(held))
+    }
+
+    fn is_entry(&self, (uid, gateways): &(Uuid, Gateways)) -> bool {
+        *uid == self.path.uid && *gateways == self.gateways
     }
 
     /// Where the consumer's application connects.
@@ -73,10 +138,9 @@ impl HeldPath {
     }
 
     fn give_back(&mut self) -> Result<(), ClientError> {
-        let Self { gateways, path: ConnectedPath { uid, .. }, .. } = self;
         self.released = true;
-        let released = gateways.release(*uid);
-        all_held().retain(|held| (&held.0, &held.1) != (&*uid, &*gateways));
+        let released = self.gateways.release(self.path.uid);
+        all_held().retain(|held| !self.is_entry(held));
         released
     }
 }
@@ -93,6 +157,20 @@ impl Drop for HeldPath {
 }
 
 impl Gateways {
+    fn connect_path(&self, request: &ConnectRequest) -> Result<ConnectedPath, ClientError> {
+        let ways = self.ways()?;
+        wait_for(async || ways.connect_path(request).await)
+    }
+
+    /// Whether both have a session, or don't tell.
+    fn have(&self, uid: Uuid) -> Result<bool, ClientError> {
+        let ways = self.ways()?;
+        wait_for(async || match tokio::join!(known(&ways.producer, uid), known(&ways.consumer, uid)) {
+            (Ok(false), _) | (_, Ok(false)) => Ok(false),
+            (at_producer, at_consumer) => at_producer.and(at_consumer),
+        })
+    }
+
     /// Gives a path back at both, whoever made it. One that is not there any more, or never was, is what was asked for.
     ///
     /// # Errors
@@ -118,6 +196,16 @@ async fn released(way: &Way, uid: Uuid) -> Result<(), ClientError> {
             },
             released => return released,
         }
+    }
+}
+
+/// Whether a control server has a session, or does not tell.
+async fn known(way: &Way, uid: Uuid) -> Result<bool, ClientError> {
+    match way.status(uid).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) if error.code() == Some(Code::Unimplemented) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

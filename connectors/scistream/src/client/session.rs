@@ -45,17 +45,20 @@ pub struct Wishes {
     pub preconnect: Option<u32>,
     /// Connections between the gateways that carry one stream together; 1 to 32.
     pub stripes: Option<u32>,
+    /// Seconds, 1 to 86,400, after which the session ends if nobody has asked for its status, and nothing has gone through it.
+    pub attended: Option<u32>,
 }
 
 impl std::fmt::Debug for Wishes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kind, key, transport, preconnect, stripes } = self;
+        let Self { kind, key, transport, preconnect, stripes, attended } = self;
         f.debug_struct("Wishes")
             .field("kind", kind)
             .field("key", &key.is_some())
             .field("transport", transport)
             .field("preconnect", preconnect)
             .field("stripes", stripes)
+            .field("attended", attended)
             .finish()
     }
 }
@@ -84,7 +87,7 @@ impl Wishes {
 
 impl SessionRequest {
     pub(super) fn to_message(&self) -> proto::Request {
-        let Wishes { kind, key, transport, preconnect, stripes } = &self.wishes;
+        let Wishes { kind, key, transport, preconnect, stripes, attended } = &self.wishes;
         proto::Request {
             uid: self.uid.to_string(),
             role: self.role.to_string(),
@@ -99,6 +102,7 @@ impl SessionRequest {
                 },
                 preconnect: *preconnect,
                 stripes: *stripes,
+                attended: *attended,
             }),
         }
     }

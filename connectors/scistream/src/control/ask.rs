@@ -1,6 +1,7 @@
 //! What user clients ask for, once it is checked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -10,6 +11,9 @@ use crate::{Role, proto};
 
 /// The most characters of `host:port`: a name has 253.
 pub(crate) const LONGEST_TARGET: usize = 260;
+
+/// Of a client whose session ends with that, in seconds: a day.
+const LONGEST_SILENCE: u32 = 86_400;
 
 /// What a session is asked to be.
 #[derive(Clone)]
@@ -26,6 +30,8 @@ pub(crate) struct Ask {
     pub(crate) key: Option<[u8; SECRET_LEN]>,
     pub(crate) preconnect: Option<usize>,
     pub(crate) stripes: Option<usize>,
+    /// For how long its client may be silent, while nothing goes through it.
+    pub(crate) attended: Option<Duration>,
 }
 
 impl Ask {
@@ -99,6 +105,7 @@ pub(crate) struct Wishes {
     pub(crate) key: Option<[u8; SECRET_LEN]>,
     pub(crate) preconnect: Option<usize>,
     pub(crate) stripes: Option<usize>,
+    pub(crate) attended: Option<Duration>,
 }
 
 impl Wishes {
@@ -122,6 +129,8 @@ impl Wishes {
         };
         let preconnect = within("preconnect", 0, MOST_AHEAD, wishes.preconnect)?;
         let stripes = within("stripes", 1, MOST_STRIPES, wishes.stripes)?;
-        Ok(Self { transport, key, preconnect, stripes })
+        let attended = within("attended", 1, LONGEST_SILENCE, wishes.attended)?;
+        let attended = attended.map(|seconds| Duration::from_secs(seconds as u64));
+        Ok(Self { transport, key, preconnect, stripes, attended })
     }
 }

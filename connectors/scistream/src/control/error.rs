@@ -138,6 +138,8 @@ pub(crate) enum Why {
     Lease,
     #[error("nothing went through it for as long as that may be")]
     Idle,
+    #[error("its client has not asked about it for as long as it said")]
+    Unattended,
     #[error("the control server ends")]
     Shutdown,
 }

@@ -41,6 +41,8 @@ pub(crate) struct KeptSession {
     key: Option<[u8; SECRET_LEN]>,
     preconnect: Option<usize>,
     stripes: Option<usize>,
+    #[serde(default)]
+    attended: Option<Duration>,
     /// When it was requested, since 1970.
     since: Duration,
     /// That are bound, one for each target.
@@ -62,6 +64,7 @@ impl KeptSession {
             key: ask.key,
             preconnect: ask.preconnect,
             stripes: ask.stripes,
+            attended: ask.attended,
             since: session.since.duration_since(UNIX_EPOCH).unwrap_or_default(),
             ports: ports.into(),
             listeners: texts(&session.listeners),
@@ -81,6 +84,7 @@ impl KeptSession {
             key: self.key,
             preconnect: self.preconnect,
             stripes: self.stripes,
+            attended: self.attended,
         };
         if self.targets.len() != self.ports.len() || self.listeners.len() != self.ports.len() {
             return Err(ask::invalid("ports", "not as many as there are listeners and targets"));

@@ -52,7 +52,7 @@ impl Service {
         let wishes = request.wishes.unwrap_or_default();
         let server = self.0.server(&wishes.r#type)?;
         let kind = server.kind();
-        let Wishes { transport, key, preconnect, stripes } = Wishes::of(&wishes)?;
+        let Wishes { transport, key, preconnect, stripes, attended } = Wishes::of(&wishes)?;
         if transport == Transport::Udp && !server.forwards_udp() {
             return Err(SessionError::Unsupported(format!("type {kind} does not forward UDP; ask for copy")));
         }
@@ -62,7 +62,7 @@ impl Service {
             );
             return Err(SessionError::Unsupported(problem));
         }
-        let ask = Ask { uid, role, count, rate, server, transport, key, preconnect, stripes };
+        let ask = Ask { uid, role, count, rate, server, transport, key, preconnect, stripes, attended };
         if let Some(problem) = ask.server.refuses(&self.0.options(&ask), transport) {
             return Err(SessionError::Unsupported(format!("data server {kind} {problem}")));
         }
@@ -155,7 +155,9 @@ impl gateway::gateway_server::Gateway for Service {
         let sessions = if uid.is_empty() {
             self.0.table.all().into_iter().filter(|session| session.owner == owner).collect()
         } else {
-            vec![self.0.table.find(ask::uid(&uid)?, &owner)?]
+            let session = self.0.table.find(ask::uid(&uid)?, &owner)?;
+            session.attend();
+            vec![session]
         };
         let ports = ControlServer(Arc::clone(&self.0)).ports();
         let enforce_rate = self.0.config.enforce_rate;

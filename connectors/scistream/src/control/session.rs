@@ -44,6 +44,8 @@ struct State {
     claim: Option<Claim>,
     /// When it came to this stage, or when a byte was last seen to go through it.
     active: Instant,
+    /// When its client last asked how it fares.
+    attended: Instant,
     /// When and how many bytes had gone through it, the newest last.
     samples: VecDeque<(Instant, u64)>,
 }
@@ -95,7 +97,8 @@ impl Session {
         claim: Claim,
         stage: Stage,
     ) -> Arc<Self> {
-        let state = State { stage, claim: Some(claim), active: Instant::now(), samples: VecDeque::new() };
+        let now = Instant::now();
+        let state = State { stage, claim: Some(claim), active: now, attended: now, samples: VecDeque::new() };
         Arc::new(Self {
             ask,
             owner,
@@ -206,6 +209,11 @@ impl Session {
         tracing::info!(%uid, %role, r#type = %server.kind(), identity = %self.owner, "{what}");
     }
 
+    /// Its client asks how it fares.
+    pub(crate) fn attend(&self) {
+        self.state().attended = Instant::now();
+    }
+
     /// Looks at what went through it, for the rate, and for when it was last active.
     pub(crate) fn sample(&self, now: Instant) {
         let mut state = self.state();
@@ -236,6 +244,11 @@ impl Session {
             Stage::Greeted { .. } if state.active.elapsed() >= update_timeout => Some(Why::NoTargets),
             Stage::Forwarding { .. } if !state.samples.is_empty() && past(idle_limit, state.active.elapsed()) => {
                 Some(Why::Idle)
+            }
+            Stage::Forwarding { .. }
+                if past(self.ask.attended, state.attended.elapsed().min(state.active.elapsed())) =>
+            {
+                Some(Why::Unattended)
             }
             _ => None,
         }

@@ -1,10 +1,12 @@
 //! Paths for programs that wait.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use scistream::client::{ClientError, ConnectRequest, GatewayAccess, GatewayTls, Gateways, HeldPath, Wishes};
 use scistream::dataserver::Target;
 use scistream::tls::{Pem, ServerTls};
+use tokio::time::sleep;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -67,6 +69,45 @@ async fn a_gateway_that_is_gone_does_not_keep_the_others_half() {
     let error = HeldPath::make(&gateways, &request(vec![application("first").await])).unwrap_err();
     assert!(error.to_string().contains(&gateways.consumer.address.to_string()), "{error}");
     until("nothing is left", || producer.sessions() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_a_gateway_lost_is_made_anew() {
+    let (producer, consumer) = (Gateway::start().await, Gateway::start().await);
+    let gateways = Gateways { producer: access(&producer), consumer: access(&consumer) };
+    let request = request(vec![application("first").await]);
+    let mut path = HeldPath::make(&gateways, &request).unwrap();
+    assert!(path.is_there().unwrap());
+    // What one that was started again knows of it.
+    gateways.consumer.way().unwrap().release(request.uid).await.unwrap();
+    assert!(!path.is_there().unwrap());
+    path.renew().unwrap();
+    assert!(path.is_there().unwrap());
+    assert_eq!((producer.sessions(), consumer.sessions()), (1, 1));
+    for listener in path.listeners() {
+        assert_eq!(heard(listener, " heard").await, "first heard");
+    }
+    consumer.stop().await;
+    path.is_there().unwrap_err();
+    path.renew().unwrap_err();
+    assert_eq!(producer.sessions(), 0);
+    assert!(!path.is_there().unwrap(), "the other gateway says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_ends_when_nobody_attends_to_it() {
+    let (producer, consumer) = (Gateway::start().await, Gateway::start().await);
+    let gateways = Gateways { producer: access(&producer), consumer: access(&consumer) };
+    let mut request = request(vec![application("first").await]);
+    request.wishes.attended = Some(4);
+    let path = HeldPath::make(&gateways, &request).unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(6) {
+        assert!(path.is_there().unwrap());
+        sleep(Duration::from_millis(100)).await;
+    }
+    until("the gateways end it", || producer.sessions() == 0 && consumer.sessions() == 0).await;
+    assert!(!path.is_there().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

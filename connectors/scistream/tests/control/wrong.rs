@@ -51,6 +51,7 @@ async fn requests_without_sense_are_refused_by_name() {
         (wishing(Wishes { stripes: Some(0), ..Wishes::default() }), "expected 1 to 32"),
         (wishing(Wishes { stripes: Some(33), ..Wishes::default() }), "33; expected 1 to 32"),
         (wishing(Wishes { stripes: Some(u32::MAX), ..Wishes::default() }), "expected 1 to 32"),
+        (wishing(Wishes { attended: Some(0), ..Wishes::default() }), "expected 1 to 86400"),
     ] {
         refuses(client.req(request).await, named);
     }

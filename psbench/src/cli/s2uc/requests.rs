@@ -51,7 +51,7 @@ impl WishOptions {
     /// Without a key: there is none that both gateways could get.
     pub(super) fn wishes(&self) -> Wishes {
         let Self { kind, transport, preconnect, stripes } = *self;
-        Wishes { kind, key: None, transport, preconnect, stripes }
+        Wishes { kind, key: None, transport, preconnect, stripes, attended: None }
     }
 }
 
