@@ -433,7 +433,8 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = SCISTREAM, value_name = "KBPS")]
     pub scistream_rate: Option<u32>,
 
-    /// Connections between the gateways that are made ahead of time, for each port [default: as the control servers have it]
+    /// Connections between the gateways that are made ahead of time, for each port; with copy, splice and sockmap they go on to the
+    /// target at once, where they are idle until a client comes [default: as the control servers have it]
     #[arg(long, help_heading = SCISTREAM, value_name = "N")]
     pub scistream_preconnect: Option<u32>,
 

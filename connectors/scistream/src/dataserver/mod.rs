@@ -9,6 +9,7 @@ mod copy;
 mod door;
 mod external;
 mod identity;
+mod in_process;
 mod meter;
 mod port;
 mod quic;
@@ -128,19 +129,6 @@ pub trait DataServer: Send + Sync + 'static {
 
     /// Starts to forward. Once it returns, every listener accepts. Nothing stays behind if it is dropped or fails.
     fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>>;
-}
-
-/// Starts to forward in this process, if the data server does what the plan wants.
-fn start_here(
-    server: &impl DataServer,
-    plan: ForwardPlan,
-    start: impl FnOnce(ForwardPlan) -> io::Result<Box<dyn Forwarding>>,
-) -> Result<Box<dyn Forwarding>, DataServerError> {
-    let kind = server.kind();
-    if let Some(problem) = server.refuses(&plan.options, plan.transport) {
-        return Err(DataServerError::Unsupported { kind, problem });
-    }
-    start(plan).map_err(|source| DataServerError::Start { kind, what: "can't start".into(), source })
 }
 
 /// A session's data server at work. Dropping it ends it too, as fast as that goes.

@@ -22,23 +22,14 @@
 
 mod pipe;
 
-use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
-
 use self::pipe::Pipe;
-use super::{
-    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Held, Transport, Way,
-    start_here,
-};
-use crate::relay::{
-    Activity, Carrier, DataPlane, Flow, Path, Progress, Relay, ResetOnDrop, TURN, Toll, conclude, end_stream, keep,
-    pump, reach, tune,
-};
+use super::in_process::InProcess;
+use super::{DataServerType, ForwardPlan, Forwarding, Held};
+use crate::relay::{BothWays, Course, DataPlane, Flow, Progress, Relay, TURN, Toll, end_stream, keep};
 
 /// Forwards in the kernel, through pipes.
 #[derive(Clone, Debug)]
@@ -53,59 +44,13 @@ impl Splice {
     }
 }
 
-impl DataServer for Splice {
-    fn kind(&self) -> DataServerType {
-        DataServerType::Splice
-    }
+impl InProcess for Splice {
+    const KIND: DataServerType = DataServerType::Splice;
 
-    fn check(&self) -> Result<(), DataServerError> {
-        Ok(())
-    }
-
-    fn enforces_rate(&self) -> bool {
-        true
-    }
-
-    fn forwards_udp(&self) -> bool {
-        false
-    }
-
-    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
-        let problem = match transport {
-            Transport::Udp => "forwards connections only; use copy for datagrams",
-            Transport::Tcp if options.stripes > 1 => "passes streams on as they are; use copy for stripes",
-            Transport::Tcp => return None,
-        };
-        Some(problem.into())
-    }
-
-    fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        let started = start_here(self, plan, |plan| {
-            Relay::start(&self.plane, plan, |tasks, path| {
-                keep(tasks, &path);
-                Ok(Arc::new(Splicing { path }))
-            })
-        });
-        Box::pin(ready(started))
-    }
-}
-
-struct Splicing {
-    path: Arc<Path>,
-}
-
-impl Carrier for Splicing {
-    fn carry(self: Arc<Self>, client: TcpStream, lane: usize) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(async move {
-            let path = &*self.path;
-            let client = ResetOnDrop::new(client);
-            tune(path, &client)?;
-            let target = ResetOnDrop::new(reach(path, lane).await?);
-            let activity = Activity::default();
-            let there = OneWay::new(path, &activity, Way::ToTarget, &client, &target);
-            let back = OneWay::new(path, &activity, Way::ToClient, &target, &client);
-            let carried = pump(path, &activity, [&client, &target], [there, back]).await;
-            conclude(path, [client, target], carried).await
+    fn forward(&self, plan: ForwardPlan) -> io::Result<Box<dyn Forwarding>> {
+        Relay::start(&self.plane, plan, |tasks, path| {
+            keep(tasks, &path);
+            Ok(Arc::new(BothWays { path, flow: |course| Box::new(OneWay::new(course)) }))
         })
     }
 }
@@ -113,11 +58,7 @@ impl Carrier for Splicing {
 /// The state of one way.
 #[derive(Debug)]
 struct OneWay<'a> {
-    path: &'a Path,
-    activity: &'a Activity,
-    way: Way,
-    from: &'a TcpStream,
-    to: &'a TcpStream,
+    course: Course<'a>,
     /// There while something is in it: whoever waits for data holds none.
     pipe: Option<Pipe>,
     /// What is in the pipe, as the meter knows it: once for all that happened in a turn.
@@ -135,9 +76,9 @@ enum Stage {
 }
 
 impl<'a> OneWay<'a> {
-    fn new(path: &'a Path, activity: &'a Activity, way: Way, from: &'a TcpStream, to: &'a TcpStream) -> Self {
-        let toll = Toll::new(path.rate.as_ref(), activity, way);
-        Self { path, activity, way, from, to, pipe: None, held: Held::new(&path.meter), stage: Stage::Flowing, toll }
+    fn new(course: Course<'a>) -> Self {
+        let held = Held::new(&course.path.meter);
+        Self { course, pipe: None, held, stage: Stage::Flowing, toll: course.toll() }
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
@@ -145,11 +86,11 @@ impl<'a> OneWay<'a> {
         while moved < TURN {
             // An empty pipe is filled, and emptied before it is filled again: so "would block" is always the socket's word.
             match &mut self.pipe {
-                Some(pipe) => match pipe.poll_out(self.to, context)? {
+                Some(pipe) => match pipe.poll_out(self.course.to, context)? {
                     Poll::Ready(bytes) => {
                         moved += bytes;
-                        self.path.meter.moved(self.way, bytes as u64);
-                        self.activity.note();
+                        self.course.path.meter.moved(self.course.way, bytes as u64);
+                        self.course.activity.note();
                         if pipe.held() == 0 {
                             self.pipe = None;
                         }
@@ -164,7 +105,7 @@ impl<'a> OneWay<'a> {
                         Poll::Pending => return Poll::Pending,
                     },
                     Stage::Draining => {
-                        end_stream(self.to)?;
+                        end_stream(self.course.to)?;
                         self.stage = Stage::Done;
                     }
                     Stage::Done => return Poll::Ready(Ok(Progress::Done)),
@@ -176,13 +117,13 @@ impl<'a> OneWay<'a> {
 
     fn fill(&mut self, context: &mut Context<'_>) -> io::Result<Poll<()>> {
         let Poll::Ready(allowed) = self.toll.poll(context) else { return Ok(Poll::Pending) };
-        let most = allowed.min(self.path.options.buffer_size);
+        let most = allowed.min(self.course.path.options.buffer_size);
         let mut pipe = Pipe::take()?;
-        match pipe.poll_in(self.from, context, most)? {
+        match pipe.poll_in(self.course.from, context, most)? {
             Poll::Ready(0) => self.stage = Stage::Draining,
             Poll::Ready(bytes) => {
                 self.toll.took(bytes);
-                self.activity.note();
+                self.course.activity.note();
                 self.pipe = Some(pipe);
             }
             Poll::Pending => return Ok(Poll::Pending),

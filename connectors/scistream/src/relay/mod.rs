@@ -4,6 +4,7 @@
 
 mod activity;
 mod ahead;
+mod both;
 mod congestion;
 mod connect;
 mod deliver;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::activity::Activity;
 pub(crate) use self::ahead::{Ahead, keep, reach};
+pub(crate) use self::both::{BothWays, Course};
 pub(crate) use self::congestion::{Choice, tcp_info};
 use self::connect::listen;
 pub(crate) use self::connect::{connect, tune};
@@ -83,6 +85,11 @@ impl Path {
 
 /// Carries connections. Called from the data plane's threads, for many connections at once.
 pub(crate) trait Carrier: Send + Sync + 'static {
+    /// Where the next one of a lane is to be carried; `None`: wherever.
+    fn thread(&self, _lane: usize) -> Option<Handle> {
+        None
+    }
+
     /// Carries one that was accepted at a lane, to its end. An error is for the log; whoever is still connected was told by then.
     fn carry(self: Arc<Self>, client: TcpStream, lane: usize) -> BoxFuture<'static, io::Result<()>>;
 }
@@ -210,7 +217,8 @@ impl Tasks {
                 }
             };
             let carrier = Arc::clone(&carrier);
-            self.spawn(async move {
+            let thread = carrier.thread(lane).unwrap_or_else(|| self.thread());
+            self.spawn_on(&thread, async move {
                 let carried = match TcpStream::from_std(client.into_inner()) {
                     Ok(client) => carrier.carry(client, lane).await,
                     Err(error) => Err(error),

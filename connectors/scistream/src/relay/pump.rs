@@ -24,6 +24,12 @@ pub(crate) trait Flow {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>>;
 }
 
+impl<F: Flow + ?Sized> Flow for Box<F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
+        (**self).poll(context)
+    }
+}
+
 /// How far a way got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {

@@ -48,7 +48,8 @@ pub(super) struct DataOptions {
     #[arg(long, value_name = "SECONDS")]
     idle_timeout: Option<Seconds>,
 
-    /// Connections to the other gateway that are made ahead of time, for each port, up to 64; quic keeps 16 at most
+    /// Connections to the other gateway that are made ahead of time, for each port, up to 64; quic keeps 16 at most. With copy,
+    /// splice and sockmap they go on to the target at once, where they are idle until a client comes
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_AHEAD)))]
     preconnect: u32,
 

@@ -38,7 +38,8 @@ pub(super) struct WishOptions {
     #[arg(long, value_name = "tcp|udp", default_value = "tcp", value_parser = transport)]
     transport: Transport,
 
-    /// Connections to the other gateway that are made ahead of time, for each port, up to 64; quic keeps 16 at most
+    /// Connections to the other gateway that are made ahead of time, for each port, up to 64; quic keeps 16 at most. With copy,
+    /// splice and sockmap they go on to the target at once, where they are idle until a client comes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_AHEAD)))]
     preconnect: Option<u32>,
 

@@ -16,22 +16,15 @@
 pub(super) mod pool;
 mod way;
 
-use std::future::ready;
 use std::io;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
-
 use self::way::OneWay;
+use super::in_process::InProcess;
 use super::stripes::Striping;
 use super::udp::{self, Places};
-use super::{
-    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, MOST_STRIPES, Transport,
-    start_here,
-};
-use crate::dataserver::Way;
-use crate::relay::{Activity, Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, keep, pump, reach, tune};
+use super::{DataServerType, ForwardOptions, ForwardPlan, Forwarding, MOST_STRIPES, Transport};
+use crate::relay::{BothWays, DataPlane, Relay, keep};
 
 /// Forwards in user space.
 #[derive(Clone, Debug)]
@@ -47,24 +40,11 @@ impl Copy {
     }
 }
 
-impl DataServer for Copy {
-    fn kind(&self) -> DataServerType {
-        DataServerType::Copy
-    }
+impl InProcess for Copy {
+    const KIND: DataServerType = DataServerType::Copy;
+    const FORWARDS_UDP: bool = true;
 
-    fn check(&self) -> Result<(), DataServerError> {
-        Ok(())
-    }
-
-    fn enforces_rate(&self) -> bool {
-        true
-    }
-
-    fn forwards_udp(&self) -> bool {
-        true
-    }
-
-    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
+    fn cannot(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
         match options.stripes {
             0 | 1 => None,
             _ if transport == Transport::Udp => Some("forwards datagrams as they are: leave out `stripes`".into()),
@@ -75,37 +55,16 @@ impl DataServer for Copy {
         }
     }
 
-    fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        let started = start_here(self, plan, |plan| match plan.transport {
-            Transport::Udp => udp::start(&self.plane, &self.places, plan),
-            Transport::Tcp => Relay::start(&self.plane, plan, |tasks, path| {
-                keep(tasks, &path);
-                Ok(match path.options.stripes {
-                    0 | 1 => Arc::new(Copying { path }),
-                    _ => Arc::new(Striping::new(path)),
-                })
-            }),
-        });
-        Box::pin(ready(started))
-    }
-}
-
-struct Copying {
-    path: Arc<Path>,
-}
-
-impl Carrier for Copying {
-    fn carry(self: Arc<Self>, client: TcpStream, lane: usize) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(async move {
-            let path = &*self.path;
-            let client = ResetOnDrop::new(client);
-            tune(path, &client)?;
-            let target = ResetOnDrop::new(reach(path, lane).await?);
-            let activity = Activity::default();
-            let there = OneWay::new(path, &activity, Way::ToTarget, &client, &target);
-            let back = OneWay::new(path, &activity, Way::ToClient, &target, &client);
-            let carried = pump(path, &activity, [&client, &target], [there, back]).await;
-            conclude(path, [client, target], carried).await
+    fn forward(&self, plan: ForwardPlan) -> io::Result<Box<dyn Forwarding>> {
+        if plan.transport == Transport::Udp {
+            return udp::start(&self.plane, &self.places, plan);
+        }
+        Relay::start(&self.plane, plan, |tasks, path| {
+            keep(tasks, &path);
+            Ok(match path.options.stripes {
+                0 | 1 => Arc::new(BothWays { path, flow: |course| Box::new(OneWay::new(course)) }),
+                _ => Arc::new(Striping::new(path)),
+            })
         })
     }
 }

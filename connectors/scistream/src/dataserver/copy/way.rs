@@ -6,12 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::pool::{CHUNK, Chunk};
-use crate::dataserver::{Held, Way};
-use crate::relay::{Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_read, poll_write};
+use crate::dataserver::Held;
+use crate::relay::{Course, Flow, Progress, TURN, Toll, end_stream, poll_read, poll_write};
 
 /// How long a receiver may take nothing before more than a chunk is held for it.
 ///
@@ -24,11 +23,7 @@ const VECTOR: usize = 16;
 /// The state of one way.
 #[derive(Debug)]
 pub(super) struct OneWay<'a> {
-    path: &'a Path,
-    activity: &'a Activity,
-    way: Way,
-    from: &'a TcpStream,
-    to: &'a TcpStream,
+    course: Course<'a>,
     /// What was read and not yet written; no chunk of it is empty.
     queue: VecDeque<Chunk>,
     held: usize,
@@ -49,25 +44,14 @@ enum Stage {
 }
 
 impl<'a> OneWay<'a> {
-    pub(super) fn new(
-        path: &'a Path,
-        activity: &'a Activity,
-        way: Way,
-        from: &'a TcpStream,
-        to: &'a TcpStream,
-    ) -> Self {
-        let (queue, toll) = (VecDeque::new(), Toll::new(path.rate.as_ref(), activity, way));
+    pub(super) fn new(course: Course<'a>) -> Self {
         Self {
-            path,
-            activity,
-            way,
-            from,
-            to,
-            queue,
+            course,
+            queue: VecDeque::new(),
             held: 0,
-            reported: Held::new(&path.meter),
+            reported: Held::new(&course.path.meter),
             stage: Stage::Flowing,
-            toll,
+            toll: course.toll(),
             patience: None,
         }
     }
@@ -85,7 +69,7 @@ impl<'a> OneWay<'a> {
                 },
                 Stage::Draining if self.held > 0 => return Poll::Pending,
                 Stage::Draining => {
-                    end_stream(self.to)?;
+                    end_stream(self.course.to)?;
                     self.stage = Stage::Done;
                 }
                 Stage::Done => return Poll::Ready(Ok(Progress::Done)),
@@ -101,14 +85,14 @@ impl<'a> OneWay<'a> {
             let mut parts = [IoSlice::new(&[]); VECTOR];
             let filled = self.queue.iter().zip(&mut parts).map(|(chunk, part)| *part = IoSlice::new(chunk.filled()));
             let count = filled.count();
-            let wrote = poll_write(self.to, context, &parts[..count]);
+            let wrote = poll_write(self.course.to, context, &parts[..count]);
             let Poll::Ready(wrote) = wrote else { break };
             let wrote = wrote?;
             self.consume(wrote);
             self.patience = None;
             written += wrote;
-            self.path.meter.moved(self.way, wrote as u64);
-            self.activity.note();
+            self.course.path.meter.moved(self.course.way, wrote as u64);
+            self.course.activity.note();
         }
         Ok(written)
     }
@@ -128,7 +112,7 @@ impl<'a> OneWay<'a> {
 
     /// Reads once.
     fn read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let room = self.path.options.buffer_size - self.held;
+        let room = self.course.path.options.buffer_size - self.held;
         if room == 0 {
             return Ok(Poll::Pending);
         }
@@ -145,7 +129,7 @@ impl<'a> OneWay<'a> {
         };
         let spare = chunk.spare();
         let most = room.min(allowed).min(spare.len());
-        let read = poll_read(self.from, context, &mut spare[..most]);
+        let read = poll_read(self.course.from, context, &mut spare[..most]);
         if let Poll::Ready(Ok(bytes)) = read {
             chunk.fill(bytes);
         }
@@ -159,7 +143,7 @@ impl<'a> OneWay<'a> {
             return Ok(Poll::Ready(()));
         }
         self.held += bytes;
-        self.activity.note();
+        self.course.activity.note();
         self.toll.took(bytes);
         Ok(Poll::Ready(()))
     }

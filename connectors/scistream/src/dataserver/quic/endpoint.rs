@@ -109,6 +109,6 @@ impl Runtime for Drivers {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Ok(Arc::new(Narrow(TokioRuntime.wrap_udp_socket(socket)?)))
+        Ok(Arc::new(Narrow::new(TokioRuntime.wrap_udp_socket(socket)?)))
     }
 }

@@ -22,17 +22,17 @@
 //!
 //! **What it costs.** For each packet: one copy into it and its sealing (AES-128-GCM, in place), at the other end one copy out of the
 //! receive buffer and its opening. For the TCP connection: a read of up to 256 KiB into memory that the packets are then made of
-//! ([`chunk`]), and one gathering write of up to 64 packets' contents. Packets have up to 6400 bytes, where the path carries them, and ten
-//! go with one system call (GSO), as many arrive with one (GRO). Over loopback, 64 KiB samples, processor seconds of the whole chain for
-//! a gigabyte: 1.7 at 6400 bytes and 3.8 at 1452; no difference between acknowledgements of every second packet and every tenth or
-//! thirtieth, or between one thread and one for each core. `copy` took 1.2 there, without keys. Of the gateways' time a third goes into the
-//! copies and a fifth into AES. More unacknowledged than 2 MB carries no more, and raises the jitter (at 1 MiB twice as high): on two
-//! cores, whoever has one sends all that he may before the next one has a turn.
+//! ([`chunk`]), and one gathering write of up to 64 packets' contents. Both are tasks of the thread that drives the connection. Packets have
+//! up to 16,000 bytes, where the path carries them, and as many as fit go with one system call (GSO) or arrive with one (GRO): each costs
+//! its gateways some 2 µs together beside its bytes. Over loopback, samples of 64 KiB and 1 MiB, both gateways' CPU s/GB: 1.07 and 1.10 at
+//! 6400 bytes, 1.00 and 1.01 at 9000, 0.92 and 0.94 at 16,000; at 1452 the whole chain took twice as long as at 6400. No difference between acknowledgements of every second
+//! packet and every tenth or thirtieth. Of the gateways' time a third goes into the copies and a fifth into AES. More unacknowledged than
+//! 2 MB carries no more, and raises the jitter (at 1 MiB twice as high): on two cores, whoever has one sends all that he may before the
+//! next one has a turn.
 //!
 //! Two gateways on one host of two cores, source and sink beside them, as `cargo bench -p scistream --bench paths` measures it, medians
-//! of five on a machine that had other things to do: with samples of 64 KiB 5.9 Gbit/s where two HAProxies gave 7.0, with samples of
-//! 1 MiB 5.6 and 8.6; both gateways take 1.3 to 1.7 CPU s/GB, HAProxy 0.6 to 1.0. Samples arrive with up to twice the jitter that HAProxy
-//! gives them.
+//! of two beside two HAProxies: with samples of 64 KiB 11.8 Gbit/s (HAProxy 10.4), with samples of 1 MiB 11.6 (13.5), at 0.9 CPU s/GB of
+//! both gateways (0.7 to 0.9) and with 0.8 and 1.4 times the jitter.
 //!
 //! A session of five ports takes 4 ms to set up at both control servers, until the listeners accept (`--bench setup`; `tls` 3 ms, `copy`
 //! 2.5). Its memory is bounded by [`narrow`], and given back: a control server grew by 27 MB in its first 200 sessions, and by none in the next 800.
@@ -50,15 +50,11 @@ mod transport;
 use std::io;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-
 use self::inbound::Inbound;
 use self::outbound::Outbound;
 use self::transport::Times;
-use super::{
-    Congestion, DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport,
-    start_here,
-};
+use super::in_process::{InProcess, whole_streams_only};
+use super::{Congestion, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport};
 use crate::Role;
 use crate::relay::{DataPlane, Path, Relay};
 
@@ -80,6 +76,29 @@ impl Quic {
     pub fn new(plane: Arc<DataPlane>) -> Self {
         Self { plane, times: Times::default() }
     }
+}
+
+impl InProcess for Quic {
+    const KIND: DataServerType = DataServerType::Quic;
+
+    fn cannot(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
+        if transport == Transport::Tcp && options.stripes > 1 {
+            let problem = "needs no stripes: one connection's window holds what the path does; leave --stripes at 1";
+            return Some(problem.into());
+        }
+        if options.preconnect > outbound::MOST {
+            return Some(format!(
+                "keeps {} connections at most for each port; set --preconnect to that or less",
+                outbound::MOST
+            ));
+        }
+        match &options.congestion {
+            Congestion::Named(name) if !transport::is_known(&options.congestion) => {
+                Some(format!("has no congestion control {name:?}; there are bbr, cubic and reno"))
+            }
+            _ => whole_streams_only(options, transport),
+        }
+    }
 
     fn forward(&self, plan: ForwardPlan) -> io::Result<Box<dyn Forwarding>> {
         match plan.role {
@@ -97,49 +116,5 @@ impl Quic {
                 Relay::start(&self.plane, plan, |tasks, path| Ok(Arc::new(Outbound::start(&path, tasks, self.times)?)))
             }
         }
-    }
-}
-
-impl DataServer for Quic {
-    fn kind(&self) -> DataServerType {
-        DataServerType::Quic
-    }
-
-    fn check(&self) -> Result<(), DataServerError> {
-        Ok(())
-    }
-
-    fn enforces_rate(&self) -> bool {
-        true
-    }
-
-    fn forwards_udp(&self) -> bool {
-        false
-    }
-
-    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
-        if transport == Transport::Udp {
-            return Some("forwards no datagrams; type copy does".into());
-        }
-        if options.stripes > 1 {
-            let problem = "needs no stripes: one connection's window holds what the path does; leave --stripes at 1";
-            return Some(problem.into());
-        }
-        if options.preconnect > outbound::MOST {
-            return Some(format!(
-                "keeps {} connections at most for each port; set --preconnect to that or less",
-                outbound::MOST
-            ));
-        }
-        match &options.congestion {
-            Congestion::Named(name) if !transport::is_known(&options.congestion) => {
-                Some(format!("has no congestion control {name:?}; there are bbr, cubic and reno"))
-            }
-            _ => None,
-        }
-    }
-
-    fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        Box::pin(std::future::ready(start_here(self, plan, |plan| self.forward(plan))))
     }
 }

@@ -43,7 +43,10 @@ struct Lane {
     chunks: Arc<Chunks>,
     /// Those that are there, each with the thread that drives it.
     connections: Vec<(Handle, watch::Receiver<Option<Connection>>)>,
-    turn: AtomicUsize,
+    /// Of threads, for what was accepted.
+    accepted: AtomicUsize,
+    /// Of connections, for streams.
+    opened: AtomicUsize,
 }
 
 impl Outbound {
@@ -70,7 +73,8 @@ impl Outbound {
         let lanes = (0..path.targets.len()).map(|lane| Lane {
             chunks: Chunks::new(&path.meter),
             connections: (0..path.options.preconnect.max(1)).map(|_| start(lane)).collect(),
-            turn: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
         });
         let lanes = lanes.collect();
         Ok(Self { path: Arc::clone(path), lanes })
@@ -93,6 +97,13 @@ impl Outbound {
 }
 
 impl Carrier for Outbound {
+    /// That of the connection whose turn it is: between two threads each would wake the other for every few packets.
+    fn thread(&self, lane: usize) -> Option<Handle> {
+        let Lane { connections, accepted, .. } = &self.lanes[lane];
+        let turn = accepted.fetch_add(1, Relaxed);
+        Some(connections[turn % connections.len()].0.clone())
+    }
+
     fn carry(self: Arc<Self>, client: TcpStream, lane: usize) -> BoxFuture<'static, io::Result<()>> {
         Box::pin(async move { self.carry_over(client, lane).await })
     }
@@ -111,16 +122,17 @@ impl Lane {
         }
     }
 
-    /// Opens one of the next connection, or of the first one to be there if there is none.
+    /// Opens one of the next connection, of this thread's if it has any, or of the first one to be there if there is none.
     async fn try_open(&self) -> Result<Stream, ConnectionError> {
-        let turn = self.turn.fetch_add(1, Relaxed);
-        let count = self.connections.len();
-        let mut in_turn = (0..count).map(|index| &self.connections[(turn + index) % count].1);
-        let ready = in_turn.find_map(|connection| connection.borrow().clone());
+        let (here, turn) = (Handle::current().id(), self.opened.fetch_add(1, Relaxed));
+        let (before, after) = self.connections.split_at(turn % self.connections.len());
+        let mut choice: Vec<_> = after.iter().chain(before).collect();
+        choice.sort_by_key(|(thread, _)| thread.id() != here);
+        let ready = choice.iter().find_map(|(_, connection)| connection.borrow().clone());
         let connection = match ready {
             Some(connection) => connection,
             None => {
-                let mut connection = self.connections[turn % count].1.clone();
+                let mut connection = choice[0].1.clone();
                 match connection.wait_for(Option::is_some).await.ok().and_then(|connection| connection.clone()) {
                     Some(connection) => connection,
                     // The session ended.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::dataserver::identity::client_config;
-use crate::dataserver::{ForwardOptions, Lane, Meter, ReservedPort, SECRET_LEN, Secret, Target};
+use crate::dataserver::{DataServer, ForwardOptions, Lane, Meter, ReservedPort, SECRET_LEN, Secret, Target};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// For what happens at once, on a machine that has other things to do.

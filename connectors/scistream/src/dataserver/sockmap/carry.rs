@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::program::{Counts, Grant, Joined, Program};
 use super::socket;
+use crate::dataserver::copy::pool::{CHUNK, Chunk};
 use crate::dataserver::{Held, Way};
 use crate::relay::{
     Activity, Carrier, Path, ResetOnDrop, Toll, broken, conclude, end_stream, reach, reset_by_peer, tune,
@@ -24,8 +25,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// The kernel has what was received before its end, and hands it out as soon as it has memory.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Read and written at a time, where bytes are copied.
-const CHUNK: usize = 256 << 10;
 
 /// A session's carrier.
 pub(super) struct Joining {
@@ -97,32 +96,25 @@ struct Pump<'a> {
 impl Pump<'_> {
     /// Moves everything, then the end.
     async fn run(&self) -> io::Result<()> {
-        let mut chunk = Vec::new();
         // What had been redirected has reached the sink, and nothing more is: what is read now is next.
         let mut in_turn = false;
         let mut pause = SHORTEST_PAUSE;
         self.grant()?;
         loop {
-            let received = self.source.try_io(Interest::READABLE, || {
-                // Zeroed by the allocator, not byte by byte: most often nothing is there to be read.
-                if chunk.is_empty() {
-                    chunk = vec![0; self.toll.turn().min(CHUNK)];
-                }
-                socket::receive(self.source, &mut chunk)
-            });
-            match received {
-                Ok(0) => return self.finish().await,
-                Ok(bytes) => {
+            match self.source.try_io(Interest::READABLE, || self.receive(self.toll.turn())) {
+                Ok(chunk) if chunk.is_empty() => return self.finish().await,
+                Ok(chunk) => {
                     if !in_turn {
                         self.drain().await?;
                         in_turn = true;
                     }
-                    self.write(&chunk[..bytes]).await?;
+                    let bytes = chunk.filled().len();
+                    self.write(chunk).await?;
                     self.toll.pay(bytes).await;
                     pause = SHORTEST_PAUSE;
                     continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => chunk = Vec::new(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
             let counts = self.settle()?;
@@ -137,6 +129,15 @@ impl Pump<'_> {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
+    }
+
+    /// Receives what the program passed, up to so many bytes, into memory of the thread's pool: whoever waits has none. Nothing: the
+    /// stream ended.
+    fn receive(&self, most: usize) -> io::Result<Chunk> {
+        let mut chunk = Chunk::take();
+        let bytes = socket::receive(self.source, &mut chunk.spare()[..most.min(CHUNK)])?;
+        chunk.fill(bytes);
+        Ok(chunk)
     }
 
     /// Lets the program redirect, from the next byte on that arrives, if all that were passed have been copied.
@@ -174,7 +175,6 @@ impl Pump<'_> {
     /// Ends the sink's stream, once all that the source received is there.
     async fn finish(&self) -> io::Result<()> {
         let mut pause = SHORTEST_PAUSE;
-        let mut chunk = vec![0; CHUNK];
         let mut waited = Duration::ZERO;
         loop {
             self.drain().await?;
@@ -186,10 +186,10 @@ impl Pump<'_> {
                 tracing::debug!(way = ?self.way, ?counts, "a stream ended");
                 return end_stream(self.sink);
             }
-            match socket::receive(self.source, &mut chunk) {
-                Ok(0) => {}
-                Ok(bytes) => {
-                    self.write(&chunk[..bytes]).await?;
+            match self.receive(CHUNK) {
+                Ok(chunk) if chunk.is_empty() => {}
+                Ok(chunk) => {
+                    self.write(chunk).await?;
                     waited = Duration::ZERO;
                     continue;
                 }
@@ -206,15 +206,15 @@ impl Pump<'_> {
     }
 
     /// Writes what was passed.
-    async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
+    async fn write(&self, mut chunk: Chunk) -> io::Result<()> {
+        while !chunk.is_empty() {
             tokio::select! {
                 ready = self.sink.writable() => ready?,
                 error = self.broken() => return Err(error),
             }
-            match self.sink.try_write(bytes) {
+            match self.sink.try_write(chunk.filled()) {
                 Ok(written) => {
-                    bytes = &bytes[written..];
+                    chunk.consume(written);
                     self.copied.fetch_add(written as u64, Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -33,16 +33,14 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::BoxFuture;
-
 use self::carry::Joining;
 use self::program::Program;
-use super::{
-    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport, start_here,
-};
+use super::in_process::InProcess;
+use super::{DataServerError, DataServerType, ForwardPlan, Forwarding};
 use crate::relay::{DataPlane, Relay, keep};
 
 /// Connections that one data server has at most, all sessions together; what memory it costs depends on how many there are.
@@ -63,57 +61,29 @@ impl Sockmap {
         Self { plane, connections, program: Mutex::new(None) }
     }
 
-    fn program(&self) -> Result<Arc<Program>, DataServerError> {
+    fn program(&self) -> Result<Arc<Program>, String> {
         let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = &*program {
             return Ok(Arc::clone(program));
         }
-        let loaded = Program::load(self.connections.get()).map_err(unavailable)?;
+        let loaded = Program::load(self.connections.get())?;
         Ok(Arc::clone(program.insert(Arc::new(loaded))))
     }
+}
 
-    fn forward(&self, plan: ForwardPlan) -> Result<Box<dyn Forwarding>, DataServerError> {
-        let program = self.program()?;
-        start_here(self, plan, |plan| {
-            Relay::start(&self.plane, plan, |tasks, path| {
-                keep(tasks, &path);
-                Ok(Arc::new(Joining { program, path }))
-            })
+impl InProcess for Sockmap {
+    const KIND: DataServerType = DataServerType::Sockmap;
+
+    fn works(&self) -> Result<(), DataServerError> {
+        let works = self.program().and_then(|program| probe::probe(&program));
+        works.map_err(|problem| DataServerError::Unavailable { kind: Self::KIND, problem })
+    }
+
+    fn forward(&self, plan: ForwardPlan) -> io::Result<Box<dyn Forwarding>> {
+        let program = self.program().map_err(io::Error::other)?;
+        Relay::start(&self.plane, plan, |tasks, path| {
+            keep(tasks, &path);
+            Ok(Arc::new(Joining { program, path }))
         })
     }
-}
-
-impl DataServer for Sockmap {
-    fn kind(&self) -> DataServerType {
-        DataServerType::Sockmap
-    }
-
-    fn check(&self) -> Result<(), DataServerError> {
-        let program = self.program()?;
-        probe::probe(&program).map_err(unavailable)
-    }
-
-    fn enforces_rate(&self) -> bool {
-        true
-    }
-
-    fn forwards_udp(&self) -> bool {
-        false
-    }
-
-    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
-        match transport {
-            Transport::Udp => Some("forwards no datagrams: choose copy for them".into()),
-            Transport::Tcp if options.stripes > 1 => Some("passes streams on as they are; use copy for stripes".into()),
-            Transport::Tcp => None,
-        }
-    }
-
-    fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        Box::pin(std::future::ready(self.forward(plan)))
-    }
-}
-
-fn unavailable(problem: String) -> DataServerError {
-    DataServerError::Unavailable { kind: DataServerType::Sockmap, problem }
 }

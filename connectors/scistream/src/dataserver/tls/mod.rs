@@ -59,9 +59,8 @@ use self::go::PROTOCOL;
 use self::handshake::Session;
 use super::door::Door;
 use super::identity::{client_config, server_config};
-use super::{
-    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport, start_here,
-};
+use super::in_process::InProcess;
+use super::{DataServerType, ForwardPlan, Forwarding};
 use crate::Role;
 use crate::relay::{Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, connect, tune};
 
@@ -83,53 +82,23 @@ impl Tls {
     pub fn new(plane: Arc<DataPlane>) -> Self {
         Self { plane }
     }
-
-    fn forward(&self, plan: ForwardPlan) -> Result<Box<dyn Forwarding>, DataServerError> {
-        start_here(self, plan, |plan| {
-            Relay::start(&self.plane, plan, |tasks, path| {
-                let side = Side::of(&path).map_err(io::Error::other)?;
-                let gateway = Arc::new(Gateway { path, side });
-                if gateway.path.role == Role::Consumer && gateway.path.options.preconnect > 0 {
-                    for lane in 0..gateway.path.targets.len() {
-                        let gateway = Arc::clone(&gateway);
-                        tasks.spawn(async move { gateway.connect_ahead(lane).await });
-                    }
-                }
-                Ok(gateway)
-            })
-        })
-    }
 }
 
-impl DataServer for Tls {
-    fn kind(&self) -> DataServerType {
-        DataServerType::Tls
-    }
+impl InProcess for Tls {
+    const KIND: DataServerType = DataServerType::Tls;
 
-    fn check(&self) -> Result<(), DataServerError> {
-        Ok(())
-    }
-
-    fn enforces_rate(&self) -> bool {
-        true
-    }
-
-    fn forwards_udp(&self) -> bool {
-        false
-    }
-
-    fn refuses(&self, options: &ForwardOptions, transport: Transport) -> Option<String> {
-        match transport {
-            Transport::Udp => Some("carries no UDP; use copy".into()),
-            Transport::Tcp if options.stripes > 1 => {
-                Some("carries each stream over one connection; use 1 stripe".into())
+    fn forward(&self, plan: ForwardPlan) -> io::Result<Box<dyn Forwarding>> {
+        Relay::start(&self.plane, plan, |tasks, path| {
+            let side = Side::of(&path).map_err(io::Error::other)?;
+            let gateway = Arc::new(Gateway { path, side });
+            if gateway.path.role == Role::Consumer && gateway.path.options.preconnect > 0 {
+                for lane in 0..gateway.path.targets.len() {
+                    let gateway = Arc::clone(&gateway);
+                    tasks.spawn(async move { gateway.connect_ahead(lane).await });
+                }
             }
-            Transport::Tcp => None,
-        }
-    }
-
-    fn start(&self, plan: ForwardPlan) -> BoxFuture<'_, Result<Box<dyn Forwarding>, DataServerError>> {
-        Box::pin(std::future::ready(self.forward(plan)))
+            Ok(gateway)
+        })
     }
 }
 
