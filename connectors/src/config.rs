@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::endpoint::EndpointConnector;
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
-use crate::multi::{MultiConnector, Part};
+use crate::multi::{self, MultiConnector, Part};
 use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
 use crate::redis::RedisConnector;
@@ -285,6 +285,15 @@ impl ConnectorConfig {
             Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
             Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
+        }
+    }
+
+    /// The same, or the parts of it, with the objects that stay where they are when the process that stored them ends.
+    #[must_use]
+    pub fn outliving(&self) -> Option<Self> {
+        match self {
+            Self::Multi { parts, tags } => multi::outliving(parts, tags),
+            other => other.outlives_process().then(|| other.clone()),
         }
     }
 

@@ -239,6 +239,17 @@ fn a_dispatcher_that_leaves_at_once_gives_the_path_back() {
 }
 
 #[test]
+fn a_dry_run_tells_what_workers_connect_through() {
+    let gateways = [Gateway::start(), Gateway::start()];
+    let output = output_within(through(&Bench::new(), &gateways, "--dry-run").spawn().unwrap(), 60);
+    assert!(output.status.success(), "{}", text(&output));
+    let [producer, consumer] = gateways.each_ref().map(Gateway::address);
+    let told = format!("(pilot mode; workers connect through the gateways of {producer} and {consumer})");
+    assert!(text(&output).contains(&told), "{}", text(&output));
+    assert!(gateways.iter().all(|gateway| gateway.sessions().is_empty()));
+}
+
+#[test]
 fn workers_that_no_gateway_leads_anywhere_are_refused() {
     let mut gateways = [Gateway::start(), Gateway::start()];
     gateways[1].kill();

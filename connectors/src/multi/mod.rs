@@ -37,10 +37,8 @@ impl MultiConnector {
     ///
     /// [`ConnectorError`] where one of them can't be opened, or there is none.
     pub fn open(parts: &[Part], tags: &[String], keys: &KeySource) -> Result<Self, ConnectorError> {
-        let system = rustix::system::uname();
-        let host = system.nodename().to_string_lossy();
-        let mut chosen: Vec<&Part> =
-            parts.iter().filter(|part| part.policy.is_for_host(&host) && part.policy.has_tags(tags)).collect();
+        let host = host();
+        let mut chosen: Vec<&Part> = usable(parts, tags, &host).collect();
         if chosen.is_empty() {
             return Err(ConnectorError::Unreachable {
                 connector: "multi".into(),
@@ -126,6 +124,21 @@ impl MultiConnector {
         }
         Ok(None)
     }
+}
+
+/// The parts of those that are for this host and have all `tags` whose objects stay when this process ends; `None`: there are none.
+pub(crate) fn outliving(parts: &[Part], tags: &[String]) -> Option<ConnectorConfig> {
+    let outliving = |part: &Part| Some(Part { config: part.config.outliving()?, ..part.clone() });
+    let parts: Vec<_> = usable(parts, tags, &host()).filter_map(outliving).collect();
+    (!parts.is_empty()).then(|| ConnectorConfig::Multi { parts, tags: tags.to_vec() })
+}
+
+fn usable<'a>(parts: &'a [Part], tags: &'a [String], host: &'a str) -> impl Iterator<Item = &'a Part> {
+    parts.iter().filter(move |part| part.policy.is_for_host(host) && part.policy.has_tags(tags))
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Connectors and their policies, as the command line takes them.
@@ -271,6 +284,24 @@ mod tests {
         assert_eq!(opened(&[]).unwrap(), vec![parts[1].config.clone(), parts[2].config.clone()]);
         let error: ConnectorError = opened(&["large".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("[large]; there are: memory,host=no-such-host memory"), "{error}");
+    }
+
+    #[test]
+    fn what_outlives_this_process_is_in_the_parts_that_were_opened_and_last() {
+        let file = |dir: &str, policy| Part { config: ConnectorConfig::File { dir: dir.into() }, policy };
+        let nowhere = Policy { host: Some("no-such-host".parse().unwrap()), ..Policy::default() };
+        let tagged = Policy { tags: vec!["fast".into()], ..Policy::default() };
+        let parts = [file("/a", nowhere), memory(tagged.clone()), file("/b", Policy::default()), file("/c", tagged)];
+        let outliving = |parts: &[Part], tags: &[String]| {
+            ConnectorConfig::Multi { parts: parts.to_vec(), tags: tags.to_vec() }.outliving()
+        };
+        let of = |parts: &[Part], tags: &[String]| {
+            Some(ConnectorConfig::Multi { parts: parts.to_vec(), tags: tags.to_vec() })
+        };
+        let fast = ["fast".to_owned()];
+        assert_eq!(outliving(&parts, &[]), of(&parts[2..], &[]));
+        assert_eq!(outliving(&parts, &fast), of(&parts[3..], &fast));
+        assert_eq!(outliving(&parts[..2], &[]), None);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Route {
     pub listen: Option<PeerAddress>,
     /// The most bytes of objects that are held.
     pub limit: u64,
+    /// Random: whoever sees the names of objects is not to know those of the paths, of which the reference's stunnel makes its key.
+    pub salt: Uuid,
 }
 
 /// A route and its gateways.
@@ -113,10 +115,11 @@ impl Crossing {
         Gateways { producer: self.producer.clone(), consumer: consumer.gateway.clone() }
     }
 
-    /// Whoever knows where the names of the objects start can name the paths to them.
-    pub(super) fn uid(keys: &KeySource, consumer: &Consumer) -> Uuid {
-        let name = [keys.start().as_bytes(), consumer.site.as_bytes()].concat();
-        uuid::Builder::from_custom_bytes(xxhash_rust::xxh3::xxh3_128(&name).to_be_bytes()).into_uuid()
+    /// Whoever knows the route, and where the names of the objects start, can name the paths to them.
+    pub(super) fn uid(&self, keys: &KeySource, consumer: &Consumer) -> Uuid {
+        let name = [&self.route.salt.as_bytes()[..], keys.start().as_bytes(), consumer.site.as_bytes()].concat();
+        // As random as the salt.
+        uuid::Builder::from_random_bytes(xxhash_rust::xxh3::xxh3_128(&name).to_be_bytes()).into_uuid()
     }
 
     pub(super) fn request(&self, uid: Uuid, target: Target) -> ConnectRequest {

@@ -24,7 +24,8 @@ pub struct ScistreamServer {
 }
 
 impl ScistreamServer {
-    /// Listens, and asks the gateways for a path to each site. Whoever knows where `keys` start can [give them back](ConnectorConfig::abandon).
+    /// Listens, and asks the gateways for a path to each site. Whoever has the crossing and knows where `keys` start can
+    /// [give them back](ConnectorConfig::abandon).
     ///
     /// # Errors
     /// It can't listen, or a gateway can't be reached or refuses; then no path is left.
@@ -53,7 +54,7 @@ impl ScistreamServer {
         let mut paths = Vec::new();
         let mut sites = Vec::new();
         for consumer in &crossing.consumers {
-            let request = crossing.request(Crossing::uid(keys, consumer), target.clone());
+            let request = crossing.request(crossing.uid(keys, consumer), target.clone());
             let path = HeldPath::make(&crossing.gateways(consumer), &request)
                 .map_err(|error| refused(crossing, consumer, &error))?;
             sites.push(Site::new(&consumer.site, path.listeners()));
@@ -76,7 +77,7 @@ impl ScistreamServer {
 pub(crate) fn abandon(crossing: &Crossing, keys: &KeySource) -> Result<(), ConnectorError> {
     let mut given_back = Ok(());
     for consumer in &crossing.consumers {
-        let released = crossing.gateways(consumer).release(Crossing::uid(keys, consumer));
+        let released = crossing.gateways(consumer).release(crossing.uid(keys, consumer));
         given_back = given_back.and(released.map_err(|error| refused(crossing, consumer, &error)));
     }
     given_back

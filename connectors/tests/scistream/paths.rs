@@ -7,6 +7,7 @@ use psbench_connectors::multi::{Part, Policy};
 use psbench_connectors::scistream::Reach;
 use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy, Store, StoreOptions};
 use scistream::dataserver::DataServerType;
+use uuid::Uuid;
 
 use crate::double::Double;
 use crate::support::{Pair, access, binary, crossing, through, until};
@@ -153,6 +154,10 @@ fn a_generator_that_is_gone_is_given_back_by_its_keys() {
     std::mem::forget(config.open(keys.clone()).unwrap());
     assert_eq!(pair.sessions(), (1, 1));
     config.abandon(&KeySource::random()).unwrap();
+    // Objects' names, which many see, do not lead to it either.
+    let mut stranger = pair.crossing(2);
+    stranger.route.salt = Uuid::new_v4();
+    through(stranger).abandon(&keys).unwrap();
     assert_eq!(pair.sessions(), (1, 1), "another's are not touched");
     // Its process is not quite gone here, and would make anew what is lost.
     until("all is given back", || {

@@ -17,6 +17,7 @@ use scistream::dataserver::{DataServerSettings, DataServerType};
 use scistream::{ControlConfig, ControlServer, DataPlane};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// For what takes no time unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,7 +96,8 @@ pub(crate) fn access(address: SocketAddr) -> GatewayAccess {
 /// What is stored there goes through these gateways; with several consumers, each a site by its name.
 pub(crate) fn crossing(producer: GatewayAccess, consumers: Vec<(&str, GatewayAccess)>) -> Crossing {
     let consumer = |(site, gateway): (&str, _)| Consumer { site: site.to_owned(), gateway };
-    let route = Route { num_conn: 1, rate: 0, wishes: Wishes::default(), listen: None, limit: 1 << 30 };
+    let (wishes, salt) = (Wishes::default(), Uuid::nil());
+    let route = Route { num_conn: 1, rate: 0, wishes, listen: None, limit: 1 << 30, salt };
     Crossing { route, producer, consumers: consumers.into_iter().map(consumer).collect() }
 }
 

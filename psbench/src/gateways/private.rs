@@ -179,6 +179,8 @@ fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
     let line = line.recv_timeout(READY).map_err(|_| format!("it said nothing for {} s", READY.as_secs()))?;
     let line = told.and(line).map_err(|error| error.to_string())?;
     if line.is_empty() {
+        // It has ended, or is to: what it said must have an end.
+        let _ = process.kill();
         let mut why = String::new();
         if let Some(stderr) = &mut process.stderr {
             let _ = stderr.read_to_string(&mut why);

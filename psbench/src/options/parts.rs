@@ -264,12 +264,18 @@ impl StreamScalingOptions {
                 if self.ps_advertise.is_some() {
                     return Err(OptionError::Missing { option: "--ps-address", needed_by: "--ps-advertise" });
                 }
-                if self.ps_port.is_some() {
+                if self.ps_port.is_some() && !self.has_redis_beside() {
                     notes.push(format!("--ps-port has no effect with --ps-connector {connector} without --ps-address"));
                 }
                 None
             }
         })
+    }
+
+    /// Whether another path, or another part of one, is redis, whose port --ps-port is, too.
+    fn has_redis_beside(&self) -> bool {
+        let parts = self.ps_multi.iter().filter_map(|part| part.split(',').next());
+        self.paths.iter().map(String::as_str).chain(parts).any(|name| name == "redis")
     }
 
     pub(super) fn memory_limit(&mut self, sizes: &[Size]) -> Result<u64, OptionError> {

@@ -309,7 +309,8 @@ mod tests {
         let with_host = StreamScalingOptions { ps_host: Some("x".into()), ..options(&["broker", "shm", "peer"]) };
         let notes = with_host.plan_compare_paths().unwrap().notes;
         assert_eq!(notes, ["--ps-host has no effect with --paths shm peer"]);
-        let with_redis = StreamScalingOptions { paths: vec!["redis".into(), "peer".into()], ..with_host.clone() };
+        let with_redis = vec!["redis".into(), "peer".into()];
+        let with_redis = StreamScalingOptions { paths: with_redis, ps_port: Some(7000), ..with_host.clone() };
         assert_eq!(with_redis.plan_compare_paths().unwrap().notes, [""; 0]);
         let paths = vec!["broker".into(), "redis".into()];
         let with_broker =

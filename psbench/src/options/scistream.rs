@@ -2,11 +2,13 @@
 
 use std::env;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use psbench_connectors::ConnectorConfig;
 use psbench_connectors::scistream::{Consumer, Crossing, Reach, Route};
 use scistream::client::{ClientOptions, GatewayAccess, Gateways, Wishes};
 use scistream::dataserver::{DataServerType, MOST_AHEAD, MOST_STRIPES, Transport};
+use uuid::Uuid;
 
 use super::access::data_server_type;
 use super::checks::within;
@@ -19,6 +21,9 @@ const CONSUMER: &str = "--scistream-consumer-s2cs";
 const SITE: &str = "--scistream-site";
 const LOCAL: &str = "--scistream-local";
 const INSECURE: &str = "--scistream-insecure";
+
+/// One for all of this process, so that whatever is asked for twice is one connector.
+static SALT: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
 
 /// Gateways that options name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +54,8 @@ impl StreamScalingOptions {
         let PathOptions { num_conn, rate, wishes } = self.path_options()?;
         let gateways = self.gateways()?;
         let listen = self.tcp_address("scistream", notes)?;
-        let route = Route { num_conn, rate, wishes, listen, limit: self.memory_limit(sizes)? };
+        let limit = self.memory_limit(sizes)?;
+        let route = Route { num_conn, rate, wishes, listen, limit, salt: *SALT };
         Ok(ConnectorConfig::Scistream(match gateways {
             None => Reach::Private(Box::new(route)),
             Some(NamedGateways { producer, consumers }) => {

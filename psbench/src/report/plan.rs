@@ -88,11 +88,13 @@ fn pacing(pacing: Pacing) -> String {
 }
 
 fn mode(engine: &EnginePlan) -> String {
-    match engine.submit {
-        SubmitMode::Task if engine.batch > 1 => format!(" (task mode, up to {} items in one)", engine.batch),
-        SubmitMode::Task => " (task mode)".to_owned(),
-        SubmitMode::Pilot => " (pilot mode)".to_owned(),
-    }
+    let mode = match engine.submit {
+        SubmitMode::Task if engine.batch > 1 => format!("task mode, up to {} items in one", engine.batch),
+        SubmitMode::Task => "task mode".to_owned(),
+        SubmitMode::Pilot => "pilot mode".to_owned(),
+    };
+    let through = engine.through.as_ref().map(|plan| format!("; workers connect through {plan}")).unwrap_or_default();
+    format!(" ({mode}{through})")
 }
 
 fn place(connector: &ConnectorConfig) -> String {
