@@ -11,7 +11,8 @@
 #
 # Each host is a network namespace. The generator, Redis and the dispatcher are on the instrument's; workers on the compute site's, where an
 # ssh of this script's own starts them. A host reaches its own gateway, and of the other site the control port of its gateway, nothing else:
-# what workers fetch, and their connections to the dispatcher, go through both gateways.
+# what workers fetch, and their connections to the dispatcher, go through both gateways. So what crosses by path "broker" are items in full,
+# in those connections; "broker-via-scistream" is for a dispatcher at the compute site, which would have to have generators at the other one.
 #
 # --type is that of the gateways' data servers where nobody asks for another (copy). --delay is how long packets take from one gateway to
 # the other (0): half a round trip, by wan_delay.py, which needs some of a core. A command finds in its environment PSBENCH, the program
@@ -85,7 +86,7 @@ long_wire() {
     setsid setpriv --pdeathsig TERM python3 "$here/wan_delay.py" "$delay" "$net-instrument-gateway" "$net-compute-gateway" \
         >"$FACILITIES/wan.log" 2>&1 &
     servers+=($!)
-    until grep -qx up "$FACILITIES/wan.log"; do
+    until grep -qsx up "$FACILITIES/wan.log"; do
         { kill -0 $! 2>/dev/null && [ $SECONDS -lt $deadline ]; } || fail "no TUN devices: $(tail -1 "$FACILITIES/wan.log")"
         sleep 0.05
     done

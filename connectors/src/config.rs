@@ -171,12 +171,12 @@ impl ConnectorConfig {
         }
     }
 
-    /// Whether objects, or some of them, are reached through gateways of SciStream.
-    pub fn crosses_gateways(&self) -> bool {
+    /// The gateways of SciStream through which objects, or some of them, are reached.
+    pub fn crossings(&self) -> Vec<&Crossing> {
         match self {
-            Self::Scistream(_) => true,
-            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.crosses_gateways()),
-            _ => false,
+            Self::Scistream(Reach::Through(crossing)) => vec![crossing],
+            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.config.crossings()).collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -436,12 +436,6 @@ impl TrialPlan {
         self.path.as_deref().unwrap_or(self.method.name())
     }
 
-    /// Whether something of it goes through gateways of SciStream.
-    pub fn crosses_gateways(&self) -> bool {
-        let Settings { broker, connector, .. } = &*self.settings;
-        broker.via().is_some() || (self.method == Method::Proxy && connector.crosses_gateways())
-    }
-
     /// Workers that compute.
     pub fn compute_workers(&self) -> u32 {
         self.workers - self.settings.generators

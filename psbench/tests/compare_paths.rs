@@ -170,7 +170,7 @@ fn bad_input_is_one_line() {
         ("--paths shm shm", "--paths shm: one path alone has nothing to be compared with"),
         ("--ps-connector redis", "--ps-connector redis: psbench compare-paths has --paths in its place"),
         ("--stream-method proxy", "--stream-method proxy: psbench compare-paths has --paths in its place"),
-        ("--paths broker file", "--paths file: --ps-connector file needs --ps-file-dir"),
+        ("--paths broker file", "--paths file: --ps-connector file needs --ps-file-dir (or leave file out)"),
         ("--generator external --interop proxystore", "--generator external: another program's stream takes one path"),
         ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
     ] {

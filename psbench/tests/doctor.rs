@@ -1,13 +1,21 @@
 //! `psbench doctor` from outside: it looks at everything, whatever is missing.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+
+#[path = "support/reference.rs"]
+mod reference;
+mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use serde_json::Value;
+
+use reference::Reference;
+use support::{Gateway, free_port};
 
 /// The programs of this directory, and nothing of the user's.
 fn doctor(programs: &Path) -> Command {
@@ -95,6 +103,26 @@ fn programs_that_hang_are_told_and_not_waited_for() {
         assert_eq!(finding["state"], "missing");
         assert!(finding["what"].as_str().unwrap().contains("did not answer within 5 s"), "{finding}");
     }
+}
+
+#[test]
+fn control_servers_that_are_named_are_asked() {
+    let nothing = tempfile::tempdir().unwrap();
+    let ours = Gateway::start();
+    let references = Reference::start();
+    // One that takes a connection, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (nobody, silent) = (format!("127.0.0.1:{}", free_port()), silent.local_addr().unwrap().to_string());
+    let named = [ours.address(), &references.address(), &nobody, &silent];
+    let findings = findings(doctor(nothing.path()).args(["--insecure", "--timeout", "500ms", "--s2cs"]).args(named));
+    let told = named.map(|address| of(&findings, &format!("S2CS {address}")));
+    assert_eq!(told.map(|finding| finding["state"].as_str().unwrap()), ["present", "present", "missing", "missing"]);
+    let what = told.map(|finding| finding["what"].as_str().unwrap());
+    assert!(what[0].starts_with(&format!("psbench {}, types copy", env!("CARGO_PKG_VERSION"))), "{what:?}");
+    assert!(what[1].contains("is not psbench's") && what[2].contains("can't connect"), "{what:?}");
+    assert!(told[2..].iter().all(|finding| finding["remedy"].is_string()), "{told:#?}");
+    let output = doctor(nothing.path()).arg("--insecure").assert().code(2).get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--s2cs"), "{output:?}");
 }
 
 #[test]

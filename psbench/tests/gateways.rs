@@ -4,6 +4,8 @@
 #[path = "scistream/place.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod place;
+#[path = "support/reference.rs"]
+mod reference;
 mod support;
 
 use std::path::Path;
@@ -13,10 +15,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use place::{Place, S2cs, json};
+use place::{Place, S2cs, echo, json, succeed};
+use reference::Reference;
 use support::{
-    Bench, assert_complete, command_line, descendants_of, free_port, in_role, is_alive, output_within, problems,
-    send_signal, text, wait_until, workers_of,
+    Bench, Gateway, assert_complete, command_line, descendants_of, free_port, in_role, is_alive, output_within,
+    problems, send_signal, text, wait_until, workers_of,
 };
 
 const SHORT: &str =
@@ -81,8 +84,16 @@ fn started(bench: &Bench, pair: &Pair, arguments: &str) -> (Child, Vec<u32>) {
     (child, workers)
 }
 
-fn forwarded(trial: &Value) -> f64 {
-    in_role(trial, "gateway").iter().map(|gateway| gateway["cpu_seconds"].as_f64().unwrap()).sum()
+/// Those of a trial that went through two, each of which told what it used.
+#[track_caller]
+fn both_gateways(trial: &Value) -> Vec<&Value> {
+    let gateways = in_role(trial, "gateway");
+    assert_eq!(gateways.len(), 2, "{trial:#}");
+    for gateway in &gateways {
+        assert!(gateway["cpu_seconds"].as_f64().unwrap() > 0.0, "{gateway:#}");
+        assert!(gateway["peak_memory_bytes"].as_u64().unwrap() > 1_000_000, "{gateway:#}");
+    }
+    gateways
 }
 
 #[test]
@@ -101,17 +112,16 @@ fn private_gateways_are_the_default_and_nothing_is_left_of_them() {
         assert_eq!(trials.len(), 4);
         for trial in trials {
             assert_complete(trial);
-            let gateways = in_role(trial, "gateway");
             if trial["method"] == "default" {
-                assert!(gateways.is_empty(), "they don't take part");
+                assert!(in_role(trial, "gateway").is_empty(), "they don't take part");
                 continue;
             }
             assert_eq!(trial["connector"], "scistream");
-            assert_eq!(gateways.len(), 2, "{trial:#}");
-            assert!(gateways.iter().all(|gateway| gateway["peak_memory_bytes"].as_u64().unwrap() > 1_000_000));
+            for gateway in both_gateways(trial) {
+                assert!(gateway["pid"].is_u64() && gateway["end"].is_null(), "{gateway:#}");
+                assert_eq!(gateway["sessions_of_others"], 0, "{gateway:#}");
+            }
         }
-        // 40 MB through two gateways take more than a tick of the system's clock.
-        assert!(trials.iter().map(forwarded).sum::<f64>() > 0.0);
         assert_eq!(results["options"]["scistream-local"], true);
     }
     wait_until("directories of control servers are gone", || temporary.path().read_dir().unwrap().next().is_none());
@@ -147,6 +157,66 @@ fn named_gateways_are_used_and_given_back_and_their_secrets_are_kept() {
     let trials = several.trials(&format!("{SHORT} --generators 2 --max-workers 5 {}", pair.options()));
     trials.iter().for_each(assert_complete);
     assert_eq!(pair.all_sessions(), 0);
+}
+
+/// The options for these control servers, which are without TLS.
+fn between(producer: &str, consumer: &str) -> String {
+    format!("--scistream-insecure --scistream-producer-s2cs {producer} --scistream-consumer-s2cs {consumer}")
+}
+
+#[test]
+fn named_gateways_tell_what_they_use_with_their_programs_and_for_whom() {
+    let (producer, consumer) = (Gateway::offering("copy"), Gateway::offering("haproxy,copy"));
+    let run = |arguments: &str| {
+        let bench = Bench::new();
+        let through = between(producer.address(), consumer.address());
+        bench.trials(&format!("{SHORT} --stream-method proxy {through} {arguments}")).remove(0)
+    };
+    let alone = run("");
+    for (gateway, server) in both_gateways(&alone).into_iter().zip([&producer, &consumer]) {
+        assert_eq!(gateway["sessions_of_others"], 0, "{gateway:#}");
+        assert!(gateway["label"].as_str().unwrap().ends_with(server.address()), "{gateway:#}");
+        assert!(gateway["pid"].is_null(), "another host's mean nothing here");
+    }
+    let all: f64 = alone["processes"].as_array().unwrap().iter().filter_map(|one| one["cpu_seconds"].as_f64()).sum();
+    let gigabytes = alone["items"]["finished"].as_f64().unwrap() * alone["data_size_bytes"].as_f64().unwrap() / 1e9;
+    let per_gb = alone["cpu_seconds_per_gb"].as_f64().unwrap();
+    assert!((per_gb * gigabytes - all).abs() < 1e-6, "{per_gb} s/GB of {gigabytes} GB, {all} s");
+
+    let memory = |trial: &Value| both_gateways(trial)[1]["peak_memory_bytes"].as_u64().unwrap();
+    let target = echo();
+    let mut connect = Command::new(env!("CARGO_BIN_EXE_psbench"));
+    connect.args(["s2uc", "connect", "--insecure", "--producer-s2cs", producer.address(), "--consumer-s2cs"]);
+    connect.args([consumer.address(), "--target", &target.to_string(), "--type", "copy"]);
+    succeed(&mut connect);
+    let told = consumer.status();
+    assert_eq!(told["sessions_total"], 1, "{told:#}");
+    assert!(told["usage"]["cpu_ns"].as_u64().unwrap() > 0, "{told:#}");
+    let shared = run("--scistream-type copy");
+    for gateway in both_gateways(&shared) {
+        assert_eq!(gateway["sessions_of_others"], 1, "{gateway:#}");
+    }
+    // HAProxy takes more than what a session of the control server's own does.
+    assert!(memory(&alone) > memory(&shared) + 4_000_000, "{} {}", memory(&alone), memory(&shared));
+}
+
+#[test]
+fn the_references_gateways_tell_nothing_which_is_said_once() {
+    let (producer, consumer) = (Reference::start(), Reference::start());
+    let bench = Bench::new();
+    let output = bench.run(&format!("{SHORT} {}", between(&producer.address(), &consumer.address())));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    for trial in bench.results()["trials"].as_array().unwrap() {
+        assert_complete(trial);
+        assert!(in_role(trial, "gateway").is_empty() && trial["cpu_seconds_per_gb"].is_f64(), "{trial:#}");
+    }
+    for server in [&producer, &consumer] {
+        let told = text(&output);
+        let lines: Vec<_> = told.lines().filter(|line| line.contains(&server.address())).collect();
+        assert_eq!(lines.len(), 1, "{told}");
+        assert!(lines[0].contains("leave out what a gateway uses") && lines[0].contains("only psbench's"), "{told}");
+        assert!(server.calls().contains(&"release".to_owned()), "{:?}", server.calls());
+    }
 }
 
 #[test]

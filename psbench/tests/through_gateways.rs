@@ -1,6 +1,8 @@
 //! Streams whose dispatcher reaches the broker through SciStream's gateways.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "support/reference.rs"]
+mod reference;
 mod support;
 
 use std::fs;
@@ -10,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, MessageFormat, PathPlan, Publisher, conformance};
 use scistream::client::Wishes;
+use serde_json::Value;
 
+use reference::Reference;
 use support::{
     Bench, Gateway, Redis, assert_complete, free_port, gateways, in_role, is_alive, output_within, problems,
     send_signal, text, wait_until,
@@ -85,11 +89,38 @@ fn recovers(broker: BrokerChoice) {
 
 /// The options for these gateways.
 fn via(producer: &Gateway, consumer: &Gateway) -> String {
+    via_those_at(producer.address(), consumer.address())
+}
+
+fn via_those_at(producer: &str, consumer: &str) -> String {
     format!(
-        "--stream-via-scistream --scistream-insecure --scistream-producer-s2cs {} --scistream-consumer-s2cs {}",
-        producer.address(),
-        consumer.address()
+        "--stream-via-scistream --scistream-insecure --scistream-producer-s2cs {producer} --scistream-consumer-s2cs {consumer}"
     )
+}
+
+/// The results of a small sweep, which carries all items as they were.
+fn carried(stream: &str, via: &str) -> Value {
+    let bench = Bench::new();
+    let trials = bench.trials(&format!(
+        "{stream} {via} --executor thread --stream-method default --max-workers 3 --data-size-bytes 1kB 300kB --task-count 30 --rate max --verify"
+    ));
+    assert_eq!(trials.len(), 2);
+    trials.iter().for_each(assert_complete);
+    bench.results()
+}
+
+/// The stream goes between gateways by this type of data server, of which both are told what it uses.
+fn carries_by(kind: &str, stream: &str) {
+    let (producer, consumer) = (Gateway::offering(kind), Gateway::offering(kind));
+    let results = carried(stream, &via(&producer, &consumer));
+    let path = &results["environment"]["broker"]["via"]["paths"][0];
+    assert_eq!((&path["producer_type"], &path["consumer_type"]), (&kind.into(), &kind.into()), "{path:#}");
+    for trial in results["trials"].as_array().unwrap() {
+        let gateways = in_role(trial, "gateway");
+        assert_eq!(gateways.len(), 2, "{trial:#}");
+        assert!(gateways.iter().all(|gateway| gateway["cpu_seconds"].as_f64().unwrap() > 0.0), "{gateways:#?}");
+    }
+    assert!(producer.sessions().is_empty() && consumer.sessions().is_empty());
 }
 
 /// Both methods run; what the broker carries comes through both gateways, but not what generators send it, and nothing is left at these.
@@ -204,6 +235,40 @@ fn redis_carries_through_gateways() {
 }
 
 #[test]
+fn redis_carries_over_quic() {
+    let redis = Redis::start(&[]);
+    ["redis", "redis-queue"].iter().for_each(|stream| carries_by("quic", &redis_at(stream, &redis)));
+}
+
+#[test]
+fn redis_carries_through_haproxy() {
+    let redis = Redis::start(&[]);
+    ["redis", "redis-queue"].iter().for_each(|stream| carries_by("haproxy", &redis_at(stream, &redis)));
+}
+
+#[test]
+fn redis_carries_through_stunnel() {
+    let redis = Redis::start(&[]);
+    ["redis", "redis-queue"].iter().for_each(|stream| carries_by("stunnel", &redis_at(stream, &redis)));
+}
+
+#[test]
+fn redis_carries_through_the_references_gateways() {
+    let redis = Redis::start(&[]);
+    for stream in ["redis", "redis-queue"] {
+        let (producer, consumer) = (Reference::start(), Reference::start());
+        let results = carried(&redis_at(stream, &redis), &via_those_at(&producer.address(), &consumer.address()));
+        let path = &results["environment"]["broker"]["via"]["paths"][0];
+        assert_eq!((&path["target"], &path["producer_type"]), (&redis.address().into(), &Value::Null), "{path:#}");
+        for (server, role) in [(&producer, "PROD"), (&consumer, "CONS")] {
+            let calls = server.calls();
+            assert!(calls.contains(&format!("update {role}")), "{calls:?}");
+            assert_eq!(calls.last().map(String::as_str), Some("release"), "{calls:?}");
+        }
+    }
+}
+
+#[test]
 fn a_gateway_lost_on_the_way_to_redis_loses_no_count() {
     let redis = Redis::start(&[]);
     ["redis", "redis-queue"].iter().for_each(|stream| balances(&redis_at(stream, &redis)));
@@ -264,6 +329,7 @@ fn what_can_not_be_is_one_line_ahead_of_the_run() {
     assert!(said.contains(&format!("the control server at {nobody}")), "{said}");
     let said = refused(&format!("--stream redis --stream-servers {nobody} {}", via(&producer, &consumer)));
     assert!(said.contains(&nobody) && said.contains(&format!("gateways of {}", producer.address())), "{said}");
+    assert!(said.contains(&format!("{}, by 127.0.0.1:", consumer.address())), "{said}");
     assert!(producer.sessions().is_empty() && consumer.sessions().is_empty());
 }
 
@@ -342,6 +408,11 @@ mod kafka {
     #[test]
     fn carries_through_gateways() {
         carries(&at(&Kafka::shared()));
+    }
+
+    #[test]
+    fn carries_over_quic() {
+        carries_by("quic", &at(&Kafka::shared()));
     }
 
     #[test]

@@ -69,12 +69,17 @@ impl BrokerChoice {
         }
     }
 
-    /// What it asks of private gateways that are still to be [named](Self::through); `None`: nothing.
-    pub fn private_path(&self) -> Option<&PathPlan> {
+    /// What it asks of gateways; `None`: it goes through none.
+    pub fn path(&self) -> Option<&PathPlan> {
         match self {
-            Self::Through { plan, .. } => Some(&**plan).filter(|plan| plan.gateways.is_none()),
+            Self::Through { plan, .. } => Some(plan),
             _ => None,
         }
+    }
+
+    /// What it asks of private gateways that are still to be [named](Self::through); `None`: nothing.
+    pub fn private_path(&self) -> Option<&PathPlan> {
+        self.path().filter(|plan| plan.gateways.is_none())
     }
 
     /// The same through these private gateways, where it [asks](Self::private_path) any for something.

@@ -42,7 +42,7 @@ impl PathPlan {
         };
         let path = HeldPath::make(gateways, &request)
             .map_err(|error| PathError::Gateways { target: target.clone(), source: Box::new(error) })?;
-        tracing::info!(uid = %request.uid, "a path through gateways leads to {target}");
+        tracing::info!("a path through gateways leads to {target}");
         Ok(path)
     }
 }
@@ -184,9 +184,11 @@ impl Paths {
         }
     }
 
-    /// The gateways, for people.
+    /// The gateways, for people, and where their paths begin: from here that may be out of reach.
     pub(super) fn gateways(&self) -> String {
-        self.plan.to_string()
+        let begins: Vec<_> =
+            self.state().held.values().filter_map(Held::begin).map(|begin| begin.to_string()).collect();
+        if begins.is_empty() { self.plan.to_string() } else { format!("{}, by {}", self.plan, begins.join(" and ")) }
     }
 
     /// For the results; `None` where there are no gateways yet.

@@ -5,25 +5,69 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::thread;
 
 use scistream::DataPlane;
+use scistream::client::{Code, GatewayAccess};
 use scistream::dataserver::{DataServerError, DataServerSettings, DataServerType, data_server};
+use scistream::proto::gateway::StatusReply;
 
 use super::{Finding, Host};
 
 /// Where programs for administrators are, which users' shells don't look into.
 const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// HAProxy, stunnel, nginx, and whether the kernel lets psbench redirect between sockets.
+/// What the connector can be between here: psbench's own types, HAProxy, stunnel, nginx, and whether the kernel lets psbench redirect between
+/// sockets.
 pub(super) fn look(host: &Host) -> Vec<Finding> {
     let plane = match DataPlane::new(NonZero::new(1)) {
         Ok(plane) => Arc::new(plane),
         Err(error) => return vec![Finding::missing("data servers", error.to_string(), "more processes: ulimit -u")],
     };
     let settings = DataServerSettings { plane, directory: env::temp_dir() };
-    [DataServerType::Haproxy, DataServerType::Stunnel, DataServerType::Nginx, DataServerType::Sockmap]
-        .map(|kind| of(kind, host, &settings).needed_for(format!("s2cs --type {kind}")))
-        .into()
+    let (beyond, own): (Vec<_>, Vec<_>) =
+        DataServerType::ALL.into_iter().partition(|kind| takes_more_than_psbench(*kind));
+    let of = |kind| of(kind, host, &settings).needed_for(format!("--scistream-type {kind}, s2cs --type {kind}"));
+    std::iter::once(pair(&own, &settings)).chain(beyond.into_iter().map(of)).collect()
+}
+
+fn takes_more_than_psbench(kind: DataServerType) -> bool {
+    kind.is_program() || kind == DataServerType::Sockmap
+}
+
+/// Whether private gateways can forward here by what psbench brings with it.
+fn pair(kinds: &[DataServerType], settings: &DataServerSettings) -> Finding {
+    const NAME: &str = "private gateways";
+    let works = |kind: &DataServerType| data_server(*kind, settings).and_then(|server| server.check());
+    let finding = match kinds.iter().try_for_each(works) {
+        Ok(()) => Finding::present(NAME, kinds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        Err(error) => Finding::refused(NAME, &error, "gateways of other hosts: --scistream-producer-s2cs"),
+    };
+    finding.needed_for("--ps-connector scistream")
+}
+
+/// Whether the control servers that the user named answer, each within its time limits.
+pub(super) fn named(host: &Host) -> Vec<Finding> {
+    thread::scope(|scope| {
+        let asking: Vec<_> = host.gateways.iter().map(|gateway| scope.spawn(|| answer(gateway))).collect();
+        asking.into_iter().filter_map(|asked| asked.join().ok()).collect()
+    })
+}
+
+fn answer(gateway: &GatewayAccess) -> Finding {
+    let name = format!("S2CS {}", gateway.address);
+    let finding = match gateway.status() {
+        Ok(StatusReply { version, types, ports_free, ports_total, .. }) => Finding::present(
+            name,
+            format!("psbench {version}, types {}, {ports_free} of {ports_total} ports free", types.join(", ")),
+        ),
+        // It was reached, and let this client in or asks nobody who it is.
+        Err(error) if error.code() == Some(Code::Unimplemented) => {
+            Finding::present(name, "answers, and is not psbench's: it tells neither its types nor what it uses")
+        }
+        Err(error) => Finding::refused(name, &error, "see that psbench s2cs runs there, and who is let in"),
+    };
+    finding.needed_for("--s2cs")
 }
 
 fn of(kind: DataServerType, host: &Host, settings: &DataServerSettings) -> Finding {
@@ -95,7 +139,12 @@ mod tests {
     fn each_is_there_or_has_a_remedy() {
         let (_directory, host) = host(&[]);
         let findings = look(&host);
-        assert_eq!(findings.len(), 4);
+        assert_eq!(findings.len(), 5);
+        let own = &findings[0];
+        assert_eq!(
+            (&*own.what, own.needed_for.as_deref()),
+            ("copy, splice, quic, tls", Some("--ps-connector scistream"))
+        );
         assert!(
             findings.iter().all(|finding| (finding.state == State::Present) == finding.remedy.is_none()),
             "{findings:#?}"

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use psbench_executors::ask;
+use scistream::client::GatewayAccess;
 
 use crate::open_files::OpenFiles;
 use crate::options::{OptionError, choose_python};
@@ -27,6 +28,8 @@ pub struct Host {
     pub(super) cache: Result<PathBuf, ServicesError>,
     /// What psbench was given.
     pub(super) open_files: OpenFiles,
+    /// Control servers of SciStream to ask whether they answer.
+    pub(super) gateways: Vec<GatewayAccess>,
     /// For a program to answer.
     pub(super) patience: Duration,
 }
@@ -49,7 +52,12 @@ impl Host {
                 Ok(python)
             }
         };
-        Ok(Self { path, python, cache: cache_directory(), open_files, patience: PATIENCE })
+        Ok(Self { path, python, cache: cache_directory(), open_files, gateways: Vec::new(), patience: PATIENCE })
+    }
+
+    /// The same, which asks these control servers of SciStream, too.
+    pub(crate) fn asking(self, gateways: Vec<GatewayAccess>) -> Self {
+        Self { gateways, ..self }
     }
 
     /// Where a program is. A path stays as it is.
@@ -109,6 +117,7 @@ pub(super) mod tests {
             python: Ok("python3".into()),
             cache: Ok(directory.path().join("cache")),
             open_files: OpenFiles { given: Some(1024), now: Some(4096), most: Some(4096) },
+            gateways: Vec::new(),
             patience: Duration::from_secs(20),
         };
         (directory, host)

@@ -1,7 +1,7 @@
 //! What there is on this host of what psbench's options need, and how to get what is missing.
 //!
 //! Programs are asked for their versions, all at once and each for a bounded time; no other is started, and nothing is sent over a
-//! network but by what Slurm's `scontrol` does itself. Whether the kernel redirects between sockets is tried over loopback.
+//! network but to control servers that the user named, and by what Slurm's `scontrol` does itself. Whether the kernel redirects between sockets is tried over loopback.
 
 mod brokers;
 mod control_group;
@@ -26,7 +26,7 @@ const GROUPS: [(&str, &[Look]); 6] = [
     ("Engines of Python", &[engines::look]),
     ("Launchers", &[launchers::mpi, launchers::slurm, launchers::ssh]),
     ("Brokers", &[brokers::redis, brokers::java, brokers::kafka, brokers::clients]),
-    ("Data servers of gateways", &[gateways::look]),
+    ("Gateways of SciStream", &[gateways::look, gateways::named]),
     ("Kernel and limits", &[kernel::look]),
     ("Directories", &[directories::look]),
 ];

@@ -5,4 +5,4 @@ mod usage;
 
 pub(crate) use self::private::wishes;
 pub use self::private::{PrivateError, PrivateGateways};
-pub(crate) use self::usage::GatewayMeter;
+pub(crate) use self::usage::{GatewayMeter, Reading};

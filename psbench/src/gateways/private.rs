@@ -116,9 +116,10 @@ impl PrivateGateways {
         Gateways { producer: access(&self.producer), consumer: access(&self.consumer) }
     }
 
-    /// Their processes, with what people call them.
-    pub(super) fn processes(&self) -> [(&'static str, u32); 2] {
-        [("S2CS of the producer", self.producer.process.id()), ("S2CS of the consumer", self.consumer.process.id())]
+    /// The process of the one at this address.
+    pub(super) fn pid(&self, address: &Target) -> Option<u32> {
+        let both = [&self.producer, &self.consumer];
+        both.into_iter().find(|server| server.address == *address).map(|server| server.process.id())
     }
 }
 

@@ -122,14 +122,41 @@ pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
         let idle = options.iter().filter(|option| given.contains_key(**option) && !is_of_another_path(option, chosen));
         notes.extend(idle.map(|option| format!("--{option} has no effect with --{said_as} {}", used.join(" "))));
     }
+    notes.extend(of_the_connector_alone(given, chosen));
     notes
+}
+
+/// Paths that are no connector's, by the option that asks for them.
+const OTHER_PATHS: [&str; 2] = ["stream-via-scistream", "worker-via-scistream"];
+
+/// Options of paths that the connector's have, and what others do instead.
+const CONNECTOR_ALONE: [(&str, &str); 2] = [
+    ("scistream-num-conn", "has one port for all its connections"),
+    ("scistream-site", "goes by --scistream-consumer-s2cs"),
+];
+
+/// A line for each given option that only the connector's paths keep to, beside others through the same gateways.
+fn of_the_connector_alone(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
+    let uses = |by: &str, name: &str| chosen.iter().any(|it| it.by == by && it.names.iter().any(|used| used == name));
+    if !uses("ps-connector", "scistream") {
+        // Another line says so.
+        return Vec::new();
+    }
+    let options = CONNECTOR_ALONE.iter().filter(|(option, _)| given.contains_key(*option));
+    let beside = |by: &&&str| uses(by, "scistream");
+    let notes = options.flat_map(|(option, instead)| {
+        OTHER_PATHS.iter().filter(beside).map(move |path| {
+            format!("--{option} is for the paths of --ps-connector scistream; that of --{path} {instead}")
+        })
+    });
+    notes.collect()
 }
 
 /// Whether the broker's way through gateways uses it, or that of workers, whatever the connector.
 fn is_of_another_path(option: &str, chosen: &[Chosen]) -> bool {
-    let paths = ["stream-via-scistream", "worker-via-scistream"];
-    let goes_through = chosen.iter().any(|chosen| paths.contains(&chosen.by) && !chosen.names.is_empty());
-    goes_through && option.starts_with("scistream-") && !["scistream-num-conn", "scistream-site"].contains(&option)
+    let goes_through = chosen.iter().any(|chosen| OTHER_PATHS.contains(&chosen.by) && !chosen.names.is_empty());
+    let of_the_connector = CONNECTOR_ALONE.iter().any(|(alone, _)| *alone == option);
+    goes_through && option.starts_with("scistream-") && !of_the_connector
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub enum OptionError {
         command: &'static str,
     },
     /// What a path among those to compare lacks.
-    #[error("--paths {path}: {source}")]
+    #[error("--paths {path}: {source} (or leave {path} out)")]
     OfPath {
         /// The path.
         path: String,

@@ -370,7 +370,8 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = SCISTREAM, value_name = "ADDR")]
     pub scistream_consumer_s2cs: Option<String>,
 
-    /// The same for workers of one site, which have its NAME as PSBENCH_SITE in their environment, or as --site of psbench worker
+    /// The same for what workers of one site fetch by --ps-connector scistream. They have its NAME as PSBENCH_SITE in their environment, or as
+    /// --site of psbench worker
     #[arg(long, help_heading = SCISTREAM, value_name = "NAME=ADDR", num_args = 1.., action = ArgAction::Append)]
     pub scistream_site: Vec<String>,
 
@@ -425,7 +426,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = SCISTREAM, value_name = "TYPE")]
     pub scistream_type: Option<String>,
 
-    /// Ports of each path, at each gateway; connections are spread over them [default: 1]
+    /// Ports of each path of --ps-connector scistream, at each gateway; connections are spread over them. Other paths have one [default: 1]
     #[arg(long, help_heading = SCISTREAM, value_name = "N")]
     pub scistream_num_conn: Option<u16>,
 

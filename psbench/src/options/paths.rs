@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(with_broker.notes, [""; 0]);
         assert_eq!(with_broker.options.plan_compare_paths().unwrap().notes, [""; 0]);
         let error = options(&["file", "peer"]).plan_compare_paths().unwrap_err().to_string();
-        assert_eq!(error, "--paths file: --ps-connector file needs --ps-file-dir");
+        assert_eq!(error, "--paths file: --ps-connector file needs --ps-file-dir (or leave file out)");
         let none = StreamScalingOptions { task_count: Some(0), ..options(&["broker", "peer"]) };
         let error = none.plan_compare_paths().unwrap_err().to_string();
         assert!(error.starts_with("--task-count 0: "), "{error}");

@@ -355,6 +355,31 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_connector_keeps_to_is_noted_beside_other_paths() {
+        let beside = |broker: bool| StreamScalingOptions {
+            stream: Some("redis".into()),
+            stream_via_scistream: Some(broker),
+            scistream_num_conn: Some(4),
+            scistream_site: vec!["anl=gw3.example.org:5000".into()],
+            ..named()
+        };
+        let notes = |options: StreamScalingOptions| options.plan().unwrap().notes;
+        assert_eq!(
+            notes(beside(true)),
+            [
+                "--scistream-num-conn is for the paths of --ps-connector scistream; that of --stream-via-scistream has one port for all its \
+                 connections",
+                "--scistream-site is for the paths of --ps-connector scistream; that of --stream-via-scistream goes by \
+                 --scistream-consumer-s2cs",
+            ]
+        );
+        assert_eq!(notes(beside(false)), [""; 0]);
+        let no_connector = notes(StreamScalingOptions { ps_connector: Some("peer".into()), ..beside(true) });
+        assert_eq!(no_connector.len(), 2, "{no_connector:?}");
+        assert!(no_connector[0].contains("has no effect with --ps-connector peer"), "{no_connector:?}");
+    }
+
+    #[test]
     fn what_has_no_effect_is_noted() {
         let options = StreamScalingOptions { ps_connector: Some("peer".into()), ..named() };
         let notes = options.plan().unwrap().notes.join("\n");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::Cell;
-use scistream::proto::gateway::{Session, StatusReply};
+use scistream::proto::gateway::{Session, StatusReply, Usage};
 
 use super::grid::grid;
 use crate::units::human;
@@ -13,10 +13,15 @@ const TITLES: [&str; 10] =
 
 /// A line on the control server, a row for each session, and below it what leads where and what is wrong.
 pub fn gateway(reply: &StatusReply) -> String {
-    let StatusReply { version, types, ports_free, ports_total, sessions } = reply;
+    let StatusReply { version, types, ports_free, ports_total, sessions, sessions_total, usage } = reply;
     let mut text = format!("psbench {version}, types {}, {ports_free} of {ports_total} ports free", types.join(", "));
+    if let Some(Usage { cpu_ns, peak_memory_bytes, .. }) = usage {
+        let cpu = human::number(*cpu_ns as f64 / 1e9);
+        text = format!("{text}, {cpu} s of CPU time, {} of memory", human::bytes(*peak_memory_bytes as f64));
+    }
+    let others = sessions_total.saturating_sub(sessions.len() as u64);
     if sessions.is_empty() {
-        return text + ", no sessions";
+        return text + if others > 0 { ", only others' sessions" } else { ", no sessions" };
     }
     let mut table = grid(&TITLES, &["session", "role", "stage", "type"]);
     for session in sessions {
@@ -92,14 +97,21 @@ mod tests {
             ports_free: 100,
             ports_total: 101,
             sessions: vec![session],
+            sessions_total: 1,
+            usage: Some(Usage { cpu_ns: 1_500_000_000, peak_memory_bytes: 12_000_000, began_us: 1 }),
         };
         let told = gateway(&reply);
         let lines: Vec<_> = told.lines().collect();
-        assert_eq!(lines[0], "psbench 0.1.0, types copy, tls, 100 of 101 ports free");
+        assert_eq!(
+            lines[0],
+            "psbench 0.1.0, types copy, tls, 100 of 101 ports free, 1.50 s of CPU time, 12.0 MB of memory"
+        );
         let words: Vec<_> = lines[3].split_whitespace().collect();
         assert_eq!(words[1..], ["PROD", "forwarding", "copy", "1m", "1s", "2", "0", "1.00", "GB", "0", "B", "8000"]);
         assert_eq!(lines[4..], ["01234567: 10.0.0.1:5100 → app:5074", "01234567: WARNING HAProxy ended"]);
-        let none = StatusReply { sessions: Vec::new(), ..reply };
+        let others = StatusReply { sessions: Vec::new(), usage: None, ..reply };
+        assert_eq!(gateway(&others), "psbench 0.1.0, types copy, tls, 100 of 101 ports free, only others' sessions");
+        let none = StatusReply { sessions_total: 0, ..others };
         assert_eq!(gateway(&none), "psbench 0.1.0, types copy, tls, 100 of 101 ports free, no sessions");
     }
 }

@@ -255,7 +255,7 @@ pub struct DispatcherBytes {
 #[serde(deny_unknown_fields)]
 pub struct ProcessUsage {
     /// `dispatcher` (with all threads of a `thread` executor), `generator`, `worker`, `engine` (a process of the engine's own, which
-    /// may hold workers), or `gateway`: a private control server of SciStream, with the programs that forward for it.
+    /// may hold workers), or `gateway`: a control server of SciStream, with the programs that forward for it.
     pub role: String,
     /// For people: for example `worker 2 (pid 4711)`.
     pub label: String,
@@ -265,8 +265,8 @@ pub struct ProcessUsage {
     pub tasks: u64,
     /// User and system time in the trial, seconds; absent when it ended without telling.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident memory in the trial, bytes; of an `engine`'s processes, since they began, as they outlast trials. Absent when it ended
-    /// without telling.
+    /// Largest resident memory in the trial, bytes; of an `engine`'s processes, since they began, as they outlast trials; of a `gateway`, since
+    /// a trial last began there, whoever's. Absent when it ended without telling.
     pub peak_memory_bytes: Option<u64>,
     /// Its host, where that is another than the dispatcher's.
     pub host: Option<String>,
@@ -275,6 +275,9 @@ pub struct ProcessUsage {
     pub clock: Option<Clocks>,
     /// How it ended, when that was before the trial's end.
     pub end: Option<String>,
+    /// Of a `gateway`: sessions that it had beside the trial's, at its beginning or its end, whichever was more. What it used counts them,
+    /// too. Absent for others.
+    pub sessions_of_others: Option<u64>,
 }
 
 /// How the clock of a worker's host compares with the dispatcher's, by what had to happen before and after each of its messages.

@@ -90,6 +90,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
             host: None,
             clock: None,
             end: None,
+            sessions_of_others: None,
         }],
         cpu_seconds_per_gb: Some(1.25),
         payload: Some("fresh".into()),

@@ -60,6 +60,16 @@ impl Summary {
         self.path.as_deref().unwrap_or(self.method.name())
     }
 
+    /// Whether nothing went wrong: a trial that the user ended says nothing of its path.
+    pub(crate) fn is_well(&self) -> bool {
+        matches!(self.status, Status::Complete | Status::Interrupted)
+    }
+
+    /// Whether its figures are those of complete trials alone.
+    pub(crate) fn has_figures(&self) -> bool {
+        self.is_well() && self.goodput_bytes_per_s.is_some()
+    }
+
     fn of(trials: &[&TrialRecord], point: Point<'_>) -> Self {
         let (workers, data_size_bytes, method, path) = point;
         let counted: Vec<_> = trials

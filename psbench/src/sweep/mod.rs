@@ -23,7 +23,7 @@ pub use self::paths::UnusablePath;
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};
 use crate::clock::SystemClock;
-use crate::gateways::{PrivateError, PrivateGateways};
+use crate::gateways::{GatewayMeter, PrivateError, PrivateGateways};
 use crate::plan::{ObjectLifetime, Settings, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
 
@@ -39,8 +39,8 @@ pub struct Sweep {
     trace_dir: Option<PathBuf>,
     /// What outlasts single trials of the executor.
     engines: Option<Engines>,
-    /// Last: what the others hold goes through them.
-    gateways: Option<PrivateGateways>,
+    /// Last: what the others hold goes through the private ones among them.
+    gateways: GatewayMeter,
 }
 
 /// Why a sweep can't start.
@@ -95,7 +95,7 @@ impl Sweep {
         let paths::Prepared { brokers, unusable } = paths::prepare(&mut plan, gateways.as_ref().err())?;
         let through = plan.trials.iter().position(|trial| trial.settings.broker.via().is_some());
         let broker = Arc::clone(brokers.get(through.unwrap_or(0)).ok_or(SweepError::Empty)?);
-        let gateways = gateways.ok().flatten();
+        let gateways = GatewayMeter::new(gateways.ok().flatten());
         Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines, gateways })
     }
 
@@ -172,7 +172,7 @@ impl Sweep {
             clock: Arc::new(SystemClock),
             interrupted: &self.interrupted,
             engines: self.engines.as_ref(),
-            gateways: self.gateways.as_ref(),
+            gateways: &self.gateways,
             trace_dir: self.trace_dir.as_deref(),
         }
     }

@@ -14,7 +14,7 @@ use super::generators::{Generators, Noted, store_metrics};
 use crate::brokers::{Broker, BrokerError, ClientStatistics, LagSample, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
 use crate::dispatcher::{Bounds, Dispatcher, Finished};
-use crate::gateways::{GatewayMeter, PrivateGateways};
+use crate::gateways::{GatewayMeter, Reading};
 use crate::item::{self, GeneratorReport};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
@@ -34,8 +34,8 @@ pub(super) struct Bench<'a> {
     pub(super) interrupted: &'a AtomicBool,
     /// What outlasts the trial of the executor.
     pub(super) engines: Option<&'a Engines>,
-    /// Gateways of psbench's own.
-    pub(super) gateways: Option<&'a PrivateGateways>,
+    /// Tells what gateways use.
+    pub(super) gateways: &'a GatewayMeter,
     /// Where the trace of each trial goes, if it is wanted.
     pub(super) trace_dir: Option<&'a Path>,
 }
@@ -132,7 +132,8 @@ struct Run<'a> {
     generators: Generators,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<dyn Executor>,
-    gateways: Option<GatewayMeter<'a>>,
+    /// What its gateways had used when it began.
+    gateways: Vec<Reading>,
     trace: Option<TraceFile>,
     subscriber: Option<Box<dyn Subscriber>>,
     /// How many messages waited, where the broker tells.
@@ -163,7 +164,7 @@ impl<'a> Run<'a> {
             file
         });
         let generators = Generators::new(generators);
-        let gateways = bench.gateways.filter(|_| trial.crosses_gateways()).map(GatewayMeter::start);
+        let gateways = bench.gateways.begin(trial);
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout().as_nanos()).unwrap_or(u64::MAX);
         let plans = generators.plans(settings, trial, &bench.broker.config(), topic, start);
@@ -208,9 +209,6 @@ impl<'a> Run<'a> {
         let all_well = all_well && drained;
         let ended = self.dispatcher.generators(if all_well { ENDING } else { FORCED });
         self.dispatcher.close("the trial was given up");
-        if let Some(gateways) = &mut self.gateways {
-            gateways.look_at_memory();
-        }
         let reports = self.executor.shutdown(if all_well { ENDING } else { FORCED });
         let Noted { causes, effects, reports: told } = self.generators.note(ended);
         let place = usize::from(self.broker_failed);
@@ -357,7 +355,7 @@ impl<'a> Run<'a> {
         let ideal = (!settings.task_sleep.is_zero())
             .then(|| f64::from(trial.compute_workers()) / settings.task_sleep.as_secs_f64());
         let mut processes = self.processes(&recorder, reports, before);
-        processes.extend(self.gateways.take().into_iter().flat_map(GatewayMeter::finish));
+        processes.extend(self.bench.gateways.end(std::mem::take(&mut self.gateways)));
         let broker = self.broker_use(generators, subscriber, start);
         self.problems.extend(reports.iter().filter_map(|report| match &report.worker.end {
             Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end})", report.worker.label)),
@@ -430,6 +428,7 @@ impl<'a> Run<'a> {
             host: None,
             clock: None,
             end: None,
+            sessions_of_others: None,
         };
         let workers = reports.iter().filter(|report| report.worker.pid.is_some()).map(|report| {
             let finish = finish(report);
@@ -444,6 +443,7 @@ impl<'a> Run<'a> {
                 host: report.worker.host.clone(),
                 clock: report.worker.clock.map(|clock| Clocks { ahead_ns: clock.ahead_ns, error_ns: clock.error_ns }),
                 end: report.worker.end.as_ref().map(ToString::to_string),
+                sessions_of_others: None,
             }
         });
         let overhead = self.executor.overhead();
@@ -457,6 +457,7 @@ impl<'a> Run<'a> {
             host: process.host,
             clock: None,
             end: None,
+            sessions_of_others: None,
         });
         std::iter::once(dispatcher).chain(workers).chain(engine).collect()
     }

@@ -23,13 +23,27 @@ impl Gateway {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_psbench")))
     }
 
+    /// With these types of data server, the first by default.
+    pub(crate) fn offering(types: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+        let default = types.split(',').next().unwrap_or_default();
+        command.args(["s2cs", "--type", default, "--allow-type", types]);
+        Self::serve(command, "0", ports())
+    }
+
     /// Started by a program that takes the rest of the command line.
     pub(crate) fn start_by(command: Command) -> Self {
         Self::start_at(command, "0", ports())
     }
 
     fn start_at(mut command: Command, port: &str, ports: String) -> Self {
-        command.args(["s2cs", "--insecure", "--json", "--log-level", "ERROR", "--port", port, "--port-range", &ports]);
+        command.arg("s2cs");
+        Self::serve(command, port, ports)
+    }
+
+    /// With the rest of the command line.
+    fn serve(mut command: Command, port: &str, ports: String) -> Self {
+        command.args(["--insecure", "--json", "--log-level", "ERROR", "--port", port, "--port-range", &ports]);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -59,14 +73,18 @@ impl Gateway {
         self.process.id()
     }
 
-    /// Its sessions, and what went through them.
-    pub(crate) fn sessions(&self) -> Vec<Value> {
+    /// What it tells of itself.
+    pub(crate) fn status(&self) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
         command.args(["s2uc", "status", "--insecure", "--json", "--s2cs", &self.address]);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
-        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
-        status["sessions"].as_array().unwrap().clone()
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Its sessions, and what went through them.
+    pub(crate) fn sessions(&self) -> Vec<Value> {
+        self.status()["sessions"].as_array().unwrap().clone()
     }
 
     /// Bytes that its sessions have brought towards clients.

@@ -3,6 +3,8 @@
 
 mod gateways;
 mod kafka;
+#[path = "../../../connectors/scistream/tests/control/own.rs"]
+mod own;
 mod processes;
 #[path = "../../../connectors/tests/support/mod.rs"]
 mod server;
@@ -19,6 +21,7 @@ use serde_json::Value;
 
 pub(crate) use gateways::{Gateway, gateways};
 pub(crate) use kafka::Kafka;
+pub(crate) use own::{PATIENCE, own_address};
 pub(crate) use processes::{command_line, descendants_of};
 pub(crate) use server::endpoint::Endpoint;
 pub(crate) use server::python::python;

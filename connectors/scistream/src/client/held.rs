@@ -62,6 +62,12 @@ pub fn release_held_paths() {
     });
 }
 
+/// How many of the paths that this process holds go through the control server at this address.
+pub fn held_at(address: &Target) -> u64 {
+    let at = |gateways: &Gateways| gateways.producer.address == *address || gateways.consumer.address == *address;
+    all_held().iter().filter(|(_, gateways)| at(gateways)).count() as u64
+}
+
 /// A path through two gateways, which is given back at both with it. No connection to a control server stays open meanwhile.
 #[derive(Debug)]
 pub struct HeldPath {
@@ -215,7 +221,7 @@ fn may_pass(error: &ClientError) -> bool {
 }
 
 /// Waits for what is asked in a thread of its own: this one may be a runtime's, which must not wait.
-fn wait_for<T: Send>(ask: impl AsyncFnOnce() -> Result<T, ClientError> + Send) -> Result<T, ClientError> {
+pub(super) fn wait_for<T: Send>(ask: impl AsyncFnOnce() -> Result<T, ClientError> + Send) -> Result<T, ClientError> {
     let asking = || {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ClientError::System)?;
         let answer = runtime.block_on(ask());

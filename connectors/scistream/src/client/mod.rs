@@ -10,19 +10,21 @@ mod error;
 mod held;
 mod path;
 mod session;
+mod told;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use tonic::Code;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 pub use self::access::{GatewayAccess, GatewayTls, Gateways, Way, Ways};
 pub use self::error::ClientError;
-pub use self::held::{HeldPath, release_held_paths};
+pub use self::held::{HeldPath, held_at, release_held_paths};
 pub use self::path::{ConnectRequest, ConnectedPath, connect_path, disconnect};
 pub use self::session::{Granted, Greeting, SessionRequest, Wishes};
 use crate::Role;
@@ -174,7 +176,19 @@ impl UserClient {
     /// # Errors
     /// The control server refuses, or does not answer in time.
     pub async fn status(&self, uid: Option<Uuid>) -> Result<gateway::StatusReply, ClientError> {
-        let message = gateway::StatusRequest { uid: uid.map(|uid| uid.to_string()).unwrap_or_default() };
+        let uid = uid.map(|uid| uid.to_string()).unwrap_or_default();
+        self.ask_status(gateway::StatusRequest { uid, begin_peak: false }).await
+    }
+
+    /// As [`status`](Self::status) of all; the peak of memory that it tells of begins anew.
+    ///
+    /// # Errors
+    /// The control server refuses, or does not answer in time.
+    pub async fn status_anew(&self) -> Result<gateway::StatusReply, ClientError> {
+        self.ask_status(gateway::StatusRequest { uid: String::new(), begin_peak: true }).await
+    }
+
+    async fn ask_status(&self, message: gateway::StatusRequest) -> Result<gateway::StatusReply, ClientError> {
         let mut gateway = self.gateway.clone();
         self.call("status", self.time_limit, message, async |message| gateway.status(message).await).await
     }

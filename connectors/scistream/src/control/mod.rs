@@ -18,6 +18,7 @@ mod server;
 mod service;
 mod session;
 mod table;
+mod usage;
 
 pub use self::config::{ControlConfig, Limits, Quotas};
 pub use self::error::{ControlError, causes};

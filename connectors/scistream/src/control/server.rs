@@ -18,6 +18,7 @@ use super::ports::PortPool;
 use super::report::{PortsReport, SessionReport};
 use super::session::{Hello, Session};
 use super::table::{Found, Table};
+use super::usage::UsageMeter;
 use crate::Role;
 use crate::auth::{Authenticator, Identity};
 use crate::dataserver::{
@@ -96,6 +97,7 @@ impl ControlServer {
             table,
             ports,
             kept,
+            usage: Arc::new(UsageMeter::new()),
             ends: TaskTracker::new(),
             _directory: directory,
         })))
@@ -127,6 +129,7 @@ pub(crate) struct Control {
     pub(crate) table: Table,
     pub(crate) ports: Arc<PortPool>,
     kept: Kept,
+    pub(crate) usage: Arc<UsageMeter>,
     /// Sessions that are giving everything back.
     ends: TaskTracker,
     _directory: Directory,
@@ -371,6 +374,9 @@ impl Control {
         let Ok(runtime) = Handle::try_current() else { return };
         let (control, session) = (Arc::clone(self), Arc::clone(session));
         let end = async move {
+            if session.ask.server.kind().is_program() {
+                control.usage.look();
+            }
             session.end(why).await;
             if !(why == Why::Shutdown && control.config.keep_sessions) {
                 control.kept.remove(session.ask.uid);

@@ -142,6 +142,18 @@ impl proto::control_server::Control for Service {
 }
 
 impl Service {
+    /// What this server uses. Looks at every program's files, which is not for the thread of all requests.
+    async fn usage(&self, begin_peak: bool) -> Option<gateway::Usage> {
+        let meter = Arc::clone(&self.0.usage);
+        let look = move || {
+            if begin_peak {
+                meter.begin_peak();
+            }
+            meter.report()
+        };
+        tokio::task::spawn_blocking(look).await.ok().flatten()
+    }
+
     fn most_texts(&self) -> usize {
         self.0.ports.map().count().max(MOST_TEXTS)
     }
@@ -151,7 +163,7 @@ impl Service {
 impl gateway::gateway_server::Gateway for Service {
     async fn status(&self, request: Request<gateway::StatusRequest>) -> Result<Response<gateway::StatusReply>, Status> {
         let owner = self.identity(&request).await?;
-        let uid = request.into_inner().uid;
+        let gateway::StatusRequest { uid, begin_peak } = request.into_inner();
         let sessions = if uid.is_empty() {
             self.0.table.all().into_iter().filter(|session| session.owner == owner).collect()
         } else {
@@ -167,6 +179,8 @@ impl gateway::gateway_server::Gateway for Service {
             ports_free: ports.free.try_into().unwrap_or(u32::MAX),
             ports_total: ports.total.try_into().unwrap_or(u32::MAX),
             sessions: sessions.into_iter().map(|session| session.report(enforce_rate).into()).collect(),
+            sessions_total: self.0.table.count(),
+            usage: self.usage(begin_peak).await,
         }))
     }
 }

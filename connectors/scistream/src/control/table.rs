@@ -157,6 +157,11 @@ impl Table {
         inner.early_count -= before - left;
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.inner().sessions.len() as u64
+    }
+
     /// All of them, those that were requested first at the front.
     pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         let mut all: Vec<_> = self.inner().sessions.values().cloned().collect();

@@ -89,6 +89,11 @@ impl DataServerType {
             Self::Nginx => "nginx",
         }
     }
+
+    /// Whether a program of its own forwards.
+    pub fn is_program(self) -> bool {
+        matches!(self, Self::Haproxy | Self::Stunnel | Self::Nginx)
+    }
 }
 
 impl fmt::Display for DataServerType {

@@ -7,6 +7,7 @@ mod held;
 mod identities;
 mod kept;
 mod limits;
+mod own;
 mod paths;
 mod reference;
 mod sessions;

@@ -1,11 +1,9 @@
 //! A control server of a test's own, at an address of its own, so that no other test or program has its ports.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
-use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -27,15 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
-/// For what takes no time unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A loopback address that nobody else uses.
-pub(crate) fn own_address() -> IpAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = process::id().to_be_bytes();
-    Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
-}
+pub(crate) use crate::own::{PATIENCE, own_address};
 
 pub(crate) struct Gateway {
     pub(crate) server: ControlServer,

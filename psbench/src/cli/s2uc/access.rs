@@ -26,7 +26,7 @@ pub(super) struct Access {
 /// Whom to trust, and as whom to come.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Control server")]
-pub(super) struct Trust {
+pub(in crate::cli) struct Trust {
     /// The control server's certificate, or that of the authority that signed it [default: server.crt]
     #[arg(long, value_name = "FILE")]
     server_cert: Option<PathBuf>,
@@ -66,10 +66,10 @@ pub(super) struct Trust {
 
 /// One of perhaps two control servers, with what is its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Side<'a> {
-    pub(super) s2cs: Named<&'a str>,
-    pub(super) certificate: Option<&'a Path>,
-    pub(super) token_file: Named<Option<&'a Path>>,
+pub(in crate::cli) struct Side<'a> {
+    pub(in crate::cli) s2cs: Named<&'a str>,
+    pub(in crate::cli) certificate: Option<&'a Path>,
+    pub(in crate::cli) token_file: Named<Option<&'a Path>>,
 }
 
 impl Access {
@@ -85,7 +85,7 @@ impl Access {
 
 impl Trust {
     /// To one of perhaps two control servers.
-    pub(super) fn access(&self, side: &Side<'_>) -> Result<GatewayAccess, OptionError> {
+    pub(in crate::cli) fn access(&self, side: &Side<'_>) -> Result<GatewayAccess, OptionError> {
         let token = self.token(side)?;
         if !self.scope.is_empty() && token.is_none() {
             let problem = "psbench does not log in at Globus Auth; give it the token for that scope, by --token-file";

@@ -9,6 +9,7 @@ mod status;
 
 use std::future::Future;
 
+pub(super) use self::access::{Side, Trust};
 pub use self::error::S2ucError;
 use self::path::{Connect, Disconnect};
 use self::requests::{HelloRequest, InboundRequest, OutboundRequest, ProdRequest, ReleaseRequest};

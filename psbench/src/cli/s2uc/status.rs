@@ -1,6 +1,6 @@
 //! How sessions fare.
 
-use scistream::proto::gateway::{Session, StatusReply, Traffic};
+use scistream::proto::gateway::{Session, StatusReply, Traffic, Usage};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ pub(super) struct StatusRequest {
     #[command(flatten)]
     access: Access,
 
-    /// Print JSON: version, types, ports_free, ports_total, sessions
+    /// Print JSON: version, types, ports_free, ports_total, sessions, sessions_total, usage
     #[arg(long)]
     json: bool,
 }
@@ -50,6 +50,18 @@ struct ServerStatus {
     ports_free: u32,
     ports_total: u32,
     sessions: Vec<SessionStatus>,
+    /// Those of others included.
+    sessions_total: u64,
+    /// Absent where the server does not tell.
+    usage: Option<ServerUsage>,
+}
+
+/// Of the control server and the programs that forward for it.
+#[derive(Serialize)]
+struct ServerUsage {
+    began_us: u64,
+    cpu_ns: u64,
+    peak_memory_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -85,9 +97,16 @@ struct TrafficStatus {
 
 impl From<StatusReply> for ServerStatus {
     fn from(reply: StatusReply) -> Self {
-        let StatusReply { version, types, ports_free, ports_total, sessions } = reply;
+        let StatusReply { version, types, ports_free, ports_total, sessions, sessions_total, usage } = reply;
         let sessions = sessions.into_iter().map(Into::into).collect();
-        Self { version, types, ports_free, ports_total, sessions }
+        Self { version, types, ports_free, ports_total, sessions, sessions_total, usage: usage.map(Into::into) }
+    }
+}
+
+impl From<Usage> for ServerUsage {
+    fn from(usage: Usage) -> Self {
+        let Usage { began_us, cpu_ns, peak_memory_bytes } = usage;
+        Self { began_us, cpu_ns, peak_memory_bytes }
     }
 }
 

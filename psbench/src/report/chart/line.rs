@@ -66,11 +66,14 @@ pub(super) fn brokers(results: &Results) -> impl Iterator<Item = &str> {
     results.options.paths.iter().map(String::as_str).filter(in_full)
 }
 
-/// Goodput in bytes per second.
+/// Goodput in bytes per second, of those that lost nothing.
 pub(super) fn goodput(results: &Results, workers: u32) -> Vec<Line> {
     over_size(results, |path| {
         let of_path = results.summaries.iter().filter(|of| (of.way(), of.workers) == (path, workers));
-        of_path.filter_map(|of| Some((of.data_size_bytes, of.goodput_bytes_per_s?))).collect()
+        of_path
+            .filter(|of| of.has_figures())
+            .filter_map(|of| Some((of.data_size_bytes, of.goodput_bytes_per_s?)))
+            .collect()
     })
 }
 

@@ -6,7 +6,7 @@ use super::words::{listed, place, spread, times};
 use super::{BreakEven, Crossing, PEER, PathRatio, THROUGH_GATEWAYS};
 use crate::plan::Method;
 use crate::results::comparison::{indistinct, keeps_pace};
-use crate::results::{Estimate, Results, Status, Summary};
+use crate::results::{Estimate, Results, Summary};
 use crate::units::{Size, human};
 
 /// Below, intervals are not those of 95 %.
@@ -69,7 +69,7 @@ impl Finding<'_> {
     /// Which path to take of those that lead through gateways, or of those that don't; absent where there are none with figures.
     fn advice(&self, reach: Reach) -> Option<String> {
         let is_candidate = |summary: &&&Summary| summary.method == Method::Proxy && Reach::of(summary.way()) == reach;
-        let candidates: Vec<_> = self.summaries.iter().filter(is_candidate).filter(|it| has_figures(it)).collect();
+        let candidates: Vec<_> = self.summaries.iter().filter(is_candidate).filter(|it| it.has_figures()).collect();
         let size = candidates.iter().map(|summary| summary.data_size_bytes).max()?;
         let of_size = candidates.into_iter().filter(|summary| summary.data_size_bytes == size);
         let (goodput, best) = of_size
@@ -112,7 +112,7 @@ impl Finding<'_> {
     fn was_tried(&self, path: &str, size: u64) -> bool {
         let mut of_size =
             self.summaries.iter().filter(|summary| (summary.way(), summary.data_size_bytes) == (path, size));
-        of_size.any(|summary| has_figures(summary) || !is_well(summary))
+        of_size.any(|summary| summary.has_figures() || !summary.is_well())
     }
 
     /// The best of the candidates against the broker.
@@ -200,7 +200,7 @@ impl Finding<'_> {
     }
 
     fn all_keep_pace(&self) -> bool {
-        self.summaries.iter().filter(|summary| has_figures(summary)).all(|summary| keeps_pace(summary))
+        self.summaries.iter().filter(|summary| summary.has_figures()).all(|summary| keeps_pace(summary))
     }
 
     fn keeps_pace_below(&self, path: &str, size: u64) -> bool {
@@ -215,7 +215,7 @@ impl Finding<'_> {
     /// Paths with trials that lost items or failed, a sentence each.
     fn unfinished(&self) -> Vec<String> {
         let mut paths: Vec<(&str, Vec<String>)> = Vec::new();
-        for summary in self.summaries.iter().filter(|summary| !is_well(summary)) {
+        for summary in self.summaries.iter().filter(|summary| !summary.is_well()) {
             let at = format!(
                 "{} ({} of {} items)",
                 self.measured(summary.data_size_bytes),
@@ -235,20 +235,9 @@ impl Finding<'_> {
     }
 }
 
-/// Whether nothing went wrong: a trial that the user ended says nothing of its path.
-fn is_well(summary: &Summary) -> bool {
-    matches!(summary.status, Status::Complete | Status::Interrupted)
-}
-
-/// Those of complete trials alone.
-fn has_figures(summary: &Summary) -> bool {
-    is_well(summary) && summary.goodput_bytes_per_s.is_some()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::results::sample;
+    use crate::results::{Status, sample};
 
     const SIZES: [u64; 2] = [100_000, 10_000_000];
 

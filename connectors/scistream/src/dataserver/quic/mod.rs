@@ -31,8 +31,9 @@
 //! next one has a turn.
 //!
 //! Two gateways on one host of two cores, source and sink beside them, as `cargo bench -p scistream --bench paths` measures it, medians
-//! of two beside two HAProxies: with samples of 64 KiB 11.8 Gbit/s (HAProxy 10.4), with samples of 1 MiB 11.6 (13.5), at 0.9 CPU s/GB of
-//! both gateways (0.7 to 0.9) and with 0.8 and 1.4 times the jitter.
+//! of five beside two HAProxies: with samples of 64 KiB 9.5 Gbit/s (HAProxy 11.7), with samples of 1 MiB 9.9 (11.8); both gateways take
+//! 1.1 CPU s/GB (0.8), and samples arrive with 1.5 and 1.1 times the jitter. Runs differ by a fifth; four pairs of runs had it × 1.08 and
+//! × 1.14 of what it carried with packets of 6400 bytes and its tasks on any thread, at 0.9 times the gateways' CPU s/GB.
 //!
 //! A session of five ports takes 4 ms to set up at both control servers, until the listeners accept (`--bench setup`; `tls` 3 ms, `copy`
 //! 2.5). Its memory is bounded by [`narrow`], and given back: a control server grew by 27 MB in its first 200 sessions, and by none in the next 800.
