@@ -238,8 +238,8 @@ fn in_flight_bytes_bound_the_dispatchers_memory() {
     let bounded = trials("--max-inflight-bytes 20MB");
     assert_complete(&bounded[0]);
     // What it holds, what the broker inside it holds, each with a message above its bound, one on its way in, three that the
-    // allocator keeps for the next ones, and itself.
-    let most = 20e6 + 16.0 * 1048576.0 + 3.0 * 10e6 + 3.0 * 10e6 + 20e6;
+    // allocator keeps for the next ones, and itself: mostly pages of a program that is not optimised.
+    let most = 20e6 + 16.0 * 1048576.0 + 3.0 * 10e6 + 3.0 * 10e6 + 60e6;
     let memory = dispatcher_memory(&bounded)[0];
     assert!(memory < most, "{memory} bytes, at most {most}");
     let memory = dispatcher_memory(&trials(""))[0];

@@ -137,25 +137,28 @@ impl Shared {
     }
 
     fn greet(&self, socket: TcpStream) -> Result<(), String> {
+        let mut place_taken = false;
+        let enlisted = self.enlist(socket, &mut place_taken);
+        if place_taken && enlisted.is_err() {
+            self.admitted.fetch_sub(1, Ordering::Relaxed);
+        }
+        enlisted
+    }
+
+    /// Makes whoever calls one of the fleet; says whether that takes a place.
+    fn enlist(&self, socket: TcpStream, place_taken: &mut bool) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
         let channel = match &self.keeper {
             None => Channel::network(socket),
             Some(keeper) => keeper.accept(socket),
         };
         let channel = channel.map_err(text)?;
-        let mut place_taken = false;
         let received = hello::receive(&channel, &self.token, || {
             let verdict = self.admit();
-            place_taken = verdict == Verdict::Welcome;
+            *place_taken = verdict == Verdict::Welcome;
             verdict
         });
-        let guest = match received.map_err(|error| {
-            if place_taken {
-                // It left before it had said who it is.
-                self.admitted.fetch_sub(1, Ordering::Relaxed);
-            }
-            text(error)
-        })? {
+        let guest = match received.map_err(text)? {
             Ok(guest) => guest,
             Err(Verdict::WrongToken) => return Err("its token is wrong".to_owned()),
             Err(Verdict::WrongVersion) => return Err("it is another version of psbench".to_owned()),

@@ -33,7 +33,9 @@ impl StreamScalingOptions {
         if !*self.worker_via_scistream.get_or_insert(false) {
             return Ok(None);
         }
-        let plan = self.path_plan(THROUGH)?;
+        let mut plan = self.path_plan(THROUGH)?;
+        // A connection that says nothing is a stranger to the dispatcher, of whom it bears few, and each for a short time.
+        plan.wishes.preconnect = Some(0);
         if plan.gateways.is_none() {
             // A private pair is on this host, where workers need none.
             return Err(OptionError::Missing { option: PRODUCER, needed_by: THROUGH });
@@ -128,6 +130,7 @@ mod tests {
         let listen = Some(Ipv4Addr::UNSPECIFIED.into());
         let engine = plan(StreamScalingOptions { worker_listen: listen, ..through() }).unwrap();
         assert_eq!(Some(engine.door.listen), listen);
+        assert_eq!(engine.through.unwrap().wishes.preconnect, Some(0), "strangers");
     }
 
     #[test]

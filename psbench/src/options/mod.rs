@@ -239,7 +239,8 @@ pub struct StreamScalingOptions {
     pub worker_port: Option<u16>,
 
     /// The host that workers are told to connect to, with a port where that is another than the dispatcher's, as a gateway's:
-    /// HOST or HOST:PORT [default: as --worker-listen, or this host's name where that is 0.0.0.0]
+    /// HOST or HOST:PORT; with --worker-via-scistream, the host that the producer's gateway connects to [default: as --worker-listen,
+    /// or this host's name where that is 0.0.0.0]
     #[arg(long, help_heading = ENGINE, value_name = "ADDRESS")]
     pub worker_connect: Option<String>,
 

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::mem::take;
 
-/// Of a chunk: as much as one read takes from a socket in full flow. Measured with two gateways at 64 KiB samples: see the parent.
+/// Of a chunk: as much as one read takes from a socket in full flow. Measured with two gateways at 64 KiB samples, processor time of the
+/// whole chain beside two HAProxies: × 0.97 with reads of 64 KiB, × 0.86 with 128 KiB, × 0.81 with this, × 0.78 with 1 MiB, which raised
+/// the jitter above theirs at samples of 1 MiB (× 1.2).
 pub(in crate::dataserver) const CHUNK: usize = 256 << 10;
 /// What a thread keeps for later, in chunks; more than a few are wanted only while a receiver stalls.
 const KEPT: usize = 8;

@@ -22,13 +22,13 @@
 //!
 //! **What it costs.** For each packet: one copy into it and its sealing (AES-128-GCM, in place), at the other end one copy out of the
 //! receive buffer and its opening. For the TCP connection: a read of up to 256 KiB into memory that the packets are then made of
-//! ([`chunk`]), and one gathering write of up to 64 packets' contents. Both are tasks of the thread that drives the connection. Packets have
-//! up to 16,000 bytes, where the path carries them, and as many as fit go with one system call (GSO) or arrive with one (GRO): each costs
-//! its gateways some 2 µs together beside its bytes. Over loopback, samples of 64 KiB and 1 MiB, both gateways' CPU s/GB: 1.07 and 1.10 at
-//! 6400 bytes, 1.00 and 1.01 at 9000, 0.92 and 0.94 at 16,000; at 1452 the whole chain took twice as long as at 6400. No difference between acknowledgements of every second
-//! packet and every tenth or thirtieth. Of the gateways' time a third goes into the copies and a fifth into AES. More unacknowledged than
-//! 2 MB carries no more, and raises the jitter (at 1 MiB twice as high): on two cores, whoever has one sends all that he may before the
-//! next one has a turn.
+//! ([`chunk`]), and one gathering write of up to 64 packets' contents. Both are tasks of the thread that drives the connection. Packets
+//! have up to 16,000 bytes, where the path carries them, and as many as fit go with one system call (GSO) or arrive with one (GRO): each
+//! costs its gateways some 2 µs together beside its bytes. Over loopback, samples of 64 KiB and 1 MiB, both gateways' CPU s/GB: 1.07 and
+//! 1.10 at 6400 bytes, 1.00 and 1.01 at 9000, 0.92 and 0.94 at 16,000; at 1452 the whole chain took twice as long as at 6400. No
+//! difference between acknowledgements of every second packet and every tenth or thirtieth. Of the gateways' time a third goes into the
+//! copies and a fifth into AES. More unacknowledged than 2 MB carries no more, and raises the jitter (at 1 MiB twice as high): on two
+//! cores, whoever has one sends all that he may before the next one has a turn.
 //!
 //! Two gateways on one host of two cores, source and sink beside them, as `cargo bench -p scistream --bench paths` measures it, medians
 //! of five beside two HAProxies: with samples of 64 KiB 9.5 Gbit/s (HAProxy 11.7), with samples of 1 MiB 9.9 (11.8); both gateways take

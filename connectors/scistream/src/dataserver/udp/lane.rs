@@ -408,6 +408,8 @@ mod tests {
         let (first, second) = (socket().0, socket().0);
         first.send_to(b"first", listener).unwrap();
         hears(&old, b"first");
+        // Only then its flow is one that somebody answers.
+        assert_eq!(first.recv(&mut [0; 10]).unwrap(), 3);
         found.send_replace(vec![new_address]);
         second.send_to(b"second", listener).unwrap();
         hears(&new, b"second");
