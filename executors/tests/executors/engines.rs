@@ -191,6 +191,9 @@ fn a_worker_of_an_engine_that_is_killed_between_tasks_is_told_of() {
     let executor = pool(2, BridgeTerms::new(2), sink.clone());
     let victim = executor.workers()[0].clone();
     signal(&victim, Signal::KILL);
+    // A task that came while it is ending would end with it.
+    let stat = format!("/proc/{}/stat", victim.pid.unwrap());
+    eventually("it has ended", || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")));
     let mut task = 0;
     eventually("another takes its place", || {
         executor.submit(vec![Command::Echo.task(task, "")]);
