@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, MessageFormat, Subscriber, conformance};
+use psbench::brokers::{BrokerChoice, BrokerError, Message, MessageFormat, Subscriber, conformance};
 use psbench::item::{self, Head};
 
-use support::{Redis, free_port};
+use support::{Opened, Redis, free_port};
 
 fn pub_sub(port: u16) -> BrokerChoice {
     BrokerChoice::Redis { server: ("127.0.0.1".into(), port), format: MessageFormat::Psbench }
@@ -32,18 +32,6 @@ fn end_of(subscriber: &mut dyn Subscriber) -> BrokerError {
         }
     }
     panic!("the subscriber did not notice; it has {} messages", messages.len());
-}
-
-struct Opened(Box<dyn Broker>);
-
-impl conformance::Parts for Opened {
-    fn broker(&self) -> &dyn Broker {
-        &*self.0
-    }
-
-    fn publisher(&self, topic: &str) -> Result<Box<dyn psbench::brokers::Publisher>, BrokerError> {
-        self.0.config().publisher(topic)
-    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{
-    Bench, assert_complete, command_line, descendants_of, in_role, is_alive, output_within, problems, python,
-    send_signal, text, wait_until,
+    Bench, assert_balanced, assert_complete, command_line, descendants_of, in_role, is_alive, output_within, problems,
+    python, send_signal, text, wait_until,
 };
 
 const POOL: &str = "--executor python --python-executor concurrent.futures:ProcessPoolExecutor";
@@ -251,7 +251,7 @@ fn engines_that_misbehave_lose_no_item_silently() {
         let trial = support::read_json(&run.join("results.json"))["trials"][0].clone();
         let items = &trial["items"];
         let count = |name: &str| items[name].as_u64().unwrap();
-        assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+        assert_balanced(&trial);
         assert!(failed.contains(&count("failed")) && count("lost") == 0, "{items}");
         assert!(problems(&trial).contains(wanted), "{}", problems(&trial));
     }

@@ -6,19 +6,13 @@ mod support;
 use std::process::{Child, Output};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use support::{
-    Bench, Redis, assert_complete, is_alive, output_within, problems, send_signal, text, wait_until, workers_of,
+    Bench, Redis, assert_balanced, assert_complete, is_alive, output_within, problems, send_signal, text, wait_until,
+    workers_of,
 };
 
 /// A trial of some seconds: 3 workers, a task each 100 ms.
 const SLOW: &str = "--max-workers 4 --data-size-bytes 10kB --task-count 60 --task-sleep 0.3 --stream-method proxy";
-
-fn assert_balanced(trial: &Value) {
-    let item = |name: &str| trial["items"][name].as_u64().unwrap();
-    assert_eq!(item("generated"), item("finished") + item("failed") + item("lost"), "{}", trial["items"]);
-}
 
 /// How many objects were taken from the server.
 fn resolved(server: &Redis) -> u64 {

@@ -18,8 +18,8 @@ use serde_json::Value;
 use place::{Place, S2cs, echo, json, succeed};
 use reference::Reference;
 use support::{
-    Bench, Gateway, assert_complete, command_line, descendants_of, free_port, in_role, is_alive, output_within,
-    problems, send_signal, text, wait_until, workers_of,
+    Bench, Gateway, assert_balanced, assert_complete, command_line, descendants_of, free_port, in_role, is_alive,
+    output_within, problems, send_signal, text, wait_until, workers_of,
 };
 
 const SHORT: &str =
@@ -28,11 +28,6 @@ const SHORT: &str =
 /// Some seconds, of which one is over when the workers are there and the trial is begun.
 const SLOW: &str = "--ps-connector scistream --stream-method proxy --max-workers 4 --data-size-bytes 100kB --task-count 60 \
                     --task-sleep 0.3";
-
-fn assert_balanced(trial: &Value) {
-    let item = |name: &str| trial["items"][name].as_u64().unwrap();
-    assert_eq!(item("generated"), item("finished") + item("failed") + item("lost"), "{}", trial["items"]);
-}
 
 /// Two control servers that let in who has a token.
 struct Pair {

@@ -10,7 +10,9 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use serde_json::Value;
 
-use support::{Bench, Redis, assert_complete, output_within, send_signal, text, wait_until, workers_of};
+use support::{
+    Bench, Redis, assert_balanced, assert_complete, output_within, send_signal, text, wait_until, workers_of,
+};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
@@ -18,11 +20,6 @@ fn number(value: &Value) -> f64 {
 
 fn problems(trial: &Value) -> String {
     trial["problems"].as_array().unwrap().iter().map(|problem| problem.as_str().unwrap()).collect::<Vec<_>>().join("\n")
-}
-
-fn assert_balanced(trial: &Value) {
-    let item = |name: &str| trial["items"][name].as_u64().unwrap();
-    assert_eq!(item("generated"), item("finished") + item("failed") + item("lost"), "{}", trial["items"]);
 }
 
 fn redis(server: &Redis) -> String {

@@ -8,13 +8,16 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use psbench::brokers::{Broker, BrokerChoice, BrokerError, KafkaSettings, Message, Publisher, conformance};
+use psbench::brokers::{BrokerChoice, KafkaSettings, Message, conformance};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use support::{Bench, Kafka, assert_complete, free_port, output_within, problems, send_signal, text, wait_until};
+use support::{
+    Bench, Kafka, Opened, assert_balanced, assert_complete, free_port, output_within, problems, send_signal, text,
+    wait_until,
+};
 
 /// A trial of some seconds: 3 workers, a task each 100 ms.
 const SLOW: &str = "--max-workers 4 --data-size-bytes 10kB --task-count 60 --task-sleep 0.3 --stream-method proxy";
@@ -65,18 +68,6 @@ fn topic_with(address: &str, messages: i64) -> String {
         sleep(Duration::from_millis(20));
     }
     panic!("no topic got {messages} messages");
-}
-
-struct Opened(Box<dyn Broker>);
-
-impl conformance::Parts for Opened {
-    fn broker(&self) -> &dyn Broker {
-        &*self.0
-    }
-
-    fn publisher(&self, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
-        self.0.config().publisher(topic)
-    }
 }
 
 #[test]
@@ -289,7 +280,7 @@ fn a_broker_that_stays_away_ends_the_trial_with_the_loss_counted() {
     let trial = &bench.results()["trials"][0];
     let items = &trial["items"];
     let count = |name: &str| items[name].as_u64().unwrap();
-    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+    assert_balanced(trial);
     assert!(count("finished") >= 5 && count("lost") > 0 && count("unacknowledged") > 0, "{items}");
     let said = problems(trial);
     assert!(said.contains("were not acknowledged") && said.contains("is the broker running?"), "{said}");

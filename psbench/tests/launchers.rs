@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{
-    Bench, Gateway, Slurm, Sshd, assert_complete, command_line, descendants_of, in_role, is_alive, output_within,
-    problems, send_signal, strays, text, wait_until,
+    Bench, Gateway, Slurm, Sshd, assert_balanced, assert_complete, command_line, descendants_of, in_role, is_alive,
+    output_within, problems, send_signal, strays, text, wait_until,
 };
 
 fn is_worker(pid: u32) -> bool {
@@ -70,7 +70,7 @@ fn a_rank_that_is_killed_takes_no_other_with_it() {
     let trial = bench.results()["trials"][0].clone();
     let items = &trial["items"];
     let count = |name: &str| items[name].as_u64().unwrap();
-    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+    assert_balanced(&trial);
     assert!(problems(&trial).contains("its connection ended"), "{}", problems(&trial));
     // Whether it computed or generated: the others went on with what there was.
     assert!(count("finished") > 10, "{items}");
@@ -214,9 +214,7 @@ fn a_lost_gateway_loses_its_workers_by_name() {
     let output = output_within(psbench, 90);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let trial = bench.results()["trials"][0].clone();
-    let items = &trial["items"];
-    let count = |name: &str| items[name].as_u64().unwrap();
-    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
+    assert_balanced(&trial);
     assert!(problems(&trial).contains("its connection ended"), "{}", problems(&trial));
     assert!(gateways[0].sessions().is_empty(), "the other gateway's half is left");
 }

@@ -7,19 +7,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Bench, Redis, assert_complete, in_role, send_signal, text, wait_until, workers_of};
+use support::{Bench, Redis, assert_balanced, assert_complete, in_role, send_signal, text, wait_until, workers_of};
 
 /// Runs a trial that can't finish all of its items; returns it.
 fn incomplete(bench: &Bench, options: &str) -> Value {
     let output = bench.run(options);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     bench.results()["trials"][0].clone()
-}
-
-fn assert_balanced(trial: &Value) {
-    let items = &trial["items"];
-    let count = |name: &str| items[name].as_u64().unwrap();
-    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
 }
 
 #[test]

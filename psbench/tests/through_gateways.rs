@@ -10,27 +10,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use psbench::brokers::{Broker, BrokerChoice, BrokerError, Message, MessageFormat, PathPlan, Publisher, conformance};
+use psbench::brokers::{BrokerChoice, Message, MessageFormat, PathPlan, conformance};
 use scistream::client::Wishes;
 use serde_json::Value;
 
 use reference::Reference;
 use support::{
-    Bench, Gateway, Redis, assert_complete, free_port, gateways, in_role, is_alive, output_within, problems,
-    send_signal, text, wait_until,
+    Bench, Gateway, Opened, Redis, assert_balanced, assert_complete, free_port, gateways, in_role, is_alive,
+    output_within, problems, send_signal, text, wait_until,
 };
-
-struct Opened(Box<dyn Broker>);
-
-impl conformance::Parts for Opened {
-    fn broker(&self) -> &dyn Broker {
-        &*self.0
-    }
-
-    fn publisher(&self, topic: &str) -> Result<Box<dyn Publisher>, BrokerError> {
-        self.0.config().publisher(topic)
-    }
-}
 
 /// The broker, behind these gateways.
 fn through(producer: &Gateway, consumer: &Gateway, broker: BrokerChoice) -> BrokerChoice {
@@ -181,7 +169,7 @@ fn balances(stream: &str) {
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         let trial = &bench.results()["trials"][0];
         let count = |name: &str| trial["items"][name].as_u64().unwrap();
-        assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{trial:#}");
+        assert_balanced(trial);
         assert!(count("finished") >= 3, "{trial:#}");
         let said = problems(trial);
         assert!(said.contains(&format!("gateways of {} and {}", pair[0].address(), pair[1].address())), "{said}");
@@ -367,7 +355,7 @@ fn redis_is_found_again() {
 mod kafka {
     use std::process::Command;
 
-    use psbench::brokers::KafkaSettings;
+    use psbench::brokers::{Broker, KafkaSettings};
 
     use super::*;
     use crate::support::Kafka;

@@ -3,6 +3,7 @@
 
 mod gateways;
 mod kafka;
+mod opened;
 #[path = "../../../connectors/scistream/tests/control/own.rs"]
 mod own;
 mod processes;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 pub(crate) use gateways::{Gateway, gateways};
 pub(crate) use kafka::Kafka;
+pub(crate) use opened::Opened;
 pub(crate) use own::{PATIENCE, own_address};
 pub(crate) use processes::{command_line, descendants_of};
 pub(crate) use server::endpoint::Endpoint;
@@ -157,6 +159,13 @@ pub(crate) fn assert_complete(trial: &Value) {
     for amiss in ["failed", "lost", "duplicated", "reordered", "corrupt", "orphaned"] {
         assert_eq!(items[amiss], 0, "{amiss}: {items}");
     }
+}
+
+/// Every item that was generated finished, failed or was lost.
+pub(crate) fn assert_balanced(trial: &Value) {
+    let items = &trial["items"];
+    let count = |name: &str| items[name].as_u64().unwrap();
+    assert_eq!(count("generated"), count("finished") + count("failed") + count("lost"), "{items}");
 }
 
 /// The processes of a trial in one role.
