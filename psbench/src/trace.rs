@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
-use arrow_array::builder::{StringBuilder, TimestampNanosecondBuilder, UInt32Builder, UInt64Builder};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
-use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
 
 use psbench_executors::WorkerId;
 
@@ -31,8 +30,8 @@ use crate::recorder::{Dispatched, Unfinished};
 const BATCH: usize = 4096;
 /// Batches that may wait for a slow disk; beyond them items are dropped from the trace, and counted: whoever records must not wait.
 const WAITING: usize = 256;
-/// Items of a row group: what a reader takes into memory at a time.
-const ROW_GROUP: usize = 256 << 10;
+/// Items of a row group, some 16 MB of them: what waits here to be written, and what a reader takes into memory at a time.
+const ROW_GROUP: usize = 64 << 10;
 
 /// What is known of one item at its end.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -233,89 +232,114 @@ impl TraceFile {
 struct Table {
     path: PathBuf,
     trial: TrialPlan,
-    schema: SchemaRef,
-    writer: ArrowWriter<File>,
+    /// Of the row group that is not full yet.
+    items: Vec<TracedItem>,
+    writer: SerializedFileWriter<File>,
 }
 
 impl Table {
     fn new(trial: &TrialPlan, file: File, path: PathBuf) -> Result<Self, TraceError> {
-        let schema = schema();
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(ROW_GROUP))
-            .build();
-        match ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties)) {
-            Ok(writer) => Ok(Self { path, trial: trial.clone(), schema, writer }),
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let writer = parse_message_type(&schema())
+            .and_then(|schema| SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)));
+        match writer {
+            Ok(writer) => Ok(Self { path, trial: trial.clone(), items: Vec::new(), writer }),
             Err(source) => Err(TraceError::Table { path, source }),
         }
     }
 
     fn write(mut self, batches: &Receiver<Vec<TracedItem>>) -> Result<(), TraceError> {
-        for items in batches {
-            self.append(&items).map_err(|source| TraceError::Table { path: self.path.clone(), source })?;
+        let path = self.path.clone();
+        self.append_all(batches).map_err(|source| TraceError::Table { path, source })
+    }
+
+    fn append_all(&mut self, batches: &Receiver<Vec<TracedItem>>) -> Result<(), ParquetError> {
+        for mut items in batches {
+            self.items.append(&mut items);
+            if self.items.len() >= ROW_GROUP {
+                self.write_row_group()?;
+            }
         }
-        self.writer.close().map(drop).map_err(|source| TraceError::Table { path: self.path, source })
+        if !self.items.is_empty() {
+            self.write_row_group()?;
+        }
+        self.writer.finish().map(drop)
     }
 
-    fn append(&mut self, items: &[TracedItem]) -> Result<(), ParquetError> {
-        let batch = self.batch(items).map_err(ParquetError::from)?;
-        self.writer.write(&batch)
-    }
-
-    fn batch(&self, items: &[TracedItem]) -> Result<RecordBatch, ArrowError> {
-        let number = |value: &dyn Fn(&TracedItem) -> Option<u32>| {
-            let mut column = UInt32Builder::with_capacity(items.len());
-            items.iter().for_each(|item| column.append_option(value(item)));
-            Arc::new(column.finish()) as ArrayRef
-        };
-        let large = |value: &dyn Fn(&TracedItem) -> Option<u64>| {
-            let mut column = UInt64Builder::with_capacity(items.len());
-            items.iter().for_each(|item| column.append_option(value(item)));
-            Arc::new(column.finish()) as ArrayRef
-        };
-        let text = |value: &dyn Fn(&TracedItem) -> Option<String>| {
-            let mut column = StringBuilder::new();
-            items.iter().for_each(|item| column.append_option(value(item)));
-            Arc::new(column.finish()) as ArrayRef
-        };
-        let trial = &self.trial;
-        let mut columns = vec![
-            number(&|_| u32::try_from(trial.index).ok()),
-            text(&|_| Some(trial.method.name().to_owned())),
-            large(&|_| Some(trial.data_size)),
-            number(&|_| Some(trial.workers)),
-            number(&|_| Some(trial.repeat)),
-            large(&|item| Some(item.sequence)),
-            number(&|item| item.worker),
-            large(&|item| item.bytes),
-        ];
-        columns.extend((0..STAGES.len()).map(|stage| {
-            let mut column = TimestampNanosecondBuilder::with_capacity(items.len()).with_timezone(UTC);
-            items.iter().for_each(|item| column.append_option(item.stages[stage].map(unix_nanos)));
-            Arc::new(column.finish()) as ArrayRef
-        }));
-        columns.push(text(&|item| item.failure.clone()));
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    /// The columns in the order of [`schema`].
+    fn write_row_group(&mut self) -> Result<(), ParquetError> {
+        let Self { items, trial, writer, .. } = self;
+        let items = std::mem::take(items);
+        let mut columns = Columns { items: &items, group: writer.next_row_group()? };
+        let method = ByteArray::from(trial.method.name());
+        columns.number(|_| u32::try_from(trial.index).ok())?;
+        columns.text(|_| Some(method.clone()))?;
+        columns.large(|_| Some(trial.data_size))?;
+        columns.number(|_| Some(trial.workers))?;
+        columns.number(|_| Some(trial.repeat))?;
+        columns.large(|item| Some(item.sequence))?;
+        columns.number(|item| item.worker)?;
+        columns.large(|item| item.bytes)?;
+        for stage in 0..STAGES.len() {
+            columns.write::<Int64Type>(|item| item.stages[stage].map(unix_nanos))?;
+        }
+        columns.text(|item| item.failure.as_deref().map(ByteArray::from))?;
+        columns.group.close().map(drop)
     }
 }
 
-const UTC: &str = "UTC";
+/// Writes one column after the other of some items.
+struct Columns<'a> {
+    items: &'a [TracedItem],
+    group: SerializedRowGroupWriter<'a, File>,
+}
 
-fn schema() -> SchemaRef {
-    let field = |name: &str, kind| Field::new(name, kind, true);
-    let mut fields = vec![
-        field("trial", DataType::UInt32),
-        field("method", DataType::Utf8),
-        field("data_size_bytes", DataType::UInt64),
-        field("workers", DataType::UInt32),
-        field("repeat", DataType::UInt32),
-        field("sequence", DataType::UInt64),
-        field("worker", DataType::UInt32),
-        field("bytes", DataType::UInt64),
-    ];
-    fields.extend(STAGES.map(|stage| field(stage, DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())))));
-    fields.push(field("failure", DataType::Utf8));
-    Arc::new(Schema::new(fields))
+impl Columns<'_> {
+    fn write<T: DataType>(&mut self, value: impl Fn(&TracedItem) -> Option<T::T>) -> Result<(), ParquetError> {
+        let mut values = Vec::with_capacity(self.items.len());
+        let mut present = Vec::with_capacity(self.items.len());
+        for item in self.items {
+            let value = value(item);
+            present.push(i16::from(value.is_some()));
+            values.extend(value);
+        }
+        let column = self.group.next_column()?;
+        let mut column = column.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+        column.typed::<T>().write_batch(&values, Some(&present), None)?;
+        column.close()
+    }
+
+    /// Parquet has unsigned numbers as signed ones of the same bits.
+    fn number(&mut self, value: impl Fn(&TracedItem) -> Option<u32>) -> Result<(), ParquetError> {
+        self.write::<Int32Type>(|item| value(item).map(u32::cast_signed))
+    }
+
+    fn large(&mut self, value: impl Fn(&TracedItem) -> Option<u64>) -> Result<(), ParquetError> {
+        self.write::<Int64Type>(|item| value(item).map(u64::cast_signed))
+    }
+
+    fn text(&mut self, value: impl Fn(&TracedItem) -> Option<ByteArray>) -> Result<(), ParquetError> {
+        self.write::<ByteArrayType>(value)
+    }
+}
+
+/// In the notation of Parquet.
+fn schema() -> String {
+    let stages: String = STAGES.map(|stage| format!("optional int64 {stage} (TIMESTAMP(NANOS, true));\n")).concat();
+    format!(
+        "message trace {{
+            optional int32 trial (INTEGER(32, false));
+            optional binary method (STRING);
+            optional int64 data_size_bytes (INTEGER(64, false));
+            optional int32 workers (INTEGER(32, false));
+            optional int32 repeat (INTEGER(32, false));
+            optional int64 sequence (INTEGER(64, false));
+            optional int32 worker (INTEGER(32, false));
+            optional int64 bytes (INTEGER(64, false));
+            {stages}
+            optional binary failure (STRING);
+        }}"
+    )
 }
 
 #[cfg(test)]

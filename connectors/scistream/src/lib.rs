@@ -20,13 +20,13 @@ pub use self::control::{ControlConfig, ControlServer};
 pub use self::relay::DataPlane;
 pub use self::vocabulary::{Listener, Role, VocabularyError};
 
-/// Messages and services of the control protocol, generated from `proto/`.
+/// Messages and services of the control protocol, generated from `proto/` by the test `generated`.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod proto {
-    tonic::include_proto!("scistream");
+    include!("proto/scistream.rs");
 
     /// What psbench's control servers tell of themselves.
     pub mod gateway {
-        tonic::include_proto!("psbench.scistream");
+        include!("proto/psbench.scistream.rs");
     }
 }
