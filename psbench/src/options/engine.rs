@@ -125,7 +125,7 @@ impl StreamScalingOptions {
     }
 }
 
-/// The Python of engines: the one given, or `$PSBENCH_PYTHON`, or `python3`.
+/// The Python of engines: the one given, or `$PSBENCH_PYTHON`, or that of the virtual environment psbench is installed in, or `python3`.
 ///
 /// # Errors
 /// It is a path at which nothing is.
@@ -133,7 +133,10 @@ pub(crate) fn choose_python(given: Option<PathBuf>) -> Result<PathBuf, OptionErr
     let (option, python) = match (given, env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty())) {
         (Some(python), _) => ("--python", python),
         (None, Some(python)) => (PYTHON_VARIABLE, python.into()),
-        (None, None) => return Ok("python3".into()),
+        (None, None) => {
+            let own = env::current_exe().ok().and_then(|program| python_of_environment(&program));
+            return Ok(own.unwrap_or_else(|| "python3".into()));
+        }
     };
     // A name alone is looked up on the PATH; a path must not depend on where a worker is.
     if python.components().count() <= 1 {
@@ -143,15 +146,35 @@ pub(crate) fn choose_python(given: Option<PathBuf>) -> Result<PathBuf, OptionErr
     if path.exists() { Ok(path) } else { Err(file(option, &python, std::io::ErrorKind::NotFound.into())) }
 }
 
+/// The Python of the virtual environment that a program is installed in, if it is in one.
+fn python_of_environment(program: &Path) -> Option<PathBuf> {
+    let programs = program.parent()?;
+    let python = programs.join("python3");
+    (programs.parent()?.join("pyvenv.cfg").exists() && python.exists()).then_some(python)
+}
+
 fn file(option: &'static str, path: &Path, source: std::io::Error) -> OptionError {
     OptionError::File { option, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn a_program_in_a_virtual_environment_uses_that_ones_python() {
+        let environment = tempfile::tempdir().unwrap();
+        let programs = environment.path().join("bin");
+        fs::create_dir(&programs).unwrap();
+        let python = programs.join("python3");
+        fs::write(&python, "").unwrap();
+        assert_eq!(python_of_environment(&programs.join("psbench")), None, "a directory of programs like /usr/bin");
+        fs::write(environment.path().join("pyvenv.cfg"), "").unwrap();
+        assert_eq!(python_of_environment(&programs.join("psbench")), Some(python));
+    }
 
     fn plan(change: impl FnOnce(&mut StreamScalingOptions)) -> Result<EnginePlan, String> {
         let mut options =

@@ -180,7 +180,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = ENGINE, value_name = "N")]
     pub submit_batch: Option<u32>,
 
-    /// Python with the engine's package [default: $PSBENCH_PYTHON, or python3]
+    /// Python with the engine's package [default: $PSBENCH_PYTHON, or that of the virtual environment psbench is in, or python3]
     #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]
     pub python: Option<PathBuf>,
 

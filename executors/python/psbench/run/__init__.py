@@ -1,0 +1,1 @@
+"""Benchmarks by the names that scripts of the Python tool know."""
