@@ -2,6 +2,8 @@
 
 use figment::value::Dict;
 
+use crate::brokers::OWN_BROKERS;
+
 /// What a sweep uses of an option that chooses an implementation.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
@@ -119,7 +121,10 @@ pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
         if used.is_empty() {
             continue;
         }
-        let idle = options.iter().filter(|option| given.contains_key(**option) && !is_of_another_path(option, chosen));
+        let is_idle = |option: &str| {
+            given.contains_key(option) && !is_of_another_path(option, chosen) && !is_of_an_own_broker(option, used)
+        };
+        let idle = options.iter().filter(|option| is_idle(option));
         notes.extend(idle.map(|option| format!("--{option} has no effect with --{said_as} {}", used.join(" "))));
     }
     notes.extend(of_the_connector_alone(given, chosen));
@@ -157,6 +162,11 @@ fn is_of_another_path(option: &str, chosen: &[Chosen]) -> bool {
     let goes_through = chosen.iter().any(|chosen| OTHER_PATHS.contains(&chosen.by) && !chosen.names.is_empty());
     let of_the_connector = CONNECTOR_ALONE.iter().any(|(alone, _)| *alone == option);
     goes_through && option.starts_with("scistream-") && !of_the_connector
+}
+
+/// Whether a broker of the program's own among these gets it.
+fn is_of_an_own_broker(option: &str, used: &[String]) -> bool {
+    option == "stream-servers" && used.iter().any(|name| OWN_BROKERS.get(name).is_some())
 }
 
 #[cfg(test)]
