@@ -28,7 +28,8 @@ pub(crate) fn check(line: &str, place: &Place) -> Result<(), String> {
         ["cargo", arguments @ ..] => of_cargo(arguments, place),
         ["./test.sh", arguments @ ..] => {
             let script = fs::read_to_string(root().join("test.sh")).map_err(|error| error.to_string())?;
-            let known = |option: &str| script.split(|it: char| !(it.is_alphanumeric() || it == '-')).any(|it| it == option);
+            let known =
+                |option: &str| script.split(|it: char| !(it.is_alphanumeric() || it == '-')).any(|it| it == option);
             let unknown = arguments.iter().find(|word| word.starts_with("--") && !known(word));
             unknown.map_or(Ok(()), |option| Err(format!("test.sh does not know {option}")))
         }
