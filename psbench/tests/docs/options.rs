@@ -7,10 +7,7 @@ use psbench::cli::Cli;
 
 /// Options of other programs that the text names.
 const FOREIGN: [(&str, &[&str]); 3] = [
-    (
-        "cargo",
-        &["--workspace", "--features", "--no-default-features", "--all-features", "--release", "--test", "--bench"],
-    ),
+    ("cargo", &["--features", "--no-default-features", "--path"]),
     ("test.sh", &["--all"]),
     ("examples/two-facilities.sh", &["--delay", "--at"]),
 ];

@@ -32,7 +32,8 @@ pub(crate) struct Table {
 
 /// All pages for people.
 pub(crate) fn pages() -> Vec<Page> {
-    let named = ["README.md", "CONTRIBUTING.md", "runs/README.md", "executors/python/README.md"].map(str::to_owned);
+    let named = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "runs/README.md", "executors/python/README.md"]
+        .map(str::to_owned);
     let docs = files_in(&root().join("docs")).into_iter().map(|file| format!("docs/{}", name(&file)));
     named.into_iter().chain(docs).map(|path| Page::read(&path)).collect()
 }

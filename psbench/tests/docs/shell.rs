@@ -150,6 +150,7 @@ fn of_cargo(arguments: &[&str], place: &Place) -> Result<(), String> {
             }
         }
         ["+nightly", "fuzz", "run", target, ..] => exists(&format!("fuzz/fuzz_targets/{target}.rs")),
+        ["install", "--path", folder] => exists(&format!("{folder}/Cargo.toml")),
         ["build" | "bench" | "test" | "doc" | "fmt" | "clippy" | "check", ..] => Ok(()),
         _ => Err("cargo is used in a new way: tell this test how to check it".to_owned()),
     }
