@@ -14,8 +14,8 @@ use psbench::plan::ExecutorKind;
 use psbench_connectors::ConnectorConfig;
 use scistream::dataserver::DataServerType;
 
-use page::{Page, code, pages, root, sources};
-use place::Place;
+use self::page::{Page, code, pages, root, sources};
+use self::place::Place;
 
 /// Fails with all that was found.
 fn assert_none(problems: &[String]) {
