@@ -22,6 +22,7 @@ pub(crate) fn check(line: &str, place: &Place) -> Result<(), String> {
     match &words[..] {
         ["psbench", arguments @ ..] => of_psbench(psbench(), arguments, place),
         ["python", "-m", "psbench.run.stream_scaling", arguments @ ..] => {
+            exists("executors/python/psbench/run/stream_scaling.py")?;
             of_psbench(psbench(), &[&["stream-scaling"], arguments].concat(), place)
         }
         ["python", file] => exists(file),
@@ -34,7 +35,7 @@ pub(crate) fn check(line: &str, place: &Place) -> Result<(), String> {
             unknown.map_or(Ok(()), |option| Err(format!("test.sh does not know {option}")))
         }
         ["examples/two-facilities.sh", arguments @ ..] => of_two_facilities(arguments),
-        ["pip", "install", folder] => exists(&format!("{folder}/pyproject.toml")),
+        ["pip", "install", package] => of_pip(package),
         ["duckdb", "-c", query] => of_traces(query),
         // Others' affairs.
         ["mkdir", "-p", _] | ["redis-cli", "CONFIG", "SET", _, _] => Ok(()),
@@ -154,6 +155,15 @@ fn of_cargo(arguments: &[&str], place: &Place) -> Result<(), String> {
         ["build" | "bench" | "test" | "doc" | "fmt" | "clippy" | "check", ..] => Ok(()),
         _ => Err("cargo is used in a new way: tell this test how to check it".to_owned()),
     }
+}
+
+/// A folder, perhaps with what else of it is wanted.
+fn of_pip(package: &str) -> Result<(), String> {
+    let (folder, extra) = package.trim_end_matches(']').split_once('[').unwrap_or((package, ""));
+    let project = fs::read_to_string(root().join(folder).join("pyproject.toml"));
+    let project = project.map_err(|error| format!("{folder}/pyproject.toml: {error}"))?;
+    let has = extra.is_empty() || project.lines().any(|line| line.starts_with(&format!("{extra} = [")));
+    if has { Ok(()) } else { Err(format!("{folder}/pyproject.toml has no {extra}")) }
 }
 
 /// Its own options, then those of a sweep.
