@@ -1,16 +1,17 @@
-"""Every test is bounded in time."""
+"""Every test is bounded in time: so that one that hangs is told of."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
-from dispatcher import HERE, PACKAGE
+from dispatcher import HERE, PACKAGE, Gate
 
-_SECONDS = 60
+_SECONDS = 300
 
 # For the processes that tests start.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE), str(HERE)])
@@ -26,3 +27,10 @@ def limit() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    directory = tmp_path / "gate"
+    directory.mkdir()
+    return Gate(directory)

@@ -23,6 +23,35 @@ CHILD = [sys.executable, str(HERE / "echo_child.py")]
 PACKAGE = HERE.parent
 _REPORT = Struct("<5Q")
 
+# For what takes no time unless it hangs, on a machine that has other things to do.
+PATIENCE = 120
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Gate:
+    """A directory in which tasks leave a file when they begin, and wait for another one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @property
+    def hold(self) -> str:
+        """What a task does that waits here."""
+        return f"hold {self._directory}"
+
+    def wait_for(self, tasks: int) -> None:
+        """Waits until so many tasks have begun."""
+        until(lambda: len(os.listdir(self._directory)) >= tasks)
+
+    def open(self) -> None:
+        (self._directory / "open").touch()
+
 
 class Outcome(NamedTuple):
     flags: int
@@ -49,6 +78,7 @@ class Dispatcher:
         program: Sequence[str] = CHILD,
         environment: dict[str, str] | None = None,
         output: int | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.marker = f"PSBENCH_RUN={uuid.uuid4()}"
         name, _, value = self.marker.partition("=")
@@ -63,8 +93,9 @@ class Dispatcher:
                 stderr=output or self.log,
                 env={**os.environ, name: value, **(environment or {})},
                 start_new_session=True,
+                cwd=cwd,
             )
-        self.socket.settimeout(60)
+        self.socket.settimeout(PATIENCE)
         self._reader = frames.Reader(self.socket)
         self.outcomes: dict[int, Outcome] = {}
         self.workers: dict[int, dict[str, Any]] = {}
@@ -86,7 +117,7 @@ class Dispatcher:
     ) -> None:
         self.socket.close()
         try:
-            self.process.wait(12)
+            self.process.wait(PATIENCE)
         finally:
             self.process.kill()
             self.process.wait()
@@ -140,13 +171,13 @@ class Dispatcher:
                 raise AssertionError(f"a frame of kind {frame.kind}")
         return frame
 
-    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         """Reads until the condition holds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             self.socket.settimeout(max(0.01, deadline - time.monotonic()))
             assert self.take() is not None, "the bridge ended"
-        self.socket.settimeout(60)
+        self.socket.settimeout(PATIENCE)
 
     def start(self) -> Dispatcher:
         """Waits until the engine is there, and announces work."""
@@ -182,13 +213,29 @@ class Dispatcher:
             self.send(frames.GREET, id=id, payload=milliseconds.to_bytes(4, "little"))
         self.until(lambda: len(self.greeted) == count)
 
+    def meet(self, count: int) -> int:
+        """Greets until so many workers were met, each time for longer: a busy machine may have one do for two. Returns how often."""
+        met: set[bytes] = set()
+        rounds, stay = 0, 250
+        while len(met) < count:
+            self.greet(count, stay)
+            assert all(flags == 0 for flags, _, _ in self.greeted.values()), self.greeted
+            met.update(head for _, head, _ in self.greeted.values())
+            rounds, stay = rounds + 1, min(2 * stay, 4000)
+        assert len(met) == count
+        return rounds
+
     def end(self) -> dict[str, Any]:
         """Asks for the end and waits for it: returns what the bridge used."""
         self.send(frames.FINISH)
+        return self.take_the_end()
+
+    def take_the_end(self) -> dict[str, Any]:
+        """Waits for the end that was asked for."""
         self.socket.shutdown(socket.SHUT_WR)
         while self.take() is not None:
             pass
-        assert self.process.wait(15) == 0
+        assert self.process.wait(PATIENCE) == 0
         assert self.finish is not None
         assert self.left() == []
         return self.finish

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 from psbench_executors import frames
 
@@ -19,6 +20,11 @@ def obey(command: str, id: int, payload: bytes) -> tuple[int, bytes]:
     word, _, argument = command.partition(" ")
     if word == "sleep":
         time.sleep(float(argument))
+    elif word == "hold":
+        gate = Path(argument)
+        (gate / str(id)).touch()
+        while not (gate / "open").exists():
+            time.sleep(0.005)
     elif word == "fail":
         return frames.FAILED, argument.encode()
     elif word == "exit":
@@ -61,7 +67,7 @@ def main() -> None:
         elif frame.head == b"overdue":
             ids = frame.id.to_bytes(8, "little")
             frames.send(peer, frames.pack(frames.OVERDUE, id=frame.id, payload=ids))
-            time.sleep(60)
+            time.sleep(600)
         elif frame.head == b"nonsense":
             frames.send(peer, frames.pack(frames.GREETED, id=frame.id))
         elif frame.head == b"stranger":

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 not_callable = 5
@@ -36,6 +37,7 @@ def nothing() -> None:
 
 
 def hanging() -> Executor:
+    Path(os.environ["PSBENCH_TEST_STARTING"]).touch()
     time.sleep(600)
     raise AssertionError
 
@@ -93,19 +95,27 @@ class Silent(Inline):
 
 
 class Queueing(Inline):
-    """Leaves all but the first task waiting."""
+    """Runs the first task for as long as others wait."""
 
     def __init__(self) -> None:
-        self._first: Future[Any] | None = None
+        self._waiting: set[Future[Any]] = set()
+        self._end: Callable[[], None] | None = None
 
     def do(self, future: Future[Any], function: Callable[..., Any], args: Any) -> None:
-        if self._first is None:
-            self._first = future
+        if self._end is None:
             future.set_running_or_notify_cancel()
-            threading.Timer(0.5, lambda: future.set_result(function(*args))).start()
+            self._end = lambda: future.set_result(function(*args))
+        else:
+            self._waiting.add(future)
+            future.add_done_callback(self._withdrawn)
+
+    def _withdrawn(self, future: Future[Any]) -> None:
+        self._waiting.remove(future)
+        if not self._waiting and self._end is not None:
+            threading.Thread(target=self._end).start()
 
 
-class Uncancellable(Queueing):
+class Uncancellable(Inline):
     """As Parsl is."""
 
     class _Future(Future[Any]):

@@ -8,17 +8,16 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 import venv
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from dispatcher import PACKAGE
+from dispatcher import PACKAGE, PATIENCE
 
 
 def command(*arguments: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, "-m", "psbench_executors", *arguments], capture_output=True, text=True, timeout=30)
+    return subprocess.run([python, "-m", "psbench_executors", *arguments], capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -37,19 +36,17 @@ def test_an_engine_that_is_there(engine: str, package: str) -> None:
 
 
 def test_a_check_does_not_import_the_engine() -> None:
-    before = time.monotonic()
     script = (
         "import sys; from psbench_executors.__main__ import main; main(['check', 'all']); "
         "assert not {'parsl', 'distributed', 'globus_compute_sdk'} & set(sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     packages = {"parsl": "parsl", "dask": "distributed", "globus": "globus-compute-sdk"}
     found = [{"name": name, "package": package, "version": version(package)} for name, package in packages.items()]
     survey = json.loads(run.stdout)
     assert survey["engines"] == [*found, {"name": "python", "package": None, "version": platform.python_version()}]
     assert survey["installs"] in ("here", "environment", "nowhere")
-    assert time.monotonic() - before < 5
 
 
 @pytest.mark.parametrize(
@@ -126,7 +123,7 @@ def test_the_package_installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     python = bare(environment)
     packages = next((environment / "lib").glob("python3*")) / "site-packages"
     pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--quiet"]
-    subprocess.run([*pip, "--target", str(packages), str(source)], check=True, timeout=50)
+    subprocess.run([*pip, "--target", str(packages), str(source)], check=True, timeout=PATIENCE)
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.chdir(tmp_path)
     run = command("check", "python", "concurrent.futures:ProcessPoolExecutor", python=python)
@@ -139,6 +136,6 @@ def test_the_package_installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_types_are_right() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml"], cwd=PACKAGE, capture_output=True, text=True, timeout=55
+        [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml"], cwd=PACKAGE, capture_output=True, text=True, timeout=PATIENCE
     )
     assert run.returncode == 0, run.stdout + run.stderr

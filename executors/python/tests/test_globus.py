@@ -10,7 +10,7 @@ from typing import Any
 import globus_compute_sdk
 import globus_sdk
 import pytest
-from dispatcher import Dispatcher
+from dispatcher import PATIENCE, Dispatcher
 
 from psbench_executors.engines import EngineError, globus
 
@@ -65,7 +65,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
 
     monkeypatch.setattr(globus_compute_sdk, "Client", Mine)
     monkeypatch.setattr(globus_compute_sdk, "Executor", Executor)
-    monkeypatch.setattr(globus, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(globus, "_CONNECT_SECONDS", PATIENCE)
     return Mine
 
 
@@ -80,7 +80,7 @@ def test_without_a_login_nothing_is_asked(tmp_path: Path) -> None:
             "not logged in to Globus: run `globus-compute-endpoint login`, or set GLOBUS_COMPUTE_CLIENT_ID and "
             "GLOBUS_COMPUTE_CLIENT_SECRET"
         )
-        assert dispatcher.process.wait(5) == 1
+        assert dispatcher.process.wait(PATIENCE) == 1
 
 
 def test_half_a_login(tmp_path: Path) -> None:
@@ -104,14 +104,21 @@ def test_an_endpoint_that_is_no_uuid() -> None:
             "cannot reach the service of Globus: GlobusConnectionError: no route",
         ),
         (EOFError(), "not logged in to Globus: run `globus-compute-endpoint login`"),
-        (lambda: time.sleep(5), "the service of Globus Compute did not answer within 0.5 s: is there a way to the internet?"),
     ],
 )
 def test_an_endpoint_that_cannot_be_used(service: type[Client], status: object, reason: str) -> None:
-    service.status = staticmethod(status) if callable(status) else status
+    service.status = status
     with pytest.raises(EngineError) as error:
         make()
     assert str(error.value) == reason
+
+
+def test_a_service_that_does_not_answer(service: type[Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(globus, "_CONNECT_SECONDS", 0.2)
+    service.status = staticmethod(lambda: time.sleep(600))
+    with pytest.raises(EngineError) as error:
+        make()
+    assert str(error.value) == "the service of Globus Compute did not answer within 0.2 s: is there a way to the internet?"
 
 
 def test_an_endpoint_that_is_unknown(service: type[Client]) -> None:

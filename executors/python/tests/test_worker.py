@@ -13,7 +13,7 @@ from pathlib import Path
 
 import echo_child
 import pytest
-from dispatcher import CHILD
+from dispatcher import CHILD, Gate, until
 
 from psbench_executors import child, frames, processes, worker
 from psbench_executors.worker import Reply
@@ -164,8 +164,7 @@ def test_a_child_that_ended_while_it_was_idle_is_replaced_and_told_of() -> None:
     pid = identity[0]
     assert before.gone == []
     os.kill(pid, 9)
-    while worker._pool._idle[0].alive:
-        time.sleep(0.01)
+    until(lambda: not worker._pool._idle[0].alive)
     reply = run("")
     assert reply.outcomes == [(0, 0, b"")]
     assert reply.children[0][0] != pid
@@ -176,15 +175,13 @@ def test_a_child_that_ended_while_it_was_idle_is_replaced_and_told_of() -> None:
 def test_a_child_that_is_idle_for_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     # A thread that already watches looks as often as before.
     monkeypatch.setattr(worker, "_pool", worker._Pool())
-    monkeypatch.setattr(worker, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(worker, "_IDLE_SECONDS", 3600)
     monkeypatch.setattr(worker, "_LOOK_SECONDS", 0.05)
     first = run("").children
     time.sleep(0.1)
     assert run("").children == first
-    deadline = time.monotonic() + 10
-    while running(first[0][0]):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    monkeypatch.setattr(worker, "_IDLE_SECONDS", 0.05)
+    until(lambda: not running(first[0][0]))
     reply = run("")
     assert reply.outcomes == [(0, 0, b"")]
     assert reply.children != first
@@ -216,7 +213,7 @@ def test_a_child_that_stays_stopped_is_ended(monkeypatch: pytest.MonkeyPatch) ->
     begun = time.monotonic()
     reply = run("stop")
     assert reply.outcomes == [(0, frames.LOST, b"stopped (SIGSTOP) for 1 s")]
-    assert 1 <= time.monotonic() - begun < 10
+    assert time.monotonic() - begun >= 1
     assert run("").outcomes == [(0, 0, b"")]
 
 
@@ -252,11 +249,17 @@ def test_more_small_tasks_than_a_socket_holds() -> None:
     assert reply.outcomes == 3000 * [(0, 0, bytes(1000))]
 
 
-def test_concurrent_batches_have_a_child_each() -> None:
+def test_concurrent_batches_have_a_child_each(gate: Gate) -> None:
     replies: list[Reply] = []
-    threads = [threading.Thread(target=lambda: replies.append(run("sleep 0.3"))) for _ in range(3)]
+
+    def hold(id: int) -> None:
+        replies.append(worker.run(CHILD, WORK, [(id, gate.hold.encode(), b"")]))
+
+    threads = [threading.Thread(target=hold, args=(id,)) for id in range(3)]
     for thread in threads:
         thread.start()
+    gate.wait_for(3)
+    gate.open()
     for thread in threads:
         thread.join()
     assert len({reply.children[0] for reply in replies}) == 3
@@ -297,10 +300,7 @@ def test_children_end_with_their_process() -> None:
     with open(reading) as answer:
         child_pid = int(answer.read())
     os.waitpid(pid, 0)
-    deadline = time.monotonic() + 5
-    while running(child_pid) and b"Z" not in Path(f"/proc/{child_pid}/stat").read_bytes().rpartition(b")")[2][:3]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not running(child_pid) or b"Z" in Path(f"/proc/{child_pid}/stat").read_bytes().rpartition(b")")[2][:3])
 
 
 def test_a_pilot_runs_to_its_end() -> None:

@@ -22,7 +22,7 @@ impl Collector {
     ///
     /// # Panics
     ///
-    /// If there is none within half a minute.
+    /// If there is none within a minute.
     pub fn outcome(&self, id: u64) -> Result<Bytes, TaskError> {
         self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
             outcomes.get(&TaskId(id)).map(|outcome| outcome.result.clone())
@@ -33,7 +33,7 @@ impl Collector {
     ///
     /// # Panics
     ///
-    /// If there is none within half a minute.
+    /// If there is none within a minute.
     pub fn worker(&self, id: u64) -> Option<WorkerId> {
         self.wait_until(&format!("the outcome of task {id}"), |outcomes| {
             outcomes.get(&TaskId(id)).map(|outcome| outcome.worker)
@@ -44,7 +44,7 @@ impl Collector {
     ///
     /// # Panics
     ///
-    /// If there are fewer after half a minute.
+    /// If there are fewer after a minute.
     pub fn wait_for(&self, count: usize) {
         self.wait_until(&format!("{count} outcomes"), |outcomes| (outcomes.len() >= count).then_some(()));
     }

@@ -3,24 +3,26 @@
 //! An implementation's test calls [`check`] with a way to start it on [`TestWork`].
 
 mod collector;
+mod gate;
 mod work;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::sleep;
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 pub use collector::Collector;
+pub use gate::Gate;
 pub use work::{Command, TestWork, begun};
 
 use crate::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId};
 
 /// Given to anything that is to happen soon, on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
-/// A task of this length is still running when the check looks.
-const LONG: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(60);
+/// What takes so long is not waited for.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Starts an executor with so many workers or some more, which run [`TestWork`], for a sink. A worker must not be given a shared task
 /// while all its threads run one, so that the checks know which tasks run.
@@ -151,12 +153,13 @@ fn sinks_may_submit(start: Start<'_>, Shape { relayed, .. }: Shape) {
 }
 
 fn slow_tasks_hold_no_others(start: Start<'_>) {
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let executor = start(2, sink.clone());
-    executor.submit(vec![Command::Sleep(2_000).task(0, "")]);
+    executor.submit(vec![gate.hold().task(0, "")]);
     executor.submit((1..100).map(|id| Command::Echo.task(id, "")).collect());
     sink.wait_for(99);
-    assert_eq!(sink.count(), 99, "quick tasks waited for a slow one");
+    assert_eq!(sink.count(), 99, "a task went on that was held up");
+    gate.open();
     assert_eq!(sink.outcome(0), Ok(Bytes::new()));
 }
 
@@ -216,20 +219,19 @@ fn idle_workers_shut_down_with_a_report(start: Start<'_>) {
 
 fn shutdown_ends_what_runs_and_what_waits(start: Start<'_>, shape: Shape) {
     let running = shape.occupying();
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let executor = start(2, sink.clone());
-    let long = u64::try_from(LONG.as_millis()).unwrap_or(u64::MAX);
     let waiting = 1 + running..50;
-    executor.submit(vec![Command::Wait.task(0, "")]);
-    executor.submit((1..=running).map(|id| Command::Sleep(long).task(id, "")).collect());
+    executor.submit(vec![gate.stay().task(0, "")]);
+    executor.submit((1..=running).map(|id| gate.hold().task(id, "")).collect());
     executor.submit(waiting.clone().map(|id| Command::Echo.task(id, "")).collect());
-    // Until those before them run.
-    sleep(Duration::from_millis(300));
+    gate.wait_for(1 + running as usize);
     let began = Instant::now();
     executor.shutdown(Duration::from_millis(200));
     assert!(began.elapsed() < SOON, "a task outlasted the grace");
     assert_eq!(sink.count(), 50);
-    assert_eq!(sink.outcome(0), Ok(Bytes::new()));
+    // It was cancelled, but may not have had the time to notice.
+    assert!(matches!(sink.outcome(0), Ok(_) | Err(TaskError::WorkerLost { .. })));
     for id in 1..=running {
         assert!(matches!(sink.outcome(id), Err(TaskError::WorkerLost { .. })));
     }
@@ -240,16 +242,25 @@ fn shutdown_ends_what_runs_and_what_waits(start: Start<'_>, shape: Shape) {
     assert_eq!(sink.count(), 50, "outcomes were delivered after the shutdown");
 }
 
-fn shutdown_grants_its_grace(start: Start<'_>, Shape { threads, .. }: Shape) {
-    let sink = Arc::new(Collector::default());
-    let executor = start(1, sink.clone());
-    executor.submit((0..threads).map(|id| Command::Sleep(1_000).task(id, "slept")).collect());
-    executor.submit(vec![Command::Echo.task(threads, "")]);
-    // Until the first run.
-    sleep(Duration::from_millis(300));
-    assert_eq!(begun(&executor.shutdown(SOON)), threads);
-    for id in 0..threads {
-        assert_eq!(sink.outcome(id), Ok("slept".into()));
+fn shutdown_grants_its_grace(start: Start<'_>, shape: Shape) {
+    let running = shape.occupying();
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
+    let executor = start(2, sink.clone());
+    let waiting = 1 + running;
+    executor.submit(vec![gate.stay().task(0, "cancelled")]);
+    executor.submit((1..waiting).map(|id| gate.hold().task(id, "ended")).collect());
+    executor.submit(vec![Command::Echo.task(waiting, "")]);
+    gate.wait_for(waiting as usize);
+    scope(|threads| {
+        threads.spawn(|| {
+            // The shutdown has begun.
+            assert!(matches!(sink.outcome(waiting), Err(TaskError::NotRun(_))));
+            assert_eq!(sink.outcome(0), Ok("cancelled".into()));
+            gate.open();
+        });
+        assert_eq!(begun(&executor.shutdown(SOON)), 1 + running);
+    });
+    for id in 1..waiting {
+        assert_eq!(sink.outcome(id), Ok("ended".into()));
     }
-    assert!(matches!(sink.outcome(threads), Err(TaskError::NotRun(_))));
 }

@@ -1,6 +1,7 @@
 //! What the workers do in the checks.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::gate;
 use crate::{Task, TaskContext, TaskId, Work, WorkerReport};
 
 /// What a task of [`TestWork`] does; written as the task's head.
@@ -23,8 +25,12 @@ pub enum Command {
     Panic(String),
     /// Ends the process with this exit code.
     Exit(i32),
+    /// Says at a [`Gate`](super::Gate) that it has begun, waits there, then returns the payload.
+    Hold(PathBuf),
     /// Waits to be cancelled.
     Wait,
+    /// Says at a [`Gate`](super::Gate) that it has begun, then waits to be cancelled.
+    Stay(PathBuf),
     /// Prints so many lines to standard output and standard error.
     Print(u32),
     /// Allocates so many bytes, which it does not touch.
@@ -34,7 +40,8 @@ pub enum Command {
 impl Command {
     /// A task that does this.
     pub fn task(&self, id: u64, payload: impl Into<Bytes>) -> Task {
-        Task { id: TaskId(id), head: self.to_string().into(), payload: payload.into(), exclusive: *self == Self::Wait }
+        let exclusive = matches!(self, Self::Wait | Self::Stay(_));
+        Task { id: TaskId(id), head: self.to_string().into(), payload: payload.into(), exclusive }
     }
 }
 
@@ -46,7 +53,9 @@ impl fmt::Display for Command {
             Self::Fail(text) => write!(f, "fail {text}"),
             Self::Panic(text) => write!(f, "panic {text}"),
             Self::Exit(code) => write!(f, "exit {code}"),
+            Self::Hold(gate) => write!(f, "hold {}", gate.display()),
             Self::Wait => write!(f, "wait"),
+            Self::Stay(gate) => write!(f, "stay {}", gate.display()),
             Self::Print(lines) => write!(f, "print {lines}"),
             Self::Allocate(bytes) => write!(f, "allocate {bytes}"),
         }
@@ -65,7 +74,9 @@ impl FromStr for Command {
             "fail" => Self::Fail(argument.to_owned()),
             "panic" => Self::Panic(argument.to_owned()),
             "exit" => Self::Exit(argument.parse().map_err(number)?),
+            "hold" => Self::Hold(argument.into()),
             "wait" => Self::Wait,
+            "stay" => Self::Stay(argument.into()),
             "print" => Self::Print(argument.parse().map_err(number)?),
             "allocate" => Self::Allocate(argument.parse().map_err(number)?),
             _ => return Err(format!("{text:?} is no command")),
@@ -92,10 +103,15 @@ impl Work for TestWork {
             Command::Fail(text) => return Err(text),
             Command::Panic(text) => panic!("{text}"),
             Command::Exit(code) => std::process::exit(code),
-            Command::Wait => {
-                while !context.is_cancelled() {
-                    sleep(Duration::from_millis(1));
-                }
+            Command::Hold(gate) => {
+                context.about_to_wait();
+                gate::enter(&gate, task.id).map_err(|error| error.to_string())?;
+                gate::pass(&gate);
+            }
+            Command::Wait => stay(context),
+            Command::Stay(gate) => {
+                gate::enter(&gate, task.id).map_err(|error| error.to_string())?;
+                stay(context);
             }
             Command::Print(lines) => {
                 for line in 0..lines {
@@ -115,6 +131,12 @@ impl Work for TestWork {
     fn progress(&self) -> Bytes {
         let begun = self.begun.load(Ordering::Relaxed);
         Bytes::copy_from_slice(&begun.to_le_bytes())
+    }
+}
+
+fn stay(context: &TaskContext<'_>) {
+    while !context.is_cancelled() {
+        sleep(Duration::from_millis(1));
     }
 }
 

@@ -1,8 +1,6 @@
 //! The data servers that are programs: what becomes of them, and whether stunnel gets on with one that is configured as the reference
 //! implementation's.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
-
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -235,7 +233,7 @@ fn nothing_is_left_of_a_control_server_that_was_killed() {
     let directory = TempDir::new().unwrap();
     assert_eq!(end_leftovers(&directory.path().join("none yet")).unwrap(), 0);
     let mut server = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "nothing_is_left_of_a_control_server_that_was_killed", "--nocapture"])
+        .args(["--exact", "external::nothing_is_left_of_a_control_server_that_was_killed", "--nocapture"])
         .env(LEAVER, directory.path())
         .stdout(Stdio::piped())
         .spawn()

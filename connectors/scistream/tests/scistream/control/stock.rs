@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::support::{ByName, Gateway, PATIENCE, application, are_free, asks, heard, ports};
-use crate::tls::certificate_of_openssl;
+use super::tls::certificate_of_openssl;
 
 /// The interpreter: `$PSBENCH_TEST_PYTHON`, or that of the virtual environment that `test.sh` makes.
 fn python() -> PathBuf {

@@ -11,7 +11,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::support::{ByName, Gateway, PATIENCE, application, are_free, heard, until};
-use crate::tls::own_certificate;
+use super::tls::own_certificate;
 
 fn access(gateway: &Gateway) -> GatewayAccess {
     let address: Target = gateway.address.to_string().parse().unwrap();

@@ -4,7 +4,7 @@ use psbench_connectors::scistream::ScistreamClient;
 use psbench_connectors::{Connector, KeySource};
 use scistream::dataserver::DataServerType;
 
-use crate::support::{Gateway, binary, crossing, through, until, ways};
+use super::support::{Gateway, binary, crossing, through, until, ways};
 
 #[test]
 fn each_site_has_a_gateway_of_its_own() {

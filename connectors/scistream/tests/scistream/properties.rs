@@ -1,6 +1,5 @@
 //! Whatever two peers do to a connection (chunks of any size, pauses, either side ending first), what arrives through a data server is
 //! what was sent, in order, whole, and ends as it ended.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

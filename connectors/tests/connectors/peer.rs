@@ -1,5 +1,4 @@
 //! What can go wrong between peers, and what is said about it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -25,7 +25,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
-pub(crate) use crate::own::{PATIENCE, own_address};
+#[path = "../control/own.rs"]
+mod own;
+
+pub(crate) use own::{PATIENCE, own_address};
 
 pub(crate) struct Gateway {
     pub(crate) server: ControlServer,

@@ -1,7 +1,4 @@
 //! ProxyStore's endpoints: what both sides read of each other, what can go wrong, and what is said about it.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
-
-mod support;
 
 use std::path::Path;
 use std::process::Command;
@@ -9,9 +6,9 @@ use std::process::Command;
 use bytes::Bytes;
 use psbench_connectors::endpoint::home;
 use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
-use support::endpoint::{Endpoint, NAME};
-use support::python::python;
 use uuid::Uuid;
+
+use crate::support::{Endpoint, NAME, python};
 
 fn open(endpoint: &Endpoint) -> std::sync::Arc<dyn Connector> {
     endpoint.config().open(KeySource::random()).unwrap()

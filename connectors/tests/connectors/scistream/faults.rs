@@ -11,7 +11,7 @@ use psbench_connectors::scistream::{Exit, ScistreamClient, Ways};
 use psbench_connectors::{Connector, ConnectorError, KeySource, Lifetime, Resolver, Store, StoreOptions};
 use scistream::dataserver::DataServerType;
 
-use crate::support::{Pair, binary, through, until, ways};
+use super::support::{Gateway, Pair, binary, through, until, ways};
 
 /// Passes connections on to `to`, each for so many bytes as `lives` says of it by its number: then both ends are closed.
 fn fragile(to: SocketAddr, lives: impl Fn(usize) -> u64 + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -233,7 +233,7 @@ fn a_gateway_that_is_not_there_is_named_with_its_option() {
 #[test]
 fn types_that_do_not_fit_are_refused_ahead_of_the_first_object() {
     let mut pair = Pair::start(DataServerType::Copy);
-    pair.consumer = crate::support::Gateway::start(DataServerType::Tls);
+    pair.consumer = Gateway::start(DataServerType::Tls);
     let error = through(pair.crossing(1)).open(KeySource::random()).unwrap_err().to_string();
     assert!(error.contains("uses copy") && error.contains("uses tls"), "{error}");
     assert_eq!(pair.sessions(), (0, 0));

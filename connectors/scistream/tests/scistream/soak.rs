@@ -4,7 +4,6 @@
 //! The types that forward in this process are mixed, those that cost least most often: each type shares most of what could leak with the
 //! others, and `quic` and `tls` make keys and handshakes for every session. Those of the programs are fewer, since each is a process or
 //! three.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs;
 use std::num::NonZero;

@@ -8,7 +8,7 @@ use scistream::dataserver::{DataServerType, Transport};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::double::Double;
+use super::double::Double;
 use crate::support::{Gateway, application, asks, heard};
 
 const SLOW: Duration = Duration::from_millis(40);

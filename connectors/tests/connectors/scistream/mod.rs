@@ -1,7 +1,6 @@
 //! Objects through gateways: psbench's, with each type of data server, and a double of the reference's.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
-#[path = "../../scistream/tests/control/double.rs"]
+#[path = "../../../scistream/tests/control/double.rs"]
 #[allow(dead_code, reason = "its own tests use the rest")]
 mod double;
 mod faults;

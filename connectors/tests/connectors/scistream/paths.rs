@@ -9,8 +9,8 @@ use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy, Store, Sto
 use scistream::dataserver::DataServerType;
 use uuid::Uuid;
 
-use crate::double::Double;
-use crate::support::{Pair, access, binary, crossing, through, until};
+use super::double::Double;
+use super::support::{Gateway, Pair, access, binary, crossing, through, until};
 
 fn conforms(kind: DataServerType) {
     let pair = Pair::start(kind);
@@ -72,7 +72,7 @@ fn the_references_gateways_do_as_well() {
 fn one_of_the_references_gateways_may_be_psbenchs() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let double = runtime.block_on(Double::start(60, Duration::ZERO, None));
-    let ours = crate::support::Gateway::start(DataServerType::Haproxy);
+    let ours = Gateway::start(DataServerType::Haproxy);
     for (producer, consumer) in [(access(double.address), ours.access()), (ours.access(), access(double.address))] {
         let connector = through(crossing(producer, vec![("", consumer)])).open(KeySource::random()).unwrap();
         let key = connector.put(binary(1_000_000)).unwrap();

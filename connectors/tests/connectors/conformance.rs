@@ -1,10 +1,4 @@
 //! Holds every connector, decorated or not, against the one suite.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
-
-#[path = "support/s3.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod s3_server;
-mod support;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,10 +10,10 @@ use psbench_connectors::memory::MemoryConnector;
 use psbench_connectors::multi::{Part, Policy};
 use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
-use s3_server::{S3Server, SECRET_KEY, with_credentials};
-use support::RedisServer;
-use support::endpoint::Endpoint;
 use uuid::Uuid;
+
+use crate::support::s3::{S3Server, SECRET_KEY, with_credentials};
+use crate::support::{Endpoint, RedisServer};
 
 fn memory(keys: KeySource) -> Arc<dyn Connector> {
     Arc::new(MemoryConnector::open(Uuid::new_v4(), 1 << 30, keys))
@@ -58,7 +52,7 @@ fn redis_conforms() {
 
 #[test]
 fn s3_conforms() {
-    with_credentials("s3_conforms", SECRET_KEY, || {
+    with_credentials("conformance::s3_conforms", SECRET_KEY, || {
         let server = S3Server::start();
         check(&|keys| server.config().open(keys).unwrap());
     });

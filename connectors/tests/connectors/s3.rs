@@ -1,16 +1,12 @@
 //! What can go wrong at S3, and what is said about it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
-
-#[path = "support/s3.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
-mod s3_server;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy, Store, StoreOptions};
-use s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY, with_credentials};
+
+use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY, with_credentials};
 
 /// Why the connector can't be opened.
 fn refusal(config: &ConnectorConfig) -> String {
@@ -23,7 +19,7 @@ fn refusal(config: &ConnectorConfig) -> String {
 
 #[test]
 fn objects_are_what_was_stored_under_their_names() {
-    with_credentials("objects_are_what_was_stored_under_their_names", SECRET_KEY, || {
+    with_credentials("s3::objects_are_what_was_stored_under_their_names", SECRET_KEY, || {
         let server = S3Server::start();
         let connector = server.config().open(KeySource::random()).unwrap();
         let key = connector.put(Bytes::from_static(b"abc")).unwrap();
@@ -36,7 +32,7 @@ fn objects_are_what_was_stored_under_their_names() {
 
 #[test]
 fn credentials_are_in_no_proxy_and_no_text() {
-    with_credentials("credentials_are_in_no_proxy_and_no_text", SECRET_KEY, || {
+    with_credentials("s3::credentials_are_in_no_proxy_and_no_text", SECRET_KEY, || {
         let server = S3Server::start();
         let connector = server.config().open(KeySource::random()).unwrap();
         let shown = format!("{connector:?} {} {:?}", connector.config(), connector.config());
@@ -53,7 +49,7 @@ fn credentials_are_in_no_proxy_and_no_text() {
 
 #[test]
 fn an_object_of_another_size_is_refused() {
-    with_credentials("an_object_of_another_size_is_refused", SECRET_KEY, || {
+    with_credentials("s3::an_object_of_another_size_is_refused", SECRET_KEY, || {
         let server = S3Server::start();
         let connector = server.config().open(KeySource::random()).unwrap();
         let mut key = connector.put(Bytes::from(vec![0; 1000])).unwrap();
@@ -65,7 +61,7 @@ fn an_object_of_another_size_is_refused() {
 
 #[test]
 fn wrong_credentials_are_refused_and_the_variables_named() {
-    with_credentials("wrong_credentials_are_refused_and_the_variables_named", "another", || {
+    with_credentials("s3::wrong_credentials_are_refused_and_the_variables_named", "another", || {
         let error = refusal(&S3Server::start().config());
         assert!(error.contains("SignatureDoesNotMatch") && error.contains("AWS_SECRET_ACCESS_KEY"), "{error}");
     });
@@ -79,7 +75,7 @@ fn missing_credentials_are_told() {
 
 #[test]
 fn a_missing_bucket_is_named() {
-    with_credentials("a_missing_bucket_is_named", SECRET_KEY, || {
+    with_credentials("s3::a_missing_bucket_is_named", SECRET_KEY, || {
         let server = S3Server::start();
         let mut config = server.config();
         if let ConnectorConfig::S3 { bucket, .. } = &mut config {
@@ -92,7 +88,7 @@ fn a_missing_bucket_is_named() {
 
 #[test]
 fn a_server_that_is_gone_is_named_in_time() {
-    with_credentials("a_server_that_is_gone_is_named_in_time", SECRET_KEY, || {
+    with_credentials("s3::a_server_that_is_gone_is_named_in_time", SECRET_KEY, || {
         let mut server = S3Server::start();
         let connector = server.config().open(KeySource::random()).unwrap();
         let key = connector.put(Bytes::from_static(b"abc")).unwrap();
@@ -108,7 +104,7 @@ fn a_server_that_is_gone_is_named_in_time() {
 
 #[test]
 fn only_an_endpoint_that_says_http_goes_without_tls() {
-    with_credentials("only_an_endpoint_that_says_http_goes_without_tls", SECRET_KEY, || {
+    with_credentials("s3::only_an_endpoint_that_says_http_goes_without_tls", SECRET_KEY, || {
         let server = S3Server::start();
         let mut config = server.config();
         if let ConnectorConfig::S3 { endpoint, .. } = &mut config {

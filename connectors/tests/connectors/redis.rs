@@ -1,7 +1,4 @@
 //! What can go wrong at a Redis server, and what is said about it.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
-
-mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use psbench_connectors::redis::RedisConnector;
 use psbench_connectors::{Connector, ConnectorError, KeySource};
-use support::{RedisServer, free_port};
+
+use crate::support::{RedisServer, free_port};
 
 fn open(server: &RedisServer) -> RedisConnector {
     RedisConnector::open("127.0.0.1", server.port, KeySource::random()).unwrap()

@@ -4,7 +4,6 @@
 //! | producer | | producer's gateway | | consumer's gateway | | consumer |
 //! |---|---|---|---|---|---|---|
 //! | 10.71.1.2 | LAN | 10.71.1.1, 10.71.2.1 | WAN | 10.71.2.2, 10.71.3.1 | LAN | 10.71.3.2 |
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,5 +1,4 @@
 //! What readers of shared memory rely on, and what can go wrong between them and the server.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::HashSet;
 use std::env;
@@ -11,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::shm::{ShmClient, ShmServer};
 use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Lifetime, Proxy, Secret};
 use uuid::Uuid;
+
+use crate::support::PATIENCE;
 
 /// Large enough for a segment of its own.
 const SIZE: usize = 200_000;
@@ -141,11 +142,13 @@ fn a_large_object_frees_its_segment_without_a_further_request() {
     let place_of_first = place(&first);
     drop(client.take(&first).unwrap().unwrap());
     // The server hears of it soon, not at once. Until then it has no spare segment.
-    let returned = (0..80).any(|_| {
-        thread::sleep(Duration::from_millis(200));
-        place(&store(2)) == place_of_first
-    });
-    assert!(returned, "the segment never came back");
+    // No more looks than the server has room for objects.
+    let (until, mut pause) = (Instant::now() + PATIENCE, Duration::from_millis(100));
+    while place(&store(2)) != place_of_first {
+        assert!(Instant::now() < until, "the segment never came back");
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
 }
 
 #[test]
@@ -166,6 +169,9 @@ fn what_a_client_that_is_gone_still_reads_is_never_written_to() {
 
 #[test]
 fn a_reader_that_is_killed_holds_up_nobody() {
+    if let Ok(proxy) = env::var(PROXY) {
+        return hold(&proxy);
+    }
     let server = ShmServer::start(Path::new(""), 2 * SIZE as u64, KeySource::random()).unwrap();
     let client = server.config().connect().unwrap();
     for round in 0..5 {
@@ -184,16 +190,28 @@ fn a_reader_that_is_killed_holds_up_nobody() {
     }
 }
 
-/// This program, in a second process that takes one object and holds it until it is killed.
+/// The test above in a second process, which takes one object and holds it until it is killed.
 struct Reader(Child);
 
+/// What the second process is to take; without it this is the test itself.
 const PROXY: &str = "PSBENCH_TEST_PROXY";
+
+fn hold(proxy: &str) {
+    let proxy: Vec<u8> =
+        (0..proxy.len()).step_by(2).map(|at| u8::from_str_radix(&proxy[at..at + 2], 16).unwrap()).collect();
+    let proxy = Proxy::decode(&proxy).unwrap();
+    let held = proxy.config.connect().unwrap().take(&proxy.key).unwrap().unwrap();
+    assert!(holds_only(&held, held[0]) && are_mapped(&held));
+    println!("holding");
+    // Nothing ever comes: this ends with the test that started it.
+    assert_eq!(std::io::stdin().read(&mut [0]).unwrap(), 0);
+}
 
 impl Reader {
     fn start(proxy: &Proxy) -> Self {
         let proxy: String = proxy.encode().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
         let process = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "the_other_process", "--ignored", "--nocapture"])
+            .args(["--exact", "shm::a_reader_that_is_killed_holds_up_nobody", "--nocapture"])
             .env(PROXY, proxy)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -210,20 +228,6 @@ impl Drop for Reader {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
-}
-
-#[test]
-#[ignore = "runs in a process that other tests start"]
-fn the_other_process() {
-    let proxy = env::var(PROXY).unwrap();
-    let proxy: Vec<u8> =
-        (0..proxy.len()).step_by(2).map(|at| u8::from_str_radix(&proxy[at..at + 2], 16).unwrap()).collect();
-    let proxy = Proxy::decode(&proxy).unwrap();
-    let held = proxy.config.connect().unwrap().take(&proxy.key).unwrap().unwrap();
-    assert!(holds_only(&held, held[0]) && are_mapped(&held));
-    println!("holding");
-    // Nothing ever comes: this ends with the test that started it.
-    assert_eq!(std::io::stdin().read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

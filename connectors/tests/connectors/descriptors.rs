@@ -1,4 +1,4 @@
-//! Shared memory when a process may open no more files. A limit of the whole process: hence a program of its own.
+//! Shared memory when a process may open no more files. A limit of the whole process, of which this is the only test.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,9 +1,7 @@
 //! Gateways of a test's own, each at an address of its own, so that no other test or program has its ports.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZero;
-use std::process;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,16 +17,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// For what takes no time unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A loopback address that nobody else uses.
-pub(crate) fn own_address() -> IpAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = process::id().to_be_bytes();
-    // Not those of the tests of the package `scistream`.
-    Ipv4Addr::new(127, high.max(1), low, 128 + NEXT.fetch_add(1, Ordering::Relaxed)).into()
-}
+use crate::support::{PATIENCE, own_address};
 
 /// Serves in a thread of its own until it is stopped.
 pub(crate) struct Gateway {
