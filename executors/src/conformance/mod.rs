@@ -72,8 +72,9 @@ pub fn check_shaped(start: Start<'_>, shape: Shape) {
     waiting_exclusive_tasks_can_be_cancelled(start);
     workers_are_named(start);
     idle_workers_shut_down_with_a_report(start);
-    shutdown_ends_what_runs_and_what_waits(start, shape);
     shutdown_grants_its_grace(start, shape);
+    // Last, since what it leaves running may be in the way.
+    shutdown_ends_what_runs_and_what_waits(start, shape);
 }
 
 /// Bytes that differ from place to place.

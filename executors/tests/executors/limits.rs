@@ -15,13 +15,12 @@ use crate::support::{HOUR, eventually, lost, options, signal};
 /// All tests of this file.
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("an_overdue_task_ends_its_worker_and_no_other_task", an_overdue_task_ends_its_worker_and_no_other_task),
-    ("what_ran_beside_an_overdue_task_is_lost", what_ran_beside_an_overdue_task_is_lost),
     ("tasks_in_time_are_left_alone", tasks_in_time_are_left_alone),
     ("a_worker_that_cannot_tell_of_an_overdue_task_is_ended", a_worker_that_cannot_tell_of_an_overdue_task_is_ended),
     ("a_worker_that_stays_stopped_is_replaced", a_worker_that_stays_stopped_is_replaced),
     ("a_worker_that_is_stopped_for_a_moment_goes_on", a_worker_that_is_stopped_for_a_moment_goes_on),
     ("a_worker_that_outgrows_its_memory_says_so", a_worker_that_outgrows_its_memory_says_so),
-    ("workers_that_die_idle_are_given_up", workers_that_die_idle_are_given_up),
+    ("slow::workers_that_die_idle_are_given_up", workers_that_die_idle_are_given_up),
 ];
 
 #[track_caller]
@@ -47,41 +46,38 @@ fn one_timed_out(sink: &Collector, tasks: Range<u64>, limit: Duration) -> String
 }
 
 fn an_overdue_task_ends_its_worker_and_no_other_task() {
-    // Long enough for both threads to begin their tasks.
-    const LIMIT: Duration = Duration::from_secs(2);
-    for threads in [1, 2] {
-        let sink = Arc::new(Collector::default());
-        let options = ProcessOptions { task_timeout: Some(LIMIT), threads_per_worker: threads, ..options(1, 20) };
-        let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
-        // The others wait in the worker behind it, the last for its payload to arrive even.
-        let payload = bytes::Bytes::from(vec![3; 8 << 20]);
-        let overdue = 0..u64::from(threads);
-        executor.submit(overdue.clone().map(|id| HOUR.task(id, "")).collect());
-        executor.submit((10..20).map(|id| Command::Echo.task(id, payload.clone())).collect());
-        let worker = &executor.workers()[0];
-        assert_eq!(one_timed_out(&sink, overdue, LIMIT), worker.label);
-        for id in 10..20 {
-            assert!(sink.outcome(id) == Ok(payload.clone()), "task {id} never began");
+    std::thread::scope(|scope| {
+        for threads in [1, 2] {
+            scope.spawn(move || an_overdue_task_ends_its_worker_of(threads));
         }
-        let end = WorkerEnd::Lost("a task ran for longer than 2s".to_owned());
-        assert_eq!(executor.workers()[0].end, Some(end));
-        assert_eq!(executor.workers().len(), 2);
-    }
+    });
 }
 
-fn what_ran_beside_an_overdue_task_is_lost() {
-    let limit = Duration::from_secs(2);
+/// Of so many threads, all of which run a task by then: each is overdue or lost with the one that is.
+fn an_overdue_task_ends_its_worker_of(threads: u32) {
+    // Long enough for both threads to begin their tasks, and for all that is done in time.
+    const LIMIT: Duration = Duration::from_secs(10);
     let sink = Arc::new(Collector::default());
-    let options = ProcessOptions { task_timeout: Some(limit), threads_per_worker: 2, ..options(1, 1) };
+    let options = ProcessOptions { task_timeout: Some(LIMIT), threads_per_worker: threads, ..options(1, 20) };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
-    executor.submit(vec![HOUR.task(0, "")]);
-    executor.submit(vec![HOUR.task(1, "")]);
-    one_timed_out(&sink, 0..2, limit);
+    // The others wait in the worker behind it, the last for its payload to arrive even.
+    let payload = bytes::Bytes::from(vec![3; 8 << 20]);
+    let overdue = 0..u64::from(threads);
+    executor.submit(overdue.clone().map(|id| HOUR.task(id, "")).collect());
+    executor.submit((10..20).map(|id| Command::Echo.task(id, payload.clone())).collect());
+    let worker = &executor.workers()[0];
+    assert_eq!(one_timed_out(&sink, overdue, LIMIT), worker.label);
+    for id in 10..20 {
+        assert!(sink.outcome(id) == Ok(payload.clone()), "task {id} never began");
+    }
+    let end = WorkerEnd::Lost("a task ran for longer than 10s".to_owned());
+    assert_eq!(executor.workers()[0].end, Some(end));
+    assert_eq!(executor.workers().len(), 2);
 }
 
 fn tasks_in_time_are_left_alone() {
     let sink = Arc::new(Collector::default());
-    let options = ProcessOptions { task_timeout: Some(Duration::from_secs(20)), ..options(2, 4) };
+    let options = ProcessOptions { task_timeout: Some(Duration::from_secs(600)), ..options(2, 4) };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
     // Exclusive tasks have no limit.
     executor.submit(vec![Command::Wait.task(1000, "")]);
@@ -103,8 +99,13 @@ fn a_worker_that_cannot_tell_of_an_overdue_task_is_ended() {
     timed_out(sink.outcome(0), limit);
     // It may have begun, for all that is known.
     lost(sink.outcome(1), "a task ran for longer than 100ms");
-    executor.submit(vec![Command::Echo.task(2, "")]);
-    assert!(sink.outcome(2).is_ok());
+    // No later one is in time at the first try, perhaps.
+    let mut task = 2;
+    eventually("another worker works", || {
+        executor.submit(vec![Command::Echo.task(task, "")]);
+        task += 1;
+        sink.outcome(task - 1).is_ok()
+    });
 }
 
 fn a_worker_that_stays_stopped_is_replaced() {
@@ -124,7 +125,7 @@ fn a_worker_that_stays_stopped_is_replaced() {
 
 fn a_worker_that_is_stopped_for_a_moment_goes_on() {
     let sink = Arc::new(Collector::default());
-    let options = ProcessOptions { stopped_limit: Duration::from_secs(30), ..options(1, 2) };
+    let options = ProcessOptions { stopped_limit: Duration::from_secs(3600), ..options(1, 2) };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
     signal(&executor.workers()[0], Signal::STOP);
     executor.submit(vec![Command::Echo.task(0, "")]);

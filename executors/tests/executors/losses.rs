@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use psbench_executors::conformance::{Collector, Command};
+use psbench_executors::conformance::{Collector, Command, Gate};
 use psbench_executors::pilot::PilotOptions;
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::{Executor, ExecutorError, TaskError, TaskId, WorkerEnd, WorkerId, WorkerInfo};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pilots;
-use crate::support::{HOUR, eventually, lost, options, runs, signal, start};
+use crate::support::{HOUR, PATIENCE, eventually, lost, options, runs, signal, start};
 
 /// The argument that makes the test program an executor that gets killed.
 pub(crate) const PARENT: &str = "parent";
@@ -55,16 +55,17 @@ fn not_ready(options: ProcessOptions, wanted: &str) {
 }
 
 fn a_killed_worker_is_named_and_replaced() {
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let executor = start(2, 3, sink.clone());
     executor.submit(vec![HOUR.task(0, "")]);
-    executor.submit(vec![Command::Sleep(500).task(1, "")]);
+    executor.submit(vec![gate.hold().task(1, "")]);
     // Of equals the first worker is chosen: this one is behind the task of an hour.
     executor.submit(vec![Command::Echo.task(2, "")]);
     let workers = executor.workers();
     kill(&workers[0]);
     assert_eq!(lost(sink.outcome(0), "signal 9 (SIGKILL)"), workers[0].label);
     assert_eq!(lost(sink.outcome(2), "signal 9 (SIGKILL)"), workers[0].label);
+    gate.open();
     assert!(sink.outcome(1).is_ok());
     eventually("a replacement", || executor.workers().len() == 3);
     let workers = executor.workers();
@@ -74,7 +75,7 @@ fn a_killed_worker_is_named_and_replaced() {
     eventually("a second one", || executor.workers().len() == 4);
     executor.submit((3..103).map(|id| Command::Echo.task(id, "")).collect());
     sink.wait_for(103);
-    let reports = executor.shutdown(Duration::from_secs(10));
+    let reports = executor.shutdown(PATIENCE);
     let finished: Vec<bool> = reports.iter().map(|report| report.finish.is_some()).collect();
     assert_eq!(finished, [false, false, true, true]);
 }
@@ -83,10 +84,11 @@ fn the_slot_of_a_killed_worker_goes_to_an_idle_one() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
     symlink(current_exe().unwrap(), &program).unwrap();
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let options = ProcessOptions { program: program.clone(), sharing: 1, ..options(2, 1) };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
-    executor.submit(vec![Command::Wait.task(0, "")]);
+    executor.submit(vec![gate.stay().task(0, "")]);
+    gate.wait_for(1);
     executor.submit(vec![HOUR.task(1, ""), Command::Echo.task(2, "")]);
     executor.cancel(TaskId(0));
     assert_eq!((sink.outcome(0), sink.worker(0)), (Ok("".into()), Some(WorkerId(0))));
@@ -99,12 +101,12 @@ fn the_slot_of_a_killed_worker_goes_to_an_idle_one() {
 }
 
 fn a_worker_killed_within_a_payload_blocks_nothing() {
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let executor = start(1, 2, sink.clone());
     let payload = bytes::Bytes::from(vec![7; 64 << 20]);
     // The second payload waits half-way while the first task runs.
-    executor.submit(vec![HOUR.task(0, payload.clone()), Command::Echo.task(1, payload.clone())]);
-    sleep(Duration::from_millis(200));
+    executor.submit(vec![gate.hold().task(0, payload.clone()), Command::Echo.task(1, payload.clone())]);
+    gate.wait_for(1);
     kill(&executor.workers()[0]);
     lost(sink.outcome(0), "signal 9 (SIGKILL)");
     lost(sink.outcome(1), "signal 9 (SIGKILL)");
@@ -128,7 +130,7 @@ fn each_task_ends_once_whoever_is_killed() {
         }
     }
     sink.wait_for(TASKS as usize);
-    executor.shutdown(Duration::from_secs(10));
+    executor.shutdown(PATIENCE);
     assert_eq!(sink.count(), TASKS as usize);
 }
 
@@ -146,7 +148,8 @@ fn a_task_that_exits_is_lost_with_its_worker() {
 
 fn a_stopped_worker_does_not_block_submit_or_shutdown() {
     let sink = Arc::new(Collector::default());
-    let executor = start(1, 4, sink.clone());
+    let options = ProcessOptions { stopped_limit: Duration::from_secs(3600), ..options(1, 4) };
+    let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
     signal(&executor.workers()[0], Signal::STOP);
     let payload = bytes::Bytes::from(vec![0; 16 << 20]);
     let began = Instant::now();
@@ -154,7 +157,7 @@ fn a_stopped_worker_does_not_block_submit_or_shutdown() {
         executor.submit(vec![Command::Echo.task(id, payload.clone())]);
     }
     let reports = executor.shutdown(Duration::from_millis(100));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < PATIENCE);
     assert!(reports[0].finish.is_none());
     assert_eq!(sink.count(), 8);
 }

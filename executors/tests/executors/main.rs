@@ -38,26 +38,36 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial("thread_executor_conforms", thread_executor_conforms),
-        trial("engine_executor_conforms", engine_executor_conforms),
-        trial("thread_executor_with_a_time_limit_conforms", thread_executor_with_a_time_limit_conforms),
-        trial("process_executor_conforms", process_executor_conforms),
-        trial("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
-        trial("pilot_executor_conforms", pilot_executor_conforms),
-        trial("pilot_executor_by_tls_conforms", pilot_executor_by_tls_conforms),
+    let modules = [
+        ("conformance", TESTS),
+        ("engines", engines::TESTS),
+        ("losses", losses::TESTS),
+        ("pilots", pilots::TESTS),
+        ("pool", pool::TESTS),
+        ("limits", limits::TESTS),
+        ("threads", threads::TESTS),
     ];
-    let special = [engines::TESTS, losses::TESTS, pilots::TESTS, pool::TESTS, limits::TESTS, threads::TESTS];
-    trials.extend(special.into_iter().flatten().map(|(name, test)| trial(name, *test)));
-    trials
+    let all = modules.into_iter().flat_map(|(module, tests)| tests.iter().map(move |(name, test)| (module, name, *test)));
+    all.map(|(module, name, test)| trial(format!("{module}::{name}"), test)).collect()
 }
 
-fn trial(name: &str, test: fn()) -> Trial {
+fn trial(name: String, test: fn()) -> Trial {
     Trial::test(name, move || {
         test();
         Ok(())
     })
 }
+
+/// Of the executors of this program's own; `slow::` is what the runner leaves out unless all is asked for.
+const TESTS: &[(&str, fn())] = &[
+    ("thread_executor_conforms", thread_executor_conforms),
+    ("engine_executor_conforms", engine_executor_conforms),
+    ("thread_executor_with_a_time_limit_conforms", thread_executor_with_a_time_limit_conforms),
+    ("process_executor_conforms", process_executor_conforms),
+    ("process_executor_with_threads_conforms", process_executor_with_threads_conforms),
+    ("pilot_executor_conforms", pilot_executor_conforms),
+    ("pilot_executor_by_tls_conforms", pilot_executor_by_tls_conforms),
+];
 
 fn thread_executor_conforms() {
     conformance::check(&|workers, sink| {

@@ -5,13 +5,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use psbench_executors::conformance::{Collector, Command, begun};
+use psbench_executors::conformance::{Collector, Command, Gate, begun};
 use psbench_executors::process::{CpuAffinity, ProcessExecutor, ProcessOptions};
 use psbench_executors::{Executor, TaskId, WorkerEnd, WorkerId, WorkerInfo};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::support::{HOUR, eventually, options, signal, start};
+use crate::support::{HOUR, PATIENCE, eventually, options, signal, start};
 
 /// All tests of this file.
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -49,26 +49,28 @@ fn tasks_of_one_worker_run_side_by_side() {
 }
 
 fn few_processes_are_filled_first() {
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let options = ProcessOptions { threads_per_worker: 2, ..options(3, 2) };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
     for id in 0..3 {
-        executor.submit(vec![Command::Sleep(1_000).task(id, "")]);
+        executor.submit(vec![gate.hold().task(id, "")]);
     }
+    gate.open();
     let workers: Vec<u32> = (0..3).map(|id| sink.worker(id).unwrap().0).collect();
     assert_eq!(workers, [0, 0, 1]);
     // The third worker has never had anything to do.
-    let reports = executor.shutdown(Duration::from_secs(20));
+    let reports = executor.shutdown(PATIENCE);
     let counts = reports.iter().map(|report| begun(std::slice::from_ref(report)));
     assert_eq!(counts.collect::<Vec<_>>(), [2, 1, 0]);
 }
 
 fn with_one_thread_tasks_go_to_free_workers() {
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let executor = start(3, 4, sink.clone());
     for id in 0..3 {
-        executor.submit(vec![Command::Sleep(1_000).task(id, "")]);
+        executor.submit(vec![gate.hold().task(id, "")]);
     }
+    gate.open();
     let workers: BTreeSet<_> = (0..3).map(|id| sink.worker(id)).collect();
     assert_eq!(workers.len(), 3);
 }
@@ -83,7 +85,7 @@ fn workers_are_replaced_after_so_many_tasks() {
     }
     eventually("two fresh workers", || alive(&executor) == 2);
     let workers = executor.workers();
-    let reports = executor.shutdown(Duration::from_secs(20));
+    let reports = executor.shutdown(PATIENCE);
     assert_eq!(workers.len(), reports.len());
     assert_eq!(begun(&reports), 200);
     for (worker, report) in workers.iter().zip(&reports) {
@@ -129,25 +131,28 @@ fn idle_workers_go_and_come_back() {
     assert_eq!(executor.workers().len(), 3);
 
     // Many need all, and a slow one holds up none.
-    executor.submit((1..50).map(|id| Command::Sleep(if id == 1 { 3_000 } else { 1 }).task(id, "")).collect());
+    let gate = Gate::new();
+    executor.submit((1..50).map(|id| if id == 1 { gate.hold() } else { Command::Sleep(1) }.task(id, "")).collect());
     sink.wait_for(49);
     assert_eq!(sink.count(), 49);
+    gate.open();
     assert!(sink.outcome(1).is_ok());
     assert_eq!(executor.workers().len(), 5);
     eventually("that all go", all_idle);
-    let reports = executor.shutdown(Duration::from_secs(20));
+    let reports = executor.shutdown(PATIENCE);
     assert_eq!((reports.len(), begun(&reports)), (5, 50));
 }
 
 fn where_an_exclusive_task_ran_the_worker_stays() {
-    let sink = Arc::new(Collector::default());
+    let (sink, gate) = (Arc::new(Collector::default()), Gate::new());
     let options = ProcessOptions {
         idle_timeout: Some(Duration::from_millis(200)),
         max_tasks_per_worker: Some(2),
         ..options(2, 1)
     };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
-    executor.submit(vec![Command::Wait.task(0, "")]);
+    executor.submit(vec![gate.stay().task(0, "")]);
+    gate.wait_for(1);
     eventually("that the other goes", || retired(&executor.workers()[1], "idle for 200ms"));
     executor.cancel(TaskId(0));
     assert!(sink.outcome(0).is_ok());

@@ -19,6 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const WORKER: &str = "worker";
 /// The argument that makes it one that connects.
 pub(crate) const CONNECT: &str = "connect";
+/// For what takes no time unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A task that nobody waits for.
 pub(crate) const HOUR: Command = Command::Sleep(3_600_000);
 
@@ -66,7 +68,7 @@ fn make_work(setup: &[u8]) -> Result<Arc<dyn Work>, String> {
             let path = argument.to_owned();
             spawn(move || {
                 // Long after it is ready, even if the file exists.
-                sleep(Duration::from_millis(500));
+                sleep(Duration::from_secs(2));
                 while !fs::exists(&path).unwrap() {
                     sleep(Duration::from_millis(5));
                 }
@@ -117,7 +119,7 @@ pub(crate) fn options(workers: u32, capacity: u32) -> ProcessOptions {
         args: vec![WORKER.into()],
         workers,
         capacity,
-        ready_timeout: Duration::from_secs(20),
+        ready_timeout: PATIENCE,
         ..ProcessOptions::new(current_exe().unwrap())
     }
 }
@@ -131,7 +133,7 @@ pub(crate) fn start(workers: u32, capacity: u32, sink: Arc<dyn OutcomeSink>) -> 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
         sleep(Duration::from_millis(5));
     }
 }
