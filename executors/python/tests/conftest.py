@@ -7,9 +7,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
-from dispatcher import HERE, PACKAGE, Gate
+from dispatcher import ENGINE, HERE, PACKAGE, Gate
 
 _SECONDS = 300
 
@@ -34,3 +35,16 @@ def gate(tmp_path: Path) -> Gate:
     directory = tmp_path / "gate"
     directory.mkdir()
     return Gate(directory)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests, one has all those of an engine, which takes seconds to start."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByEngine(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            _, of_engine, engine = nodeid.rpartition(f"[{ENGINE}")
+            return engine if of_engine else nodeid
+
+    return ByEngine(config, log)

@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 CHILD = [sys.executable, str(HERE / "echo_child.py")]
 PACKAGE = HERE.parent
 _REPORT = Struct("<5Q")
+# Begins the names of parameters that are engines.
+ENGINE = "engine-"
 
 # For what takes no time unless it hangs, on a machine that has other things to do.
 PATIENCE = 120
@@ -227,12 +229,15 @@ class Dispatcher:
 
     def end(self) -> dict[str, Any]:
         """Asks for the end and waits for it: returns what the bridge used."""
-        self.send(frames.FINISH)
-        return self.take_the_end()
+        self.ask_for_the_end()
+        return self.see_the_end()
 
-    def take_the_end(self) -> dict[str, Any]:
-        """Waits for the end that was asked for."""
+    def ask_for_the_end(self) -> None:
+        self.send(frames.FINISH)
         self.socket.shutdown(socket.SHUT_WR)
+
+    def see_the_end(self) -> dict[str, Any]:
+        """Waits for the end that was asked for."""
         while self.take() is not None:
             pass
         assert self.process.wait(PATIENCE) == 0

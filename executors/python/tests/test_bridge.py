@@ -204,8 +204,8 @@ def test_an_ordinary_end_lets_tasks_end_that_have_begun(gate: Gate) -> None:
         dispatcher.batch([(1, gate.hold, b"held")])
         dispatcher.batch([(2, "", b"")])
         gate.wait_for(1)
-        dispatcher.send(frames.FINISH)
-        # The end has begun.
+        dispatcher.ask_for_the_end()
+        # It has begun.
         dispatcher.until(lambda: 2 in dispatcher.outcomes)
         gate.open()
         dispatcher.until(lambda: 1 in dispatcher.outcomes)
@@ -213,7 +213,7 @@ def test_an_ordinary_end_lets_tasks_end_that_have_begun(gate: Gate) -> None:
             1: Outcome(0, 0, b"held"),
             2: Outcome(frames.NOT_RUN, None, b"withdrawn before it began"),
         }
-        dispatcher.take_the_end()
+        dispatcher.see_the_end()
 
 
 @pytest.mark.slow

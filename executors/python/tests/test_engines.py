@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dispatcher import PATIENCE, Dispatcher, Gate, Outcome
+from dispatcher import ENGINE, PATIENCE, Dispatcher, Gate, Outcome
 
 from psbench_executors import frames
 
@@ -37,9 +37,8 @@ RECOVERING = {"parsl-htex", "dask"}
 
 
 def named(name: str) -> Any:
-    """As a parameter of tests, all of which one process runs."""
-    marks = [pytest.mark.xdist_group(name)]
-    return pytest.param(name, marks=marks if name in QUICK else [*marks, pytest.mark.slow])
+    """As a parameter of tests, all of which one process runs: see `conftest.py`."""
+    return pytest.param(name, id=f"{ENGINE}{name}", marks=() if name in QUICK else pytest.mark.slow)
 
 
 def started(name: str, run_dir: Path, cwd: Path | None = None) -> Dispatcher:
