@@ -36,7 +36,7 @@ impl RedisServer {
             .spawn()
             .expect("redis-server must be on the PATH");
         let mut server = Self { process, port };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while server.process.try_wait().unwrap().is_none() {
             if server.answers_itself() {
                 return Some(server);

@@ -47,7 +47,8 @@ fn trials() -> Vec<Trial> {
         ("limits", limits::TESTS),
         ("threads", threads::TESTS),
     ];
-    let all = modules.into_iter().flat_map(|(module, tests)| tests.iter().map(move |(name, test)| (module, name, *test)));
+    let all =
+        modules.into_iter().flat_map(|(module, tests)| tests.iter().map(move |(name, test)| (module, name, *test)));
     all.map(|(module, name, test)| trial(format!("{module}::{name}"), test)).collect()
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use psbench_executors::conformance::{Collector, Command, Gate, TestWork};
 use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
-use psbench_executors::{Executor, ExecutorError, Task, TaskContext, TaskError, TaskId, WorkerEnd, Work, WorkerId};
+use psbench_executors::{Executor, ExecutorError, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd, WorkerId};
 
 use crate::support::{HOUR, PATIENCE, eventually};
 

@@ -183,7 +183,7 @@ pub(super) fn a_target_may_listen_late(bench: &Bench) {
 
 /// For checks that wait for it.
 fn impatient() -> Session {
-    Session::with(ForwardOptions { connect_timeout: Duration::from_millis(700), ..ForwardOptions::default() })
+    Session::with(ForwardOptions { connect_timeout: Duration::from_secs(5), ..ForwardOptions::default() })
 }
 
 pub(super) fn a_client_is_told_that_its_target_never_listens(bench: &Bench) {

@@ -44,7 +44,7 @@ pub(super) fn a_stalled_reader_stalls_the_writer(bench: &Bench) {
 }
 
 pub(super) fn idle_connections_end(bench: &Bench) {
-    let options = ForwardOptions { idle_timeout: Some(Duration::from_secs(1)), ..ForwardOptions::default() };
+    let options = ForwardOptions { idle_timeout: Some(Duration::from_secs(5)), ..ForwardOptions::default() };
     let host = Host::new();
     let route = bench.route(&Session::with(options), &[&host]);
     let (mut client, mut target) = route.connection(&host);
@@ -78,13 +78,13 @@ pub(super) fn a_rate_is_kept(bench: &Bench) {
 
 pub(super) fn waiting_for_the_rate_is_not_idling(bench: &Bench) {
     /// Bits/s: what is moved at a time takes twice as long as a connection may be idle.
-    const RATE: u64 = 4096;
+    const RATE: u64 = 1365;
     /// More than that.
     const BYTES: u64 = 1100;
     if !bench.server(Role::Producer).enforces_rate() {
         return;
     }
-    let options = ForwardOptions { idle_timeout: Some(Duration::from_secs(1)), ..ForwardOptions::default() };
+    let options = ForwardOptions { idle_timeout: Some(Duration::from_secs(3)), ..ForwardOptions::default() };
     let host = Host::new();
     let route = bench.route(&Session { rate: Some(RATE), ..Session::with(options) }, &[&host]);
     let (mut client, mut target) = route.connection(&host);
@@ -99,7 +99,7 @@ pub(super) fn nothing_without_the_key(bench: &Bench) {
         return;
     }
     let host = Host::new();
-    let options = ForwardOptions { connect_timeout: Duration::from_secs(1), ..ForwardOptions::default() };
+    let options = ForwardOptions { connect_timeout: Duration::from_secs(5), ..ForwardOptions::default() };
     let session = Session::with(options);
     let start = |session: &Session, role, targets: &[Target]| {
         bench.start(session, role, targets).expect("a session starts whatever the other gateway is like")

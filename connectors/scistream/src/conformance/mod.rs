@@ -1,8 +1,8 @@
 //! What every [`DataServer`] must do: one suite for all types, those that are processes included.
 //!
 //! Most of it goes through a *pair*, as in use: a client, the consumer's gateway, the producer's gateway, a target. Types that pass bytes
-//! on as they came are also tried singly. No check measures how long something takes: on a busy machine all of it only takes longer. Most
-//! of that is waiting, for stalled receivers and time limits, so checks that don't mind others run side by side.
+//! on as they came are also tried singly. No check measures how long something takes: on a busy machine all of it only takes longer. Those
+//! that wait, for stalled receivers and time limits, are apart. Checks that don't mind others run side by side.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "this is a test suite: it reports by panicking")]
 
 mod bench;
@@ -63,7 +63,7 @@ impl Shape {
     }
 }
 
-/// Runs the suite. `open` is called for each of the two gateways, as on two hosts.
+/// Runs what takes moments of the suite. `open` is called for each of the two gateways, as on two hosts.
 ///
 /// Descriptors, threads and child processes of this process are counted, hence runs of it wait for each other; nothing else that makes
 /// some should run beside it.
@@ -71,13 +71,25 @@ impl Shape {
 /// # Panics
 /// With what the data server does wrong.
 pub fn check(open: Open<'_>, shape: Shape) {
+    run(open, shape, BESIDE_OTHERS, ALONE);
+}
+
+/// Runs the rest of the suite, which waits for what stalls or takes its time, some ten seconds. As [`check`] otherwise.
+///
+/// # Panics
+/// With what the data server does wrong.
+pub fn check_patiently(open: Open<'_>, shape: Shape) {
+    run(open, shape, WAITING, &[]);
+}
+
+fn run(open: Open<'_>, shape: Shape, beside_others: &[Check], alone: &[Check]) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let bench = Bench::new(open, shape);
     let benches = [bench.of(true), bench.of(false)];
     let benches = if shape.single { &benches[..] } else { &benches[1..] };
-    side_by_side(&turns(BESIDE_OTHERS, benches));
-    for turn in turns(ALONE, benches) {
+    side_by_side(&turns(beside_others, benches));
+    for turn in turns(alone, benches) {
         turn.run();
     }
 }
@@ -100,6 +112,11 @@ const BESIDE_OTHERS: &[Check] = &[
     ("a target learns that its client vanished", endings::a_target_learns_that_its_client_vanished),
     ("clients may leave at once", endings::clients_may_leave_at_once),
     ("a target may listen late", endings::a_target_may_listen_late),
+    ("datagrams are forwarded or refused", datagrams::datagrams_are_forwarded_or_refused),
+];
+
+/// Those that wait, most of them for a time limit to pass: one that a busy machine does not reach by itself.
+const WAITING: &[Check] = &[
     ("a client is told that its target never listens", endings::a_client_is_told_that_its_target_never_listens),
     ("the other gateway may come back", endings::the_other_gateway_may_come_back),
     ("a stalled reader stalls the writer", limits::a_stalled_reader_stalls_the_writer),
@@ -107,7 +124,6 @@ const BESIDE_OTHERS: &[Check] = &[
     ("a rate is kept", limits::a_rate_is_kept),
     ("waiting for the rate is not idling", limits::waiting_for_the_rate_is_not_idling),
     ("nothing without the key", limits::nothing_without_the_key),
-    ("datagrams are forwarded or refused", datagrams::datagrams_are_forwarded_or_refused),
 ];
 
 /// Those that count what this process holds.

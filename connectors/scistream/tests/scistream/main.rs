@@ -5,6 +5,7 @@
 mod conformance;
 mod control;
 mod external;
+mod generated;
 mod namespaces;
 mod properties;
 mod soak;

@@ -53,39 +53,43 @@ fn copy_crosses() {
     crosses(DataServerType::Copy);
 }
 
-#[test]
-fn splice_crosses() {
-    crosses(DataServerType::Splice);
-}
+mod slow {
+    use super::{DataServerType, crosses};
 
-#[test]
-fn sockmap_crosses() {
-    crosses(DataServerType::Sockmap);
-}
+    #[test]
+    fn splice_crosses() {
+        crosses(DataServerType::Splice);
+    }
 
-#[test]
-fn quic_crosses() {
-    crosses(DataServerType::Quic);
-}
+    #[test]
+    fn sockmap_crosses() {
+        crosses(DataServerType::Sockmap);
+    }
 
-#[test]
-fn tls_crosses() {
-    crosses(DataServerType::Tls);
-}
+    #[test]
+    fn quic_crosses() {
+        crosses(DataServerType::Quic);
+    }
 
-#[test]
-fn haproxy_crosses() {
-    crosses(DataServerType::Haproxy);
-}
+    #[test]
+    fn tls_crosses() {
+        crosses(DataServerType::Tls);
+    }
 
-#[test]
-fn stunnel_crosses() {
-    crosses(DataServerType::Stunnel);
-}
+    #[test]
+    fn haproxy_crosses() {
+        crosses(DataServerType::Haproxy);
+    }
 
-#[test]
-fn nginx_crosses() {
-    crosses(DataServerType::Nginx);
+    #[test]
+    fn stunnel_crosses() {
+        crosses(DataServerType::Stunnel);
+    }
+
+    #[test]
+    fn nginx_crosses() {
+        crosses(DataServerType::Nginx);
+    }
 }
 
 #[test]

@@ -225,12 +225,16 @@ fn copy_changes_nothing() {
     holds(DataServerType::Copy);
 }
 
-#[test]
-fn splice_changes_nothing() {
-    holds(DataServerType::Splice);
-}
+mod slow {
+    use super::{DataServerType, holds};
 
-#[test]
-fn tls_changes_nothing() {
-    holds(DataServerType::Tls);
+    #[test]
+    fn splice_changes_nothing() {
+        holds(DataServerType::Splice);
+    }
+
+    #[test]
+    fn tls_changes_nothing() {
+        holds(DataServerType::Tls);
+    }
 }

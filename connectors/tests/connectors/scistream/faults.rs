@@ -193,8 +193,8 @@ fn a_gateway_that_is_lost_fails_objects_by_name_and_in_time() {
         let text = error.to_string();
         assert!(text.contains("scistream at 127.") && text.contains("connect to the gateway at 127."), "{text}");
     }
-    // The first one waits for the gateway, those behind it hardly.
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // The first one waits for the gateway, those behind it hardly: were each to wait, it would take a minute and a half.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(connector.held(), Some(39));
     // The other half is given back, whatever has become of this one.
     drop(connector);

@@ -25,33 +25,37 @@ fn copy_conforms() {
 }
 
 #[test]
-fn splice_conforms() {
-    conforms(DataServerType::Splice);
-}
-
-#[test]
 fn tls_conforms() {
     conforms(DataServerType::Tls);
 }
 
-#[test]
-fn quic_conforms() {
-    conforms(DataServerType::Quic);
-}
+mod slow {
+    use super::{DataServerType, conforms};
 
-#[test]
-fn haproxy_conforms() {
-    conforms(DataServerType::Haproxy);
-}
+    #[test]
+    fn splice_conforms() {
+        conforms(DataServerType::Splice);
+    }
 
-#[test]
-fn stunnel_conforms() {
-    conforms(DataServerType::Stunnel);
-}
+    #[test]
+    fn quic_conforms() {
+        conforms(DataServerType::Quic);
+    }
 
-#[test]
-fn nginx_conforms() {
-    conforms(DataServerType::Nginx);
+    #[test]
+    fn haproxy_conforms() {
+        conforms(DataServerType::Haproxy);
+    }
+
+    #[test]
+    fn stunnel_conforms() {
+        conforms(DataServerType::Stunnel);
+    }
+
+    #[test]
+    fn nginx_conforms() {
+        conforms(DataServerType::Nginx);
+    }
 }
 
 #[test]

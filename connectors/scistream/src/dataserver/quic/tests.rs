@@ -20,6 +20,8 @@ const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PATIENCE: Duration = Duration::from_secs(60);
 const QUICK: Times =
     Times { lost: Duration::from_secs(3), silent: Duration::from_millis(600), keep_alive: Duration::from_millis(200) };
+/// As soon looking for another way, but never giving up.
+const ENDURING: Times = Times { lost: PATIENCE, ..QUICK };
 
 /// The gateways' threads, and what runs their starts and releases.
 struct Bench {
@@ -195,7 +197,7 @@ fn a_target_that_refuses_resets_the_client_and_the_session_stays() {
     let (listener, address) = application(LOCAL);
     drop(listener);
     let local = SocketAddr::new(LOCAL, 0);
-    let hasty = ForwardOptions { connect_timeout: Duration::from_millis(100), ..options() };
+    let hasty = ForwardOptions { connect_timeout: Duration::from_secs(2), ..options() };
     let producer = bench.start(Role::Producer, local, address, 1, hasty);
     let consumer = bench.start(Role::Consumer, local, producer.listener, 1, options());
     let mut client = connect(consumer.listener);
@@ -317,7 +319,7 @@ fn what_is_dropped_is_released() {
 
 #[test]
 fn streams_survive_a_change_of_the_path() {
-    let bench = Bench::new(QUICK);
+    let bench = Bench::new(ENDURING);
     let (listener, address) = application(LOCAL);
     let mut nat = None;
     let (producer, consumer) = bench.session(address, |to| nat.insert(Nat::new(to)).address);
@@ -330,7 +332,7 @@ fn streams_survive_a_change_of_the_path() {
     exchange(&mut client, &mut target, 100_000);
     // It drops what belongs to the path of now, for ever: only another one helps, which has to be found while nothing is sent.
     nat.block();
-    until("the gateway came by another way", || nat.ways() == 2);
+    until("the gateway came by another way", || nat.ways() >= 2);
     exchange(&mut client, &mut target, 100_000);
     // The path is gone while data are under way, and comes back.
     let data = pattern(3_000_000);

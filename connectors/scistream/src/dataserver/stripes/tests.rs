@@ -241,11 +241,14 @@ async fn a_stream_never_has_two_of_one_stripe() {
     };
     let first = join(0, 2);
     tokio::pin!(first);
-    // Until it waits.
+    let waits = async {
+        while format!("{gathering:?}").contains("{}") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
     tokio::select! {
-        biased;
         _ = &mut first => panic!("it is alone"),
-        () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        () = waits => {}
     }
     // Whoever overhears a preamble and repeats it, or made it for another number of stripes.
     for (index, count) in [(0, 2), (1, 3)] {

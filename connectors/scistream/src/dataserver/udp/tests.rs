@@ -166,7 +166,7 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 #[test]
 fn idle_flows_end_and_begin_anew() {
     let (target, answering) = echo("127.0.0.1:0");
-    let options = ForwardOptions { idle_timeout: Some(Duration::from_millis(100)), ..ForwardOptions::default() };
+    let options = ForwardOptions { idle_timeout: Some(Duration::from_secs(2)), ..ForwardOptions::default() };
     let session = Session::start("127.0.0.1:0", target, options, 8);
     let client = socket("127.0.0.1:0");
     client.connect(session.listener).unwrap();

@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::support::{ByName, Gateway, PATIENCE, application, are_free, heard, until};
 use super::tls::own_certificate;
+use crate::support::{ByName, Gateway, PATIENCE, application, are_free, heard, until};
 
 fn access(gateway: &Gateway) -> GatewayAccess {
     let address: Target = gateway.address.to_string().parse().unwrap();

@@ -13,8 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::support::{ByName, Gateway, PATIENCE, application, are_free, asks, heard, ports};
 use super::tls::certificate_of_openssl;
+use crate::support::{ByName, Gateway, PATIENCE, application, are_free, asks, heard, ports};
 
 /// The interpreter: `$PSBENCH_TEST_PYTHON`, or that of the virtual environment that `test.sh` makes.
 fn python() -> PathBuf {

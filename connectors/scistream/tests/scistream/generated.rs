@@ -1,6 +1,6 @@
 //! The code of the control protocol is generated once and committed, so that no build needs the generators.
 //!
-//! After a change of `proto/`: `REGENERATE=1 cargo test -p scistream --test generated`.
+//! After a change of `proto/`: `REGENERATE=1 cargo test -p scistream generated`.
 
 use std::env;
 use std::fs;
@@ -20,7 +20,7 @@ fn the_code_of_the_protocol_is_what_its_definition_generates() {
         }
         assert!(
             fs::read(generated.path()).unwrap() == fs::read(&committed).unwrap_or_default(),
-            "{} is not what proto/ generates: REGENERATE=1 cargo test -p scistream --test generated writes it anew",
+            "{} is not what proto/ generates: REGENERATE=1 cargo test -p scistream generated writes it anew",
             committed.display()
         );
     }
