@@ -15,9 +15,30 @@ fn open(endpoint: &Endpoint) -> std::sync::Arc<dyn Connector> {
 }
 
 #[test]
-fn python_reads_ours_and_we_read_pythons() {
-    let endpoint = Endpoint::start();
+fn an_object_beyond_the_endpoints_limit_is_refused_and_the_setting_named() {
+    let endpoint = Endpoint::start_with(|config| {
+        let small = config.replace("max_object_size = 100000000", "max_object_size = 1000");
+        assert_ne!(small, config);
+        small
+    });
     let connector = open(&endpoint);
+    connector.put(Bytes::from(vec![0; 997])).unwrap();
+    let error = connector.put(Bytes::from(vec![0; 998])).unwrap_err();
+    assert!(matches!(error, ConnectorError::Protocol { .. }), "{error}");
+    assert!(error.to_string().contains("storage.max_object_size"), "{error}");
+}
+
+/// An endpoint takes seconds to start.
+#[test]
+fn both_sides_read_an_endpoint_and_what_is_not_as_it_was_is_refused() {
+    let endpoint = Endpoint::start();
+    python_reads_ours_and_we_read_pythons(&endpoint);
+    another_endpoint_at_the_address_is_named(&endpoint);
+    an_object_of_another_size_is_refused(&endpoint);
+}
+
+fn python_reads_ours_and_we_read_pythons(endpoint: &Endpoint) {
+    let connector = open(endpoint);
     let key = connector.put(Bytes::from_static(b"from psbench")).unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/endpoint.py");
     let output = Command::new(python())
@@ -35,41 +56,14 @@ fn python_reads_ours_and_we_read_pythons() {
     assert!(!connector.exists(&theirs).unwrap());
 }
 
-#[test]
-fn the_first_endpoint_that_answers_is_home() {
-    let mut endpoint = Endpoint::start();
-    assert_eq!(home(&[Uuid::nil(), endpoint.id], endpoint.home()).unwrap(), endpoint.config());
-    endpoint.stop();
-    let error = home(&[endpoint.id], endpoint.home()).unwrap_err().to_string();
-    assert!(error.contains(&format!("proxystore-endpoint start {NAME}")), "{error}");
-}
-
-#[test]
-fn another_endpoint_at_the_address_is_named() {
-    let endpoint = Endpoint::start();
+fn another_endpoint_at_the_address_is_named(endpoint: &Endpoint) {
     let config = ConnectorConfig::Endpoint { host: "127.0.0.1".into(), port: endpoint.port, id: Uuid::nil() };
     let error = config.connect().unwrap_err().to_string();
     assert!(error.contains(&format!("endpoint {} answers there", endpoint.id)), "{error}");
 }
 
-#[test]
-fn an_object_beyond_the_endpoints_limit_is_refused_and_the_setting_named() {
-    let endpoint = Endpoint::start_with(|config| {
-        let small = config.replace("max_object_size = 100000000", "max_object_size = 1000");
-        assert_ne!(small, config);
-        small
-    });
-    let connector = open(&endpoint);
-    connector.put(Bytes::from(vec![0; 997])).unwrap();
-    let error = connector.put(Bytes::from(vec![0; 998])).unwrap_err();
-    assert!(matches!(error, ConnectorError::Protocol { .. }), "{error}");
-    assert!(error.to_string().contains("storage.max_object_size"), "{error}");
-}
-
-#[test]
-fn an_object_of_another_size_is_refused() {
-    let endpoint = Endpoint::start();
-    let connector = open(&endpoint);
+fn an_object_of_another_size_is_refused(endpoint: &Endpoint) {
+    let connector = open(endpoint);
     let mut key = connector.put(Bytes::from(vec![0; 1000])).unwrap();
     key.size = Some(999);
     let error = connector.get(&key).unwrap_err().to_string();
@@ -77,24 +71,23 @@ fn an_object_of_another_size_is_refused() {
 }
 
 #[test]
-fn a_connection_that_died_is_replaced_unnoticed() {
-    let mut endpoint = Endpoint::start();
-    let connector = open(&endpoint);
-    let key = connector.put(Bytes::from_static(b"abc")).unwrap();
-    endpoint.stop();
-    endpoint.restart();
-    assert_eq!(connector.get(&key).unwrap(), None);
-    connector.put(Bytes::from_static(b"abc")).unwrap();
-}
-
-#[test]
 fn an_endpoint_that_restarts_is_found_again() {
     let mut endpoint = Endpoint::start();
+    // The first one that answers is home.
+    assert_eq!(home(&[Uuid::nil(), endpoint.id], endpoint.home()).unwrap(), endpoint.config());
     let connector = open(&endpoint);
     let key = connector.put(Bytes::from_static(b"abc")).unwrap();
     endpoint.stop();
     let error = connector.get(&key).unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:{}", endpoint.port)), "{error}");
+    let error = home(&[endpoint.id], endpoint.home()).unwrap_err().to_string();
+    assert!(error.contains(&format!("proxystore-endpoint start {NAME}")), "{error}");
     endpoint.restart();
     assert_eq!(connector.get(&key).unwrap(), None);
+    connector.put(Bytes::from_static(b"abc")).unwrap();
+    // A connection that died meanwhile is replaced unnoticed.
+    endpoint.stop();
+    endpoint.restart();
+    assert_eq!(connector.get(&key).unwrap(), None);
+    connector.put(Bytes::from_static(b"abc")).unwrap();
 }
