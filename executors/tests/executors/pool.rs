@@ -118,7 +118,7 @@ fn the_replacement_of_a_spent_worker_is_there_in_time() {
 fn idle_workers_go_and_come_back() {
     const IDLE: &str = "idle for 300ms";
     let sink = Arc::new(Collector::default());
-    let options = ProcessOptions { idle_timeout: Some(Duration::from_millis(300)), ..options(2, 4) };
+    let options = ProcessOptions { idle_timeout: Some(Duration::from_millis(300)), ..options(2, 1) };
     let executor = ProcessExecutor::start(options, sink.clone()).unwrap();
     let all_idle = || executor.workers().iter().all(|worker| retired(worker, IDLE));
     eventually("that both go", all_idle);
