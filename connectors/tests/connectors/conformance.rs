@@ -25,12 +25,6 @@ fn peer(address: PeerAddress) -> impl Fn(KeySource) -> Arc<dyn Connector> {
 }
 
 #[test]
-fn endpoint_conforms() {
-    let endpoint = Endpoint::start();
-    check(&|keys| endpoint.config().open(keys).unwrap());
-}
-
-#[test]
 fn memory_conforms() {
     check(&memory);
 }
@@ -109,4 +103,15 @@ fn faulty_without_faults_conforms() {
 #[test]
 fn metered_conforms() {
     check(&|keys| Arc::new(Metered::new(memory(keys))));
+}
+
+mod slow {
+    use super::{Endpoint, check};
+
+    /// Thousands of requests, each of which takes Python milliseconds.
+    #[test]
+    fn endpoint_conforms() {
+        let endpoint = Endpoint::start();
+        check(&|keys| endpoint.config().open(keys).unwrap());
+    }
 }
