@@ -86,12 +86,12 @@ fn a_killed_pilot_is_named_and_the_others_go_on() {
 
 fn a_stopped_pilot_is_told_by_its_silence() {
     let sink = Arc::new(Collector::default());
-    let options = PilotOptions { silence_limit: Duration::from_secs(1), ..options(1, false) };
+    let options = PilotOptions { silence_limit: Duration::from_secs(5), ..options(1, false) };
     let executor = start(&options, sink.clone()).unwrap();
     executor.submit(vec![HOUR.task(0, "")]);
     let worker = executor.workers()[0].clone();
     signal(&worker, Signal::STOP);
-    lost(sink.outcome(0), "silent for 1s");
+    lost(sink.outcome(0), "silent for 5s");
     signal(&worker, Signal::CONT);
     eventually("its end", || !runs(worker.pid.unwrap()));
 }
