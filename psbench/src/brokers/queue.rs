@@ -178,7 +178,7 @@ mod tests {
         });
         let mut received = Vec::new();
         while received.len() < total {
-            queue.pop(&mut received, Duration::from_secs(5)).unwrap();
+            queue.pop(&mut received, Duration::from_secs(60)).unwrap();
         }
         pushing.join().unwrap();
         assert!(received.iter().enumerate().all(|(n, m)| *m.head == n.to_le_bytes()[..]));
@@ -202,7 +202,7 @@ mod tests {
             (empty, waiter.lock().messages.len())
         });
         let mut received = Vec::new();
-        queue.pop(&mut received, Duration::from_secs(5)).unwrap();
+        queue.pop(&mut received, Duration::from_secs(60)).unwrap();
         assert_eq!((received.len(), waiting.join().unwrap()), (2, (Ok(()), 0)));
         queue.push(&mut VecDeque::from([message(1)]), || true).unwrap();
         queue.abandon();
@@ -217,7 +217,7 @@ mod tests {
         let mut received = Vec::new();
         queue.pop(&mut received, Duration::ZERO).unwrap();
         assert_eq!(received.len(), 1);
-        assert!(queue.pop(&mut received, Duration::from_secs(5)).is_err());
+        assert!(queue.pop(&mut received, Duration::from_secs(60)).is_err());
         queue.abandon();
         assert_eq!(queue.push(&mut VecDeque::from([message(1)]), || true), Err(Abandoned));
     }

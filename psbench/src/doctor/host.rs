@@ -118,7 +118,7 @@ pub(super) mod tests {
             cache: Ok(directory.path().join("cache")),
             open_files: OpenFiles { given: Some(1024), now: Some(4096), most: Some(4096) },
             gateways: Vec::new(),
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(100),
         };
         (directory, host)
     }
