@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use psbench::brokers::{Broker, BrokerChoice, KafkaSettings, Message, MessageFormat};
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/integration/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the rest is for the tests")]
 mod support;
 
 use support::{Kafka, text};

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/integration/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the rest is for the tests")]
 mod support;
 
 use support::{Bench, Redis, free_port, text};

@@ -1,16 +1,18 @@
-"""Objects in a store: STORE put HEX, prints the key; STORE get KEY, prints the object as HEX; STORE exists KEY."""
+"""Objects in a store, which is the argument. Of each line of standard input it prints what came of it: `put HEX`, the key; `get KEY`, the
+object as HEX; `exists KEY`."""
 
 import sys
 
-from streams import store
+from proxystore.store import Store
+from streams import connector
 
-place, action, argument = sys.argv[1:]
-store = store(place)
-if action == "put":
-    print(store.put(bytes.fromhex(argument))[0])
-elif action == "get":
-    key = type(store.connector.new_key())(argument)
-    print(store.get(key).hex())
-else:
-    key = type(store.connector.new_key())(argument)
-    print(store.exists(key))
+# Without a cache: what others do to objects shows.
+store = Store("test", connector(sys.argv[1]), cache_size=0)
+for line in sys.stdin:
+    action, argument = line.split()
+    if action == "put":
+        told = store.put(bytes.fromhex(argument))[0]
+    else:
+        key = type(store.connector.new_key())(argument)
+        told = store.get(key).hex() if action == "get" else store.exists(key)
+    print(told, flush=True)

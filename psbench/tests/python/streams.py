@@ -15,7 +15,7 @@ from proxystore.stream.shims.redis import (
 )
 
 # Ends a program whose other side never comes, seconds.
-signal.alarm(120)
+signal.alarm(300)
 
 
 

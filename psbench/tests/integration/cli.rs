@@ -1,0 +1,309 @@
+//! The command line from outside: what it takes, what it refuses, and how it ends.
+
+use assert_cmd::Command;
+
+fn psbench(arguments: &str) -> Command {
+    let mut command = Command::cargo_bin("psbench").unwrap();
+    command.args(arguments.split_whitespace());
+    command
+}
+
+/// Standard output of a run that succeeds.
+fn output(arguments: &str) -> String {
+    let output = psbench(arguments).assert().success().get_output().stdout.clone();
+    String::from_utf8(output).unwrap()
+}
+
+/// The line of a run that is refused.
+fn refusal(arguments: &str) -> String {
+    let output = psbench(arguments).assert().code(2).get_output().clone();
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn the_known_command_is_six_experiments() {
+    let plan = output(
+        "stream-scaling --executor thread --max-workers 4 --stream-method default proxy \
+         --data-size-bytes 100000 1000000 10000000 --task-count 16 --task-sleep 1.0 --ps-connector redis \
+         --ps-host localhost --ps-port 6379 --stream redis --stream-servers localhost:6379 --dry-run",
+    );
+    for expected in [
+        "executor thread, broker redis at localhost:6379, connector redis localhost:6379",
+        "16 items in each trial, 1.00 s each",
+        "every 333 ms (3.00/s)",
+        "6 trials, at least",
+    ] {
+        assert!(plan.contains(expected), "{expected}\n{plan}");
+    }
+}
+
+#[test]
+fn values_are_taken_as_argparse_takes_them() {
+    let apart = output("stream-scaling --data-size-bytes 100000 1000000 --max-workers 4 --task-sleep 0.5 --dry-run");
+    let joined =
+        output("stream-scaling --data-size-bytes 5 --data-size-bytes 100kB 1MB --max-w=4 --task-sl=500ms --dry-run");
+    assert_eq!(apart, joined);
+}
+
+#[test]
+fn repetitions_interleave_the_methods() {
+    let plan = output(
+        "stream-scaling --data-size-bytes 1kB --max-workers 2 3 --repeat 2 --rate 50/s --task-count 10 --dry-run",
+    );
+    let order: Vec<_> = plan
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<_> = line.split_whitespace().collect();
+            cells.first()?.parse::<u32>().ok()?;
+            cells[1..].windows(3).find(|cells| ["default", "proxy"].contains(&cells[0])).map(|cells| cells.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "default 2 1",
+            "proxy 2 1",
+            "default 2 2",
+            "proxy 2 2",
+            "default 3 1",
+            "proxy 3 1",
+            "default 3 2",
+            "proxy 3 2"
+        ]
+    );
+    assert!(plan.contains("every 20.0 ms (50.0/s)") && plan.contains("10.0 kB"), "{plan}");
+}
+
+#[test]
+fn what_makes_no_sweep_is_one_line() {
+    for (options, line) in [
+        (
+            "--executor parsl --parsl-executor htex-remote",
+            "--parsl-executor htex-remote: unknown; there are: thread, htex-local, htex-polaris-headless",
+        ),
+        (
+            "--executor fork",
+            "--executor fork: unknown; there are: dask, globus, mpi, parsl, process, python, slurm, ssh, thread",
+        ),
+        ("--executor python", "--executor python needs --python-executor"),
+        ("--executor mpi --submit task", "--submit task: --executor mpi only places workers; write pilot"),
+        ("--executor dask --submit-batch 0", "--submit-batch 0: write a number from 1 to 100000"),
+        (
+            "--executor dask --ps-connector memory",
+            "--ps-connector memory: worker processes can't reach it; use --ps-connector peer",
+        ),
+        (
+            "--executor globus --globus-compute-endpoint 00000000-0000-0000-0000-000000000001",
+            "--ps-connector peer: workers of --executor globus can't reach it from their hosts; use --ps-connector redis, s3, \
+             endpoint or scistream, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
+        ),
+        (
+            "--executor ssh --hosts n1 --ps-connector shm",
+            "--ps-connector shm: workers of --executor ssh can't reach it from their hosts; use --ps-connector redis, s3, \
+             endpoint or scistream, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0",
+        ),
+        (
+            "--executor ssh --hosts n1 --ps-address 0.0.0.0",
+            "--stream memory: a generator of --executor ssh can't reach it from its host; use --stream kafka, redis or redis-queue, \
+             or --generator local",
+        ),
+        (
+            "--executor ssh --hosts n1 --ps-address 0.0.0.0 --generator local",
+            "--worker-listen 127.0.0.1: workers of --executor ssh can't connect to it from their hosts; write an address of this \
+             host, or 0.0.0.0",
+        ),
+        ("--ps-advertise n1", "--ps-advertise needs --ps-address"),
+        ("--stream pulsar", "--stream pulsar: unknown; there are: kafka, memory, redis, redis-queue"),
+        (
+            "--stream-method adios --adios-file x.xml",
+            "--stream-method adios: not in this version; there are: default, proxy",
+        ),
+        (
+            "--ps-connector globus",
+            "--ps-connector globus: not in this version; there are: endpoint, file, memory, multi, peer, redis, s3, scistream, shm (globus needs \
+             credentials for Globus Transfer; file does the same job where all hosts mount the directory, s3 across sites)",
+        ),
+        ("--ps-connector multi", "--ps-connector multi needs --ps-multi"),
+        ("--ps-connector multi --ps-multi file,min=2,max=1", "--ps-multi file,min=2,max=1: max is less than min"),
+        ("--ps-lifetime leased", "--ps-lifetime leased needs --ps-lease"),
+        ("--ps-lifetime leased --ps-lease 0", "--ps-lease 0: a lease lasts; write more than 0"),
+        (
+            "--ps-lifetime static",
+            "--ps-lifetime static: objects of the peer connector end with their trial; use redis or file",
+        ),
+        ("--max-inflight-bytes 1MB", "--max-inflight-bytes 1MB: less than one item of 10MB; write at least that"),
+        ("--worker-memory 1GB", "--worker-memory 1GB: too little for a worker to start; write 1250MB or more"),
+        ("--max-tasks-per-worker 0", "--max-tasks-per-worker 0: write a number from 1 to 18446744073709551615"),
+        (
+            "--task-timeout 1 --task-sleep 2",
+            "--task-timeout 1s: no task of --task-sleep 2s ends in that time; write more",
+        ),
+        (
+            "--cpu-affinity list:0:0 --max-workers 4",
+            "--cpu-affinity list:0:0: cores for 2 of 4 worker processes; write as many sets",
+        ),
+        ("--data-size-bytes 0", "--data-size-bytes 0: an item has at least 1 byte"),
+        ("--max-workers 1", "--max-workers 1: at least 2 workers: one generates, the others compute"),
+        (
+            "--process-pool-max-workers 1",
+            "--process-pool-max-workers 1: at least 2 workers: one generates, the others compute",
+        ),
+        (
+            "--process-pool-max-workers 3 --max-workers 4",
+            "--process-pool-max-workers 3: fewer than --max-workers 4; write at least as many",
+        ),
+        ("--task-count 0", "--task-count 0: write a number from 1 to 4294967295"),
+        ("--repeat 0", "--repeat 0: write a number from 1 to 1000000"),
+        ("--timeout 0", "--timeout 0: a trial needs time; write more than 0"),
+        ("--ps-connector endpoint", "--ps-connector endpoint needs --ps-endpoints"),
+        (
+            "--ps-connector endpoint --ps-endpoints mine",
+            "--ps-endpoints mine: not a UUID; `proxystore-endpoint list` shows those of this host's endpoints",
+        ),
+        ("--ps-connector s3", "--ps-connector s3 needs --ps-s3-bucket"),
+        (
+            "--ps-connector s3 --ps-s3-bucket s3://x",
+            "--ps-s3-bucket s3://x: not a bucket's name; write it without s3://",
+        ),
+        (
+            "--ps-connector s3 --ps-s3-bucket x --ps-s3-endpoint localhost:9000",
+            "--ps-s3-endpoint localhost:9000: write http://HOST[:PORT] or https://HOST[:PORT]",
+        ),
+        (
+            "--ps-connector s3 --ps-s3-bucket x --ps-s3-endpoint http://me:secret@localhost",
+            "--ps-s3-endpoint …: credentials don't belong there; put them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
+        ("--ps-connector file", "--ps-connector file needs --ps-file-dir"),
+        (
+            "--ps-connector memory",
+            "--ps-connector memory: worker processes can't reach it; use --ps-connector peer, or --executor thread",
+        ),
+        (
+            "--stream redis --stream-servers a:1 b:2",
+            "--stream-servers a:1 b:2: Redis takes one server; write one host:port",
+        ),
+        (
+            "--stream redis --stream-servers localhost",
+            "--stream-servers localhost: no port; write host:port, for example localhost:6379 or [::1]:6379",
+        ),
+        ("--ps-memory-limit 1kB", "--ps-memory-limit 1kB: less than one item of 10MB; write more"),
+        ("--payload-file /nonexistent", "--payload-file /nonexistent: No such file or directory (os error 2)"),
+        ("--payload-file /tmp", "--payload-file /tmp: not a regular file"),
+        ("--csv-file log.txt", "--log-file log.txt: another file of the run has this name"),
+        ("--csv-file results.json", "--csv-file results.json: another file of the run has this name"),
+        (
+            "--csv-file ../x.csv",
+            "--csv-file ../x.csv: write a name without a directory; the file lies in the run's directory, for which see --run-dir",
+        ),
+        (
+            "--log-file ..",
+            "--log-file ..: write a name without a directory; the file lies in the run's directory, for which see --run-dir",
+        ),
+        ("--recipe /nonexistent", "--recipe /nonexistent: No such file or directory (os error 2)"),
+    ] {
+        assert_eq!(refusal(&format!("stream-scaling --dry-run {options}")), format!("error: {line}"));
+    }
+}
+
+#[test]
+fn malformed_values_say_what_to_write() {
+    for (options, expected) in [
+        ("--data-size-bytes 10XB", "not a size: write bytes or a unit"),
+        ("--data-size-bytes 1.5B", "not a size: write a whole number of bytes"),
+        ("--seed abc", "not a seed: write a whole number from 0 to 18446744073709551615"),
+        ("--task-sleep -1", "not a duration: write seconds from 0 up or a unit"),
+        ("--task-sleep=-1", "not a duration: write seconds from 0 up or a unit"),
+        ("--rate 0", "not a rate: write items per second above 0"),
+        ("--ps-port 99999", "99999 is not in 0..=65535"),
+        ("--frobnicate", "unexpected argument '--frobnicate'"),
+    ] {
+        let refused = refusal(&format!("stream-scaling --dry-run {options}"));
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
+fn zmq_is_served_by_peer() {
+    for (options, place) in [
+        ("--ps-connector zmq", "connector peer unix:(fresh)"),
+        ("--ps-connector zmq --ps-port 5555", "connector peer 127.0.0.1:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer 127.0.0.1:5555"),
+        ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer 10.0.0.1:0"),
+    ] {
+        let output = psbench(&format!("stream-scaling --dry-run {options}")).assert().success().get_output().clone();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert!(notes.contains("--ps-connector zmq is served by peer"), "{notes}");
+        assert!(!notes.contains("no effect"), "{notes}");
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(plan.contains(place), "{plan}");
+    }
+}
+
+#[test]
+fn options_without_effect_are_named() {
+    let output = psbench(
+        "stream-scaling --dry-run --ps-host x --parsl-max-workers 4 --stream-servers a:1 --thread-pool-max-workers 4 \
+         --ps-port 1 --ps-cache 1MB --seed 1 --stream-method proxy proxy",
+    )
+    .assert()
+    .success()
+    .get_output()
+    .clone();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    for note in [
+        "--ps-host has no effect with --ps-connector peer",
+        "--parsl-max-workers has no effect with --executor process",
+        "--stream-servers has no effect with --stream memory",
+        "--thread-pool-max-workers has no effect with --executor process",
+        "--ps-port has no effect with --ps-connector peer without --ps-address",
+        "--ps-cache has no effect with --ps-lifetime owned",
+        "--stream-method proxy given twice runs once",
+    ] {
+        assert!(notes.contains(note), "{note}\n{notes}");
+    }
+    assert!(!notes.contains("--seed"), "{notes}");
+}
+
+#[test]
+fn workers_fall_back_to_the_executors_own_option() {
+    let plan = output("stream-scaling --executor thread --thread-pool-max-workers 9 --task-sleep 1 --dry-run");
+    assert!(plan.contains("every 125 ms (8.00/s)"), "{plan}");
+}
+
+#[test]
+fn recipes_lie_below_the_command_line() {
+    for recipe in ["quick", "published"] {
+        let path = format!("{}/../runs/{recipe}.toml", env!("CARGO_MANIFEST_DIR"));
+        let plan = output(&format!("stream-scaling --recipe {path} --task-count 7 --dry-run"));
+        assert!(plan.contains("7 items in each trial"), "{plan}");
+    }
+}
+
+#[test]
+fn the_quick_recipe_is_the_default_sweep() {
+    let recipe = format!("{}/../runs/quick.toml", env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(output(&format!("stream-scaling --recipe {recipe} --dry-run")), output("stream-scaling --dry-run"));
+}
+
+#[test]
+fn help_is_grouped_and_lists_what_there_is() {
+    let help = output("stream-scaling --help");
+    for heading in ["Benchmark:", "Executor:", "Engine:", "Store:", "Stream:", "General:"] {
+        assert!(help.lines().any(|line| line == heading), "{heading}");
+    }
+    for there in ["--max-workers", "[default: 500]", "[default: 0s]", "peer:", "redis-queue:", "--recipe", "--dry-run"]
+    {
+        assert!(help.contains(there), "{there}\n{help}");
+    }
+    for elsewhere in ["adios", "daos"] {
+        assert!(!help.contains(elsewhere), "{elsewhere}");
+    }
+}
+
+#[test]
+fn completions_and_version_are_printed() {
+    assert!(output("completions bash").contains("--data-size-bytes"));
+    assert!(output("completions zsh").contains("redis-queue"));
+    assert!(output("--version").starts_with("psbench "));
+}
