@@ -1,11 +1,11 @@
 //! Tasks run by an engine that runs closures in this process: the short way to an executor of one's own.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::courier::{Courier, SHUT_DOWN, deliver, not_run};
+use crate::orders::Orders;
 use crate::run::{finish, run};
 use crate::sync::{lock, wait_timeout};
 use crate::{
@@ -56,8 +56,8 @@ struct State {
 struct Running {
     worker: WorkerId,
     exclusive: bool,
-    /// The order to end early.
-    stop: Arc<AtomicBool>,
+    /// What it is told, if it is exclusive.
+    orders: Arc<Orders>,
 }
 
 impl EngineExecutor {
@@ -99,29 +99,29 @@ impl EngineExecutor {
 
 impl Shared {
     fn spawn_jobs(self: &Arc<Self>) {
-        while let Some((worker, task, stop)) = self.next_for_an_idle_worker() {
+        while let Some((worker, task, orders)) = self.next_for_an_idle_worker() {
             let shared = Arc::clone(self);
             self.engine.spawn(Box::new(move || {
-                let mut next = Some((task, stop));
-                while let Some((task, stop)) = next {
-                    shared.run(task, worker, &stop);
+                let mut next = Some((task, orders));
+                while let Some((task, orders)) = next {
+                    shared.run(task, worker, &orders);
                     next = shared.next_or_rest(worker);
                 }
             }));
         }
     }
 
-    fn next_for_an_idle_worker(&self) -> Option<(WorkerId, Task, Arc<AtomicBool>)> {
+    fn next_for_an_idle_worker(&self) -> Option<(WorkerId, Task, Arc<Orders>)> {
         let mut state = lock(&self.state);
         let worker = state.idle.pop()?;
         let next = state.begin(worker, self.sharing);
         if next.is_none() {
             state.idle.push(worker);
         }
-        next.map(|(task, stop)| (worker, task, stop))
+        next.map(|(task, orders)| (worker, task, orders))
     }
 
-    fn next_or_rest(&self, worker: WorkerId) -> Option<(Task, Arc<AtomicBool>)> {
+    fn next_or_rest(&self, worker: WorkerId) -> Option<(Task, Arc<Orders>)> {
         let mut state = lock(&self.state);
         let next = state.begin(worker, self.sharing);
         if next.is_none() {
@@ -130,10 +130,11 @@ impl Shared {
         next
     }
 
-    fn run(&self, task: Task, worker: WorkerId, stop: &AtomicBool) {
+    fn run(&self, task: Task, worker: WorkerId, orders: &Orders) {
         let id = task.id;
-        let is_cancelled = || stop.load(Ordering::Relaxed);
-        let result = run(&*self.work, task, &TaskContext::new(worker, &is_cancelled, &|| ()));
+        let is_cancelled = || orders.is_cancelled();
+        let context = TaskContext::new(worker, &is_cancelled, &|| ()).telling(&orders.told);
+        let result = run(&*self.work, task, &context);
         {
             let mut state = lock(&self.state);
             // Whoever shut the executor down has told of it already.
@@ -155,13 +156,13 @@ impl Shared {
 
 impl State {
     /// Takes the task that waits longest, of those that may run now.
-    fn begin(&mut self, worker: WorkerId, sharing: usize) -> Option<(Task, Arc<AtomicBool>)> {
+    fn begin(&mut self, worker: WorkerId, sharing: usize) -> Option<(Task, Arc<Orders>)> {
         let full = self.running.values().filter(|running| !running.exclusive).count() >= sharing;
         let next = self.waiting.iter().position(|task| task.exclusive || !full)?;
         let task = self.waiting.remove(next)?;
-        let stop = Arc::<AtomicBool>::default();
-        self.running.insert(task.id, Running { worker, exclusive: task.exclusive, stop: Arc::clone(&stop) });
-        Some((task, stop))
+        let orders = Arc::<Orders>::default();
+        self.running.insert(task.id, Running { worker, exclusive: task.exclusive, orders: Arc::clone(&orders) });
+        Some((task, orders))
     }
 }
 
@@ -184,7 +185,14 @@ impl Executor for EngineExecutor {
             state.waiting.remove(index);
             self.shared.courier.refuse([task], "cancelled before it ran");
         } else if let Some(running) = state.running.get(&task).filter(|running| running.exclusive) {
-            running.stop.store(true, Ordering::Relaxed);
+            running.orders.cancel();
+        }
+    }
+
+    fn tell(&self, task: TaskId, number: u64) {
+        let state = lock(&self.shared.state);
+        if let Some(running) = state.running.get(&task).filter(|running| running.exclusive) {
+            running.orders.told.tell(number);
         }
     }
 
@@ -199,7 +207,7 @@ impl Executor for EngineExecutor {
         if std::mem::replace(&mut state.shut_down, true) {
             return Vec::new();
         }
-        state.running.values().for_each(|running| running.stop.store(true, Ordering::Relaxed));
+        state.running.values().for_each(|running| running.orders.cancel());
         let never_run = not_run(std::mem::take(&mut state.waiting).iter().map(|task| task.id), SHUT_DOWN);
         drop(state);
         deliver(&*shared.sink, never_run);

@@ -19,6 +19,7 @@ pub mod conformance;
 mod courier;
 pub mod engine;
 mod fleet;
+mod orders;
 pub mod pilot;
 pub mod process;
 mod relay;
@@ -30,6 +31,7 @@ pub mod thread;
 
 pub use ask::ask;
 pub use fleet::worker;
+pub use orders::Told;
 pub use split::SplitExecutor;
 pub use task::{
     ClockOffset, Executor, ExecutorError, Outcome, OutcomeSink, Overhead, Task, TaskContext, TaskError, TaskId, Work,

@@ -35,6 +35,10 @@ impl Executor for SplitExecutor {
         self.exclusive.cancel(task);
     }
 
+    fn tell(&self, task: TaskId, number: u64) {
+        self.exclusive.tell(task, number);
+    }
+
     fn workers(&self) -> Vec<WorkerInfo> {
         let mut workers = self.exclusive.workers();
         workers.extend(self.shared.workers());

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::Told;
+
 /// Names one task of one executor; chosen by the dispatcher, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
@@ -30,7 +32,7 @@ pub struct Task {
     /// Bulk data; may be empty.
     pub payload: Bytes,
     /// A long task that has a worker to itself: nothing is queued behind it while it runs, and
-    /// [`Executor::cancel`] reaches it.
+    /// [`Executor::cancel`] and [`Executor::tell`] reach it.
     pub exclusive: bool,
 }
 
@@ -142,13 +144,20 @@ pub struct TaskContext<'a> {
     worker: WorkerId,
     cancelled: &'a (dyn Fn() -> bool + Sync),
     flush: &'a (dyn Fn() + Sync),
+    told: Option<&'a Told>,
 }
 
 impl<'a> TaskContext<'a> {
     /// For executors (and tests): `cancelled` tells whether [`Executor::cancel`] was called for this task, `flush`
     /// sends finished outcomes that were held back to leave together.
     pub fn new(worker: WorkerId, cancelled: &'a (dyn Fn() -> bool + Sync), flush: &'a (dyn Fn() + Sync)) -> Self {
-        Self { worker, cancelled, flush }
+        Self { worker, cancelled, flush, told: None }
+    }
+
+    /// For executors: the same of an exclusive task, with what [`Executor::tell`] tells it.
+    #[must_use]
+    pub fn telling(self, told: &'a Told) -> Self {
+        Self { told: Some(told), ..self }
     }
 
     /// The worker this runs on.
@@ -159,6 +168,18 @@ impl<'a> TaskContext<'a> {
     /// Whether the dispatcher asked this task to end early. Only ever true of [`Task::exclusive`] tasks.
     pub fn is_cancelled(&self) -> bool {
         (self.cancelled)()
+    }
+
+    /// The number that [`Executor::tell`] told this task last, 0 before the first: as soon as it is above `known`, or after `wait`. Only
+    /// [`Task::exclusive`] tasks are told any.
+    pub fn told_above(&self, known: u64, wait: Duration) -> u64 {
+        match self.told {
+            Some(told) => told.above(known, wait),
+            None => {
+                std::thread::sleep(wait);
+                0
+            }
+        }
     }
 
     /// To be called before the work waits or computes for longer than some microseconds, so that the outcomes of
@@ -264,6 +285,10 @@ pub trait Executor: Send + Sync {
     /// Asks one [`Task::exclusive`] task to end early; it still ends in an outcome, [`TaskError::NotRun`] if it had
     /// not begun. Unknown or finished tasks are ignored.
     fn cancel(&self, task: TaskId);
+
+    /// Tells one [`Task::exclusive`] task that runs a number, see [`TaskContext::told_above`]; one that is not above the last one
+    /// tells it nothing. Tasks that don't run are told nothing. Called from within [`OutcomeSink::deliver`], too, so it does not block.
+    fn tell(&self, task: TaskId, number: u64);
 
     /// Every worker there is or was, in the order of their numbers.
     fn workers(&self) -> Vec<WorkerInfo>;

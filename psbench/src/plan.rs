@@ -378,6 +378,8 @@ pub struct Settings {
     pub prefetch: u32,
     /// The most bytes of messages that the dispatcher holds; `None` for [`TrialPlan::inflight_bytes`]'s own.
     pub max_inflight_bytes: Option<u64>,
+    /// The most items under way of a stream without a pace; `None` for [`TrialPlan::inflight_items`]'s own.
+    pub max_inflight_items: Option<u64>,
     /// Payload bytes.
     pub payload: PayloadSource,
     /// Seed of random payloads; `None` for a random one.
@@ -453,6 +455,30 @@ impl TrialPlan {
         const LEAST: u64 = 64 << 20;
         let outstanding = self.outstanding().saturating_mul(self.data_size);
         self.settings.max_inflight_bytes.unwrap_or_else(|| outstanding.saturating_mul(2).max(LEAST))
+    }
+
+    /// The most items that are under way at a time: made, and not yet done with. As asked, or by default as many as keep all workers at
+    /// work. The same for both methods, where the pace is set by what takes the items: without a bound it would be the generator's memory
+    /// or the broker's that ends the queue, and latency the length of that. Absent where items are due one by one, and where another
+    /// program generates, which nobody can hold back.
+    pub fn inflight_items(&self) -> Option<u64> {
+        /// Below it, one waits for another's wake-up; and above, small items wait for each other.
+        const FEWEST: u64 = 16;
+        const MOST: u64 = 1024;
+        /// Of those that hide wake-ups.
+        const BYTES: u64 = 4 << 20;
+        /// On their way to the dispatcher, beside what it holds.
+        const ON_THE_WAY: u64 = 2;
+        if self.settings.is_external() || self.pacing() != Pacing::Max {
+            return None;
+        }
+        Some(self.settings.max_inflight_items.unwrap_or_else(|| {
+            let size = self.data_size.max(1);
+            let busy = self.outstanding().saturating_mul(2).max((BYTES / size).clamp(FEWEST, MOST));
+            // What the dispatcher can't hold of items in full, is not to be there by proxy either.
+            let items = busy.min(self.inflight_bytes() / size).max(1) + ON_THE_WAY;
+            items.max(self.settings.generators.into())
+        }))
     }
 
     /// When items are due.

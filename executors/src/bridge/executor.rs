@@ -466,6 +466,8 @@ impl Executor for BridgeExecutor {
     /// There are no exclusive tasks here.
     fn cancel(&self, _task: TaskId) {}
 
+    fn tell(&self, _task: TaskId, _number: u64) {}
+
     fn workers(&self) -> Vec<WorkerInfo> {
         lock(&self.client.state).workers.iter().map(|member| member.info.clone()).collect()
     }

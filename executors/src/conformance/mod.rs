@@ -70,6 +70,7 @@ pub fn check_shaped(start: Start<'_>, shape: Shape) {
     slow_tasks_hold_no_others(start);
     exclusive_tasks_can_be_cancelled(start);
     waiting_exclusive_tasks_can_be_cancelled(start);
+    exclusive_tasks_can_be_told_a_number(start);
     workers_are_named(start);
     idle_workers_shut_down_with_a_report(start);
     shutdown_grants_its_grace(start, shape);
@@ -188,6 +189,22 @@ fn waiting_exclusive_tasks_can_be_cancelled(start: Start<'_>) {
     executor.cancel(TaskId(0));
     // By the time of the order it may not have begun.
     assert!(matches!(sink.outcome(0), Ok(_) | Err(TaskError::NotRun(_))));
+}
+
+fn exclusive_tasks_can_be_told_a_number(start: Start<'_>) {
+    let sink = Arc::new(Collector::default());
+    let executor = start(2, sink.clone());
+    executor.submit(vec![Command::Listen(9).task(0, ""), Command::Echo.task(1, "")]);
+    assert_eq!(sink.outcome(1), Ok(Bytes::new()));
+    executor.tell(TaskId(1), 9);
+    executor.tell(TaskId(1000), 9);
+    let until = Instant::now() + SOON;
+    // Before it runs it can't be told anything.
+    while sink.count() < 2 && Instant::now() < until {
+        [7, 9, 8].map(|number| executor.tell(TaskId(0), number));
+        sleep(Duration::from_millis(1));
+    }
+    assert_eq!(sink.outcome(0), Ok(Bytes::copy_from_slice(&9_u64.to_le_bytes())));
 }
 
 fn workers_are_named(start: Start<'_>) {

@@ -31,6 +31,8 @@ pub enum Command {
     Wait,
     /// Says at a [`Gate`](super::Gate) that it has begun, then waits to be cancelled.
     Stay(PathBuf),
+    /// Waits to be told at least this number, or to be cancelled, and returns what it was told, in 8 little-endian bytes.
+    Listen(u64),
     /// Prints so many lines to standard output and standard error.
     Print(u32),
     /// Allocates so many bytes, which it does not touch.
@@ -40,7 +42,7 @@ pub enum Command {
 impl Command {
     /// A task that does this.
     pub fn task(&self, id: u64, payload: impl Into<Bytes>) -> Task {
-        let exclusive = matches!(self, Self::Wait | Self::Stay(_));
+        let exclusive = matches!(self, Self::Wait | Self::Stay(_) | Self::Listen(_));
         Task { id: TaskId(id), head: self.to_string().into(), payload: payload.into(), exclusive }
     }
 }
@@ -56,6 +58,7 @@ impl fmt::Display for Command {
             Self::Hold(gate) => write!(f, "hold {}", gate.display()),
             Self::Wait => write!(f, "wait"),
             Self::Stay(gate) => write!(f, "stay {}", gate.display()),
+            Self::Listen(number) => write!(f, "listen {number}"),
             Self::Print(lines) => write!(f, "print {lines}"),
             Self::Allocate(bytes) => write!(f, "allocate {bytes}"),
         }
@@ -77,6 +80,7 @@ impl FromStr for Command {
             "hold" => Self::Hold(argument.into()),
             "wait" => Self::Wait,
             "stay" => Self::Stay(argument.into()),
+            "listen" => Self::Listen(argument.parse().map_err(number)?),
             "print" => Self::Print(argument.parse().map_err(number)?),
             "allocate" => Self::Allocate(argument.parse().map_err(number)?),
             _ => return Err(format!("{text:?} is no command")),
@@ -112,6 +116,13 @@ impl Work for TestWork {
             Command::Stay(gate) => {
                 gate::enter(&gate, task.id).map_err(|error| error.to_string())?;
                 stay(context);
+            }
+            Command::Listen(number) => {
+                let mut told = 0;
+                while told < number && !context.is_cancelled() {
+                    told = context.told_above(told, Duration::from_millis(50));
+                }
+                return Ok(Bytes::copy_from_slice(&told.to_le_bytes()));
             }
             Command::Print(lines) => {
                 for line in 0..lines {

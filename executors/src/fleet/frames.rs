@@ -11,7 +11,8 @@
 //! | 8–15 | length of the payload |
 //! | 16–23 | task, or for a setup the worker |
 //!
-//! The head of a setup is the worker's [`Settings`], the payload of an overdue frame the tasks that run, 8 bytes each.
+//! The head of a setup is the worker's [`Settings`], the payload of an overdue frame the tasks that run, 8 bytes each, that of a tell frame
+//! the number, 8 bytes.
 //!
 //! There is no frame for the end: the executor closes its sending side instead, which a worker notices while frames are
 //! still queued before it (see [`lifeline`](super::lifeline)).
@@ -77,6 +78,8 @@ pub(crate) enum Frame {
     Task(Task),
     /// To the worker, about the exclusive task it runs.
     Cancel(TaskId),
+    /// To the worker, for the exclusive task it runs.
+    Tell { task: TaskId, number: u64 },
     /// From the worker, first: whether its work could be made.
     Ready(Result<(), String>),
     /// From the worker.
@@ -130,6 +133,9 @@ impl From<Frame> for Packet {
                 (Kind::Task, flags, task.id.0, task.head, task.payload)
             }
             Frame::Cancel(task) => (Kind::Cancel, 0, task.0, empty.clone(), empty),
+            Frame::Tell { task, number } => {
+                (Kind::Tell, 0, task.0, empty, Bytes::copy_from_slice(&number.to_le_bytes()))
+            }
             Frame::Ready(Ok(())) => (Kind::Ready, 0, 0, empty.clone(), empty),
             Frame::Ready(Err(text)) => (Kind::Ready, FAILED, 0, empty, text.into()),
             Frame::Outcome { task, result } => match result {
@@ -159,10 +165,11 @@ enum Kind {
     Finish,
     Report,
     Alive = 17,
+    Tell,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Setup,
         Self::Task,
         Self::Cancel,
@@ -172,6 +179,7 @@ impl Kind {
         Self::Finish,
         Self::Report,
         Self::Alive,
+        Self::Tell,
     ];
 
     fn of(number: u8) -> Option<Self> {
@@ -232,6 +240,7 @@ impl Protocol for Frame {
             Kind::Finish => (0, MAX_HEAD),
             Kind::Task => (MAX_HEAD, MAX_PAYLOAD),
             Kind::Cancel | Kind::Report | Kind::Alive => (0, 0),
+            Kind::Tell => (0, 8),
             Kind::Overdue => (0, 8 * MAX_THREADS as usize),
             Kind::Ready | Kind::Outcome => (0, MAX_OUTCOME),
         })
@@ -252,6 +261,10 @@ impl Protocol for Frame {
                 Self::Task(Task { id: TaskId(header.id), head, payload, exclusive: header.flags & EXCLUSIVE != 0 })
             }
             Kind::Cancel => Self::Cancel(TaskId(header.id)),
+            Kind::Tell => {
+                let number = payload.first_chunk().ok_or_else(|| invalid("a number that is none".to_owned()))?;
+                Self::Tell { task: TaskId(header.id), number: u64::from_le_bytes(*number) }
+            }
             Kind::Ready => Self::Ready(if failed { Err(failure()) } else { Ok(()) }),
             Kind::Outcome => {
                 Self::Outcome { task: TaskId(header.id), result: if failed { Err(failure()) } else { Ok(payload) } }

@@ -249,6 +249,19 @@ impl Fleet {
         }
     }
 
+    pub(crate) fn tell(&self, task: TaskId, number: u64) {
+        let holder = {
+            let state = lock(&self.state);
+            let holder = state.schedule.holder(task).and_then(|worker| state.roster.get(worker));
+            holder.map(|present| Arc::clone(&present.link))
+        };
+        if let Some(link) = holder
+            && link.outbox.push(Frame::Tell { task, number })
+        {
+            link.outbox.flush();
+        }
+    }
+
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         let state = lock(&self.state);
         state.roster.infos().cloned().collect()

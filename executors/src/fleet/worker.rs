@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -19,6 +18,7 @@ use super::frames::{Frame, MAX_HEAD, MAX_OUTCOME, Settings};
 use super::lifeline::Lifeline;
 pub(crate) use super::lifeline::Reach;
 use super::wire::{FrameReader, SendQueue};
+use crate::orders::Orders;
 use crate::run::{finish, progress, run};
 use crate::sync::lock;
 use crate::{Task, TaskContext, TaskId, Work, WorkerId};
@@ -198,7 +198,7 @@ struct Worker {
 
 struct Exclusive {
     task: TaskId,
-    cancelled: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     thread: JoinHandle<()>,
 }
 
@@ -236,7 +236,12 @@ impl Worker {
                 },
                 Frame::Cancel(task) => {
                     if let Some(exclusive) = self.exclusive.as_ref().filter(|it| it.task == task) {
-                        exclusive.cancelled.store(true, Ordering::Relaxed);
+                        exclusive.orders.cancel();
+                    }
+                }
+                Frame::Tell { task, number } => {
+                    if let Some(exclusive) = self.exclusive.as_ref().filter(|it| it.task == task) {
+                        exclusive.orders.told.tell(number);
                     }
                 }
                 Frame::Report => {
@@ -255,13 +260,13 @@ impl Worker {
     /// A thread of its own lets the main thread read the order to cancel.
     fn start_exclusive(&mut self, task: Task) -> Result<(), ServeError> {
         let id = task.id;
-        let cancelled = Arc::new(AtomicBool::new(false));
+        let orders = Arc::<Orders>::default();
         let run_exclusive = {
-            let (runner, cancelled) = (Arc::clone(&self.runner), Arc::clone(&cancelled));
+            let (runner, orders) = (Arc::clone(&self.runner), Arc::clone(&orders));
             move || {
-                let is_cancelled = || cancelled.load(Ordering::Relaxed) || runner.is_ending();
+                let is_cancelled = || orders.is_cancelled() || runner.is_ending();
                 let flush = || runner.outcomes.flush();
-                let context = TaskContext::new(runner.worker, &is_cancelled, &flush);
+                let context = TaskContext::new(runner.worker, &is_cancelled, &flush).telling(&orders.told);
                 runner.outcomes.push(outcome(id, run(&*runner.work, task, &context)));
                 runner.outcomes.flush();
             }
@@ -270,7 +275,7 @@ impl Worker {
             .name("psbench-exclusive".to_owned())
             .spawn(run_exclusive)
             .map_err(cannot("start a thread for an exclusive task"))?;
-        self.exclusive = Some(Exclusive { task: id, cancelled, thread });
+        self.exclusive = Some(Exclusive { task: id, orders, thread });
         Ok(())
     }
 

@@ -200,6 +200,10 @@ impl Executor for PilotExecutor {
         self.fleet.cancel(task);
     }
 
+    fn tell(&self, task: TaskId, number: u64) {
+        self.fleet.tell(task, number);
+    }
+
     fn workers(&self) -> Vec<WorkerInfo> {
         self.fleet.workers()
     }

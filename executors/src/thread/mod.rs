@@ -144,6 +144,10 @@ impl Executor for ThreadExecutor {
         }
     }
 
+    fn tell(&self, task: TaskId, number: u64) {
+        self.shared.seats.iter().for_each(|seat| seat.tell(task, number));
+    }
+
     fn workers(&self) -> Vec<WorkerInfo> {
         let threads = self.shared.threads(&lock(&self.shared.queue));
         (0..threads).map(|thread| self.shared.info(thread)).collect()

@@ -1,7 +1,6 @@
 //! The threads of one executor and what they run.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use rayon::ThreadPool;
 use super::ThreadOptions;
 use super::seat::Seat;
 use crate::courier::Courier;
+use crate::orders::Orders;
 use crate::run::run;
 use crate::sync::lock;
 use crate::{Outcome, OutcomeSink, Task, TaskContext, TaskError, TaskId, Work, WorkerEnd, WorkerId, WorkerInfo};
@@ -46,8 +46,8 @@ pub(super) struct Queue {
     pub(super) pool: Option<Arc<ThreadPool>>,
 }
 
-/// A task that was taken from the queue, with its cancellation if it is exclusive.
-pub(super) type Taken = (Task, Option<Arc<AtomicBool>>);
+/// A task that was taken from the queue, with what it is told if it is exclusive.
+pub(super) type Taken = (Task, Option<Arc<Orders>>);
 
 impl Queue {
     pub(super) fn new(pool: ThreadPool) -> Self {
@@ -99,11 +99,11 @@ impl Shared {
         let task = queue.tasks.pop_front()?;
         queue.sharing += usize::from(!task.exclusive);
         queue.running += 1;
-        let cancelled = task.exclusive.then(Arc::default);
+        let orders = task.exclusive.then(Arc::default);
         let begun = self.options.task_timeout.filter(|_| !task.exclusive).map(|_| Instant::now());
         // Still under the queue's lock, so that a task is always found in one of the two places.
-        self.seats[thread].begin(task.id, cancelled.clone(), begun);
-        Some((task, cancelled))
+        self.seats[thread].begin(task.id, orders.clone(), begun);
+        Some((task, orders))
     }
 
     /// Whether a job that was deferred is to be made up for.
@@ -112,11 +112,15 @@ impl Shared {
     }
 
     /// Runs a task to the delivery of its outcome.
-    pub(super) fn run(&self, (task, cancelled): Taken, thread: usize) {
+    pub(super) fn run(&self, (task, orders): Taken, thread: usize) {
         let (id, shared) = (task.id, !task.exclusive);
         let (worker, seat) = (worker(thread), &self.seats[thread]);
-        let is_cancelled = || cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        let is_cancelled = || orders.as_ref().is_some_and(|orders| orders.is_cancelled());
         let context = TaskContext::new(worker, &is_cancelled, &|| ());
+        let context = match &orders {
+            Some(orders) => context.telling(&orders.told),
+            None => context,
+        };
         let result = run(&*self.work, task, &context);
         let delivered = seat.begin_delivery(id);
         if delivered {

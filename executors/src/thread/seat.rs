@@ -1,10 +1,10 @@
 //! What runs on one thread.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::TaskId;
+use crate::orders::Orders;
 use crate::sync::{lock, wait, wait_timeout};
 
 /// The tasks of one thread: one, or several where the work itself waits in rayon and so runs another.
@@ -26,7 +26,7 @@ struct State {
 struct Running {
     task: TaskId,
     /// Of exclusive tasks.
-    cancelled: Option<Arc<AtomicBool>>,
+    orders: Option<Arc<Orders>>,
     /// Of shared tasks with a time limit.
     begun: Option<Instant>,
     delivering: bool,
@@ -34,8 +34,8 @@ struct Running {
 
 impl Seat {
     /// Notes that a task begins, and when, if its time is limited.
-    pub(super) fn begin(&self, task: TaskId, cancelled: Option<Arc<AtomicBool>>, begun: Option<Instant>) {
-        lock(&self.state).tasks.push(Running { task, cancelled, begun, delivering: false });
+    pub(super) fn begin(&self, task: TaskId, orders: Option<Arc<Orders>>, begun: Option<Instant>) {
+        lock(&self.state).tasks.push(Running { task, orders, begun, delivering: false });
     }
 
     /// Whether the outcome of a task that has run is to be delivered. It is not if the task was given up.
@@ -87,10 +87,19 @@ impl Seat {
     pub(super) fn cancel(&self, task: Option<TaskId>) {
         for running in &lock(&self.state).tasks {
             if task.is_none_or(|task| task == running.task)
-                && let Some(cancelled) = &running.cancelled
+                && let Some(orders) = &running.orders
             {
-                cancelled.store(true, Ordering::Relaxed);
+                orders.cancel();
             }
+        }
+    }
+
+    /// Tells an exclusive task a number, if it runs here.
+    pub(super) fn tell(&self, task: TaskId, number: u64) {
+        let state = lock(&self.state);
+        let running = state.tasks.iter().find(|running| running.task == task);
+        if let Some(orders) = running.and_then(|running| running.orders.as_ref()) {
+            orders.told.tell(number);
         }
     }
 

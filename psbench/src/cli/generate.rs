@@ -10,7 +10,7 @@ use psbench_connectors::KeySource;
 use super::{CliError, Ending, print};
 use crate::brokers::Broker;
 use crate::clock::{Clock, Nanos, SystemClock};
-use crate::generator::{self, GeneratorPlan};
+use crate::generator::{self, Control, GeneratorPlan};
 use crate::item::GeneratorReport;
 use crate::options::{OF_GENERATE, OptionError, StreamScalingOptions};
 use crate::plan::{Method, Share};
@@ -84,7 +84,8 @@ impl Generate {
         let plan = GeneratorPlan::new(settings, trial, Share::ALL, broker.config(), topic, &keys);
         let started = SystemClock.now();
         let stop = || interrupted.load(Ordering::Relaxed);
-        let report = generator::generate(&plan, &SystemClock, &stop, &|_, _| {});
+        let control = Control { stop: &stop, allowed: &|_, _| u64::MAX };
+        let report = generator::generate(&plan, &SystemClock, control, &|_, _| {});
         let took = Duration::from_nanos(SystemClock.now() - started);
         print(Summary { plan: &plan, method: trial.method, report: &report, took })?;
         Ok(match report.failure {

@@ -4,6 +4,7 @@
 //! takes the lock, notes it, and takes along the tasks that may go out now. So a worker that finishes gets its next task without a
 //! wake-up in between, and no task waits for an older one.
 
+mod allowance;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId, WorkerId};
 
+use self::allowance::Allowance;
 use crate::brokers::Message;
 use crate::clock::{Clock, Nanos};
 use crate::item::{self, GeneratorReport, Head, ItemHead, ItemOutcome};
@@ -46,6 +48,8 @@ pub struct Bounds {
     /// Bytes of messages that are held at any time, waiting or at the executor: above it no more are taken from the broker, and none
     /// goes to the executor. One message is always let through, however large.
     pub inflight_bytes: u64,
+    /// Items under way at any time, made and not yet done with: generators are told how many they may have made. Absent for no bound.
+    pub inflight_items: Option<u64>,
     /// Items of the trial.
     pub items: u64,
     /// Generators that psbench runs, 0 where another program generates. Of psbench's own a message with a higher number is not of this
@@ -75,6 +79,8 @@ struct State {
     generators: Vec<Generator>,
     /// How many items the end of each generator's stream told of, once it has come. An external generator has one, too.
     ends: Vec<Option<u64>>,
+    /// What each generator may make; none where nothing bounds that.
+    allowances: Vec<Allowance>,
     /// Why no task goes out any more.
     closed: Option<&'static str>,
     /// Threads that wait for [`Dispatcher::changed`].
@@ -136,6 +142,10 @@ impl Dispatcher {
             outstanding_bytes: 0,
             generators: vec![Generator::Running; bounds.generators as usize],
             ends: vec![None; bounds.generators.max(1) as usize],
+            allowances: bounds
+                .inflight_items
+                .map(|ahead| Allowance::each(ahead, bounds.items, bounds.generators))
+                .unwrap_or_default(),
             closed: None,
             watchers: 0,
             bytes: DispatcherBytes::default(),
@@ -208,6 +218,29 @@ impl Dispatcher {
         if let Some(executor) = self.executor.get().and_then(Weak::upgrade) {
             executor.submit(tasks);
         }
+    }
+
+    fn tell(&self, news: Vec<(TaskId, u64)>) {
+        if news.is_empty() {
+            return;
+        }
+        if let Some(executor) = self.executor.get().and_then(Weak::upgrade) {
+            news.into_iter().for_each(|(generator, allowed)| executor.tell(generator, allowed));
+        }
+    }
+
+    /// Lets generators go on that wait for items to be done with which never came; to be called when nothing has come for long and
+    /// nothing is out. Returns how many items did not come.
+    pub fn miss(&self) -> u64 {
+        let mut state = self.lock();
+        let missing = state.allowances.iter().map(Allowance::missing).sum();
+        if missing > 0 {
+            state.allowances.iter_mut().filter(|allowance| allowance.missing() > 0).for_each(Allowance::double);
+        }
+        let news = state.news();
+        drop(state);
+        self.tell(news);
+        missing
     }
 
     /// Waits, at most `wait`, until there is room for more messages; tells whether there is.
@@ -405,10 +438,20 @@ impl State {
             *generator = generator_end(result);
         } else if let Some(outstanding) = self.outstanding.remove(&task) {
             self.outstanding_bytes -= outstanding.bytes;
+            if !self.allowances.is_empty() {
+                let generator = (task.0 % self.allowances.len() as u64) as usize;
+                self.allowances[generator].note_done();
+            }
             self.record(worker, &outstanding, result, ahead_ns, recorded);
         } else {
             tracing::error!(task = task.0, ?worker, "the executor told of a task that it was not given");
         }
+    }
+
+    /// What generators are to be told of how many items they may make.
+    fn news(&mut self) -> Vec<(TaskId, u64)> {
+        let news = (0..).zip(&mut self.allowances);
+        news.filter_map(|(generator, allowance)| Some((generator_task(generator), allowance.news()?))).collect()
     }
 
     fn record(
@@ -456,6 +499,7 @@ impl OutcomeSink for Dispatcher {
             state.take_outcome(outcome, ahead_ns, now);
         }
         let tasks = self.ready(&mut state);
+        let news = state.news();
         let watched = state.watchers > 0;
         drop(state);
         // A system call, so only where somebody looks.
@@ -463,5 +507,6 @@ impl OutcomeSink for Dispatcher {
             self.changed.notify_all();
         }
         self.submit(tasks);
+        self.tell(news);
     }
 }

@@ -28,7 +28,8 @@ fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
     dispatcher_of(Bounds { outstanding, ..BOUNDS })
 }
 
-const BOUNDS: Bounds = Bounds { outstanding: 8, inflight_bytes: u64::MAX, items: 100, generators: 1 };
+const BOUNDS: Bounds =
+    Bounds { outstanding: 8, inflight_bytes: u64::MAX, inflight_items: None, items: 100, generators: 1 };
 
 fn dispatcher_of(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
     let recorder = Recorder::new(None, bounds.generators.max(1), 1);

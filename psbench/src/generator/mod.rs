@@ -38,6 +38,8 @@ pub struct GeneratorPlan {
     pub size: u64,
     /// When those of the stream are due.
     pub pacing: Pacing,
+    /// How many of its own it may make before it is told of more, see [`Control::allowed`]; absent for all.
+    pub allowance: Option<u64>,
     /// When the first one is; absent, or past, for as soon as this generator is ready.
     pub start: Option<Nanos>,
     /// Of what.
@@ -71,6 +73,7 @@ impl GeneratorPlan {
             share,
             size: trial.data_size,
             pacing: trial.pacing(),
+            allowance: None,
             start: None,
             payload: settings.payload.clone(),
             // Each repetition and each generator has payloads of its own; the methods have the same.
@@ -120,17 +123,42 @@ pub type OpenStore = Arc<Store>;
 /// Whether the generator is to end early.
 pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
-/// Runs a plan to its end, or until `stop` says so; the stream has its end then, whatever happened, if the broker is still there.
+/// What a generator is told while it runs.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Whether it is to end early.
+    pub stop: Stop<'a>,
+    /// How many items it may have made by then: as soon as it is more than the number given, or after the time given. Of no account to
+    /// plans without an [allowance](GeneratorPlan::allowance).
+    pub allowed: &'a (dyn Fn(u64, Duration) -> u64 + Sync),
+}
+
+impl Control<'_> {
+    /// Waits until a generator that has made so many items may make more, and returns how many; 0 when it is to end.
+    fn room(&self, made: u64, allowance: Option<u64>) -> u64 {
+        let Some(allowance) = allowance else { return u64::MAX };
+        let mut allowed = allowance.max((self.allowed)(made, Duration::ZERO));
+        while allowed <= made && !(self.stop)() {
+            allowed = allowance.max((self.allowed)(made, LOOK));
+        }
+        allowed.saturating_sub(made)
+    }
+}
+
+/// Between two looks at whether to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs a plan to its end, or until `control` says so; the stream has its end then, whatever happened, if the broker is still there.
 ///
 /// `opened` is given the store as soon as there is one.
 pub fn generate(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: Stop<'_>,
+    control: Control<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
 ) -> GeneratorReport {
     let mut progress = GeneratorReport::default();
-    if let Err(error) = run(plan, clock, stop, opened, &mut progress) {
+    if let Err(error) = run(plan, clock, control, opened, &mut progress) {
         progress.failure = Some(error.to_string());
     }
     progress
@@ -139,14 +167,14 @@ pub fn generate(
 fn run(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: Stop<'_>,
+    control: Control<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
     progress: &mut GeneratorReport,
 ) -> Result<(), GeneratorError> {
     // A sleeping generator wakes when its item is due, not some 50 µs later.
     let _ = rustix::thread::set_current_timer_slack(Some(NonZero::<u64>::MIN));
     let mut publisher = plan.broker.publisher(&plan.topic)?;
-    let made = publish_stream(plan, clock, stop, opened, &mut *publisher, progress);
+    let made = publish_stream(plan, clock, control, opened, &mut *publisher, progress);
     progress.publisher = publisher.report();
     made
 }
@@ -155,12 +183,12 @@ fn run(
 fn publish_stream(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: Stop<'_>,
+    control: Control<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
     publisher: &mut dyn Publisher,
     progress: &mut GeneratorReport,
 ) -> Result<(), GeneratorError> {
-    let made = make_items(plan, clock, stop, opened, publisher, progress);
+    let made = make_items(plan, clock, control, opened, publisher, progress);
     if matches!(made, Err(GeneratorError::Broker(_))) {
         return made;
     }
@@ -172,7 +200,7 @@ fn publish_stream(
 fn make_items(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: Stop<'_>,
+    control: Control<'_>,
     opened: &dyn Fn(OpenStore, KeySource),
     publisher: &mut dyn Publisher,
     progress: &mut GeneratorReport,
@@ -181,14 +209,13 @@ fn make_items(
     let mut payloads = Payloads::new(plan, size)?;
     progress.payload = payloads.describe();
     let store = plan.store.as_ref().map(|store| open(store, plan.verify, opened)).transpose()?;
-    watched(store.as_ref().map(|(store, _)| store), stop, || {
-        publish_items(plan, clock, stop, &mut payloads, store.as_ref(), publisher, progress)
+    watched(store.as_ref().map(|(store, _)| store), control.stop, || {
+        publish_items(plan, clock, control, &mut payloads, store.as_ref(), publisher, progress)
     })
 }
 
 /// Does `work`; ends its waiting for room in the store when `stop` says so.
 fn watched<T>(store: Option<&OpenStore>, stop: Stop<'_>, work: impl FnOnce() -> T) -> T {
-    const LOOK: Duration = Duration::from_millis(50);
     /// Ends the watch, also when the work panics.
     struct Watch<'a>(&'a AtomicBool, Thread);
     impl Drop for Watch<'_> {
@@ -216,7 +243,7 @@ fn watched<T>(store: Option<&OpenStore>, stop: Stop<'_>, work: impl FnOnce() -> 
 fn publish_items(
     plan: &GeneratorPlan,
     clock: &dyn Clock,
-    stop: Stop<'_>,
+    control: Control<'_>,
     payloads: &mut Payloads,
     store: Option<&(OpenStore, Lifetime)>,
     publisher: &mut dyn Publisher,
@@ -228,7 +255,8 @@ fn publish_items(
     let mut schedule = Schedule::new(clock, plan.pacing, plan.share, plan.count, plan.start);
     progress.began = Some(schedule.start());
     loop {
-        let due = schedule.due(most, stop);
+        let room = if progress.generated < count { control.room(progress.generated, plan.allowance) } else { 0 };
+        let due = schedule.due(most.min(room), control.stop);
         if due.is_empty() {
             return Ok(());
         }
@@ -251,7 +279,7 @@ fn publish_items(
                 progress.store = store.metrics();
                 match proxies {
                     // These never left.
-                    Err(GeneratorError::Connector(ConnectorError::Full { .. })) if stop() => {
+                    Err(GeneratorError::Connector(ConnectorError::Full { .. })) if (control.stop)() => {
                         progress.generated = due.start;
                         return Ok(());
                     }

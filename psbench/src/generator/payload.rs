@@ -225,6 +225,7 @@ mod tests {
             share: Share::ALL,
             size: 0,
             pacing: Pacing::Max,
+            allowance: None,
             start: None,
             payload,
             seed: 1,

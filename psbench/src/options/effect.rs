@@ -25,7 +25,11 @@ impl Chosen {
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 const NEEDS: [Needs; 29] = [
-    ("generator", &["internal", "local"], &["rate", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"]),
+    (
+        "generator",
+        &["internal", "local"],
+        &["rate", "max-inflight-items", "pregenerate", "payload-file", "seed", "ps-lifetime", "ps-lease"],
+    ),
     ("stream-method", &["adios"], &["adios-file"]),
     ("stream-method", &["proxy"], &["ps-connector", "ps-cache", "ps-lifetime", "ps-lease"]),
     (

@@ -106,6 +106,11 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "SIZE")]
     pub max_inflight_bytes: Option<Size>,
 
+    /// The most items under way where the rate is `max`, the same for both methods: made, and not yet done with [default: twice what
+    /// workers can hold, at least 16, more of small items]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    pub max_inflight_items: Option<u64>,
+
     /// Whether random items are made ahead of the run and used in turn [default: auto]
     #[arg(long, help_heading = BENCHMARK)]
     pub pregenerate: Option<Pregenerate>,

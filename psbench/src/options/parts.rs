@@ -308,6 +308,16 @@ impl StreamScalingOptions {
         }
     }
 
+    pub(super) fn inflight_items(&self, generators: u32) -> Result<Option<u64>, OptionError> {
+        const OPTION: &str = "--max-inflight-items";
+        let Some(items) = self.max_inflight_items else { return Ok(None) };
+        if items < generators.into() {
+            let problem = format!("each of --generators {generators} needs one; write at least that");
+            return Err(OptionError::invalid(OPTION, &items, problem));
+        }
+        within(OPTION, items, 1..=u32::MAX.into()).map(Some)
+    }
+
     pub(super) fn payload(&mut self, notes: &mut Vec<String>) -> Result<PayloadSource, OptionError> {
         let Some(path) = &self.payload_file else {
             let pregenerate = *self.pregenerate.get_or_insert(Pregenerate::Auto);

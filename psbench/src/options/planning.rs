@@ -129,6 +129,7 @@ impl StreamScalingOptions {
             pacing: options.rate.map(Into::into),
             prefetch,
             max_inflight_bytes: options.max_inflight(&sizes)?,
+            max_inflight_items: options.inflight_items(generators)?,
             payload: options.payload(&mut notes)?,
             seed: options.seed,
             verify: *options.verify.get_or_insert(false),
@@ -140,6 +141,12 @@ impl StreamScalingOptions {
         let repeat = within("--repeat", *options.repeat.get_or_insert(1), 1..=MOST)?;
         let settings = Arc::new(settings);
         let trials = trials(&settings, &workers, &sizes, repeat, &methods);
+        let paced = trials.iter().all(|trial| trial.inflight_items().is_none());
+        if options.max_inflight_items.is_some() && paced && generator != GeneratorKind::External {
+            notes.push(
+                "--max-inflight-items has no effect where items are due at a rate; it goes with --rate max".into(),
+            );
+        }
         if generator == GeneratorKind::External {
             const ONCE: &str = "one --data-size-bytes, one --stream-method, one --max-workers and no --repeat";
             one_trial(EXTERNAL, ONCE, &trials)?;

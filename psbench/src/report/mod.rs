@@ -7,6 +7,7 @@ mod grid;
 mod paths;
 mod plan;
 mod progress;
+mod saturation;
 mod table;
 mod time_left;
 mod trial;

@@ -3,12 +3,26 @@
 use comfy_table::Cell;
 
 use super::grid::{grid, terminal_width};
+use super::saturation::{self, UNDER_WAY, is_saturated};
 use super::table::{WORKERS, end, figure, narrow};
 use crate::results::{Estimate, PEER, Results, Status, Summary, place};
 use crate::units::{Size, human};
 
-const TITLES: [&str; 12] =
-    ["size", "path", WORKERS, "items/s", "MB/s", "p50", "p99", "jitter", "CPU s/GB", "dispatcher", "vs peer", STATUS];
+const TITLES: [&str; 13] = [
+    "size",
+    "path",
+    WORKERS,
+    "items/s",
+    "MB/s",
+    UNDER_WAY,
+    "p50",
+    "p99",
+    "jitter",
+    "CPU s/GB",
+    "dispatcher",
+    "vs peer",
+    STATUS,
+];
 const STATUS: &str = "status";
 const BREAK_EVEN_TITLES: [&str; 5] = ["path", WORKERS, "carries more than", "from", "interval"];
 
@@ -18,7 +32,8 @@ const MOST: u16 = 120;
 /// Medians by size, path and number of workers, at most 120 columns wide and at a terminal no wider than that. The goodput beside `peer`'s
 /// has its confidence interval.
 pub(super) fn table(results: &Results) -> String {
-    let points = points(results, terminal_width().map_or(MOST, |width| width.min(MOST)));
+    let heading = saturation::heading(results, "whatever the path").unwrap_or_default();
+    let points = heading + &points(results, terminal_width().map_or(MOST, |width| width.min(MOST)));
     if results.break_evens.is_empty() { points } else { format!("{points}\n\n{}", break_evens(results)) }
 }
 
@@ -26,9 +41,15 @@ pub(super) fn table(results: &Results) -> String {
 fn points(results: &Results, width: u16) -> String {
     let summaries = in_order(results);
     let (several, amiss) = (several_numbers(results), summaries.iter().any(|summary| is_amiss(summary)));
-    let shown = |title: &str| (title != WORKERS || several) && (title != STATUS || amiss);
+    let saturated = is_saturated(results);
+    let shown = |title: &str| match title {
+        WORKERS => several,
+        STATUS => amiss,
+        UNDER_WAY => saturated,
+        _ => true,
+    };
     let titles: Vec<_> = TITLES.into_iter().filter(|title| shown(title)).collect();
-    let mut table = grid(&titles, &["path", STATUS]);
+    let mut table = grid(&saturation::shown(&titles, saturated), &["path", STATUS]);
     for summary in summaries {
         let cells = TITLES.into_iter().zip(row(results, summary));
         table.add_row(cells.filter(|(title, _)| shown(title)).map(|(_, cell)| cell));
@@ -66,6 +87,7 @@ fn row(results: &Results, summary: &Summary) -> [Cell; TITLES.len()] {
         Cell::new(workers),
         Cell::new(figure(&summary.items_per_s, human::number)),
         Cell::new(figure(&summary.goodput_bytes_per_s, |bytes| human::number(bytes / 1e6))),
+        Cell::new(saturation::under_way(summary)),
         Cell::new(figure(&summary.end_to_end_p50_ns, human::nanoseconds)),
         Cell::new(figure(&summary.end_to_end_p99_ns, human::nanoseconds)),
         Cell::new(figure(&summary.jitter_rfc3550_ns, human::nanoseconds)),
@@ -135,7 +157,7 @@ mod tests {
             results.summaries[0].lost = 12_345;
             let text = points(&results, MOST);
             println!("{text}\n\n{}", break_evens(&results));
-            let rows: Vec<_> = text.lines().skip(2).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+            let rows: Vec<_> = text.lines().skip(3).map(|line| line.split_whitespace().nth(2).unwrap()).collect();
             assert_eq!(rows[..3], ["broker-via-scistream", "scistream:sockmap", "peer"]);
             assert!(text.lines().all(|line| line.chars().count() <= MOST.into()), "{text}");
             assert!(text.contains("0.67 (0.67–0.67)"), "{text}");

@@ -31,7 +31,7 @@ pub fn plan(planned: &Planned) -> String {
             Cell::new(trial.workers),
             Cell::new(trial.repeat + 1),
             Cell::new(match settings.generator {
-                GeneratorKind::Internal | GeneratorKind::Local => pacing(trial.pacing()),
+                GeneratorKind::Internal | GeneratorKind::Local => pacing(trial),
                 GeneratorKind::External => "as they come".into(),
             }),
             Cell::new(human::bytes(trial.data_size as f64 * settings.task_count as f64)),
@@ -78,12 +78,15 @@ fn ways(plan: &SweepPlan) -> Vec<String> {
     ways
 }
 
-fn pacing(pacing: Pacing) -> String {
-    match pacing {
+fn pacing(trial: &TrialPlan) -> String {
+    match trial.pacing() {
         Pacing::Interval(interval) => {
             format!("every {} ({}/s)", time(interval), human::number(1.0 / interval.as_secs_f64()))
         }
-        Pacing::Max => "all at once".to_owned(),
+        Pacing::Max => match trial.inflight_items() {
+            Some(items) => format!("at once, up to {items} under way"),
+            None => "at once".to_owned(),
+        },
     }
 }
 

@@ -4,15 +4,16 @@ use comfy_table::{Cell, Color, ColumnConstraint, Table};
 
 use super::grid::{GAP, grid, terminal_width};
 use super::paths;
+use super::saturation::{self, UNDER_WAY, is_saturated};
 use super::trial::status;
 use crate::results::{Estimate, Results, Status, Summary};
 use crate::units::{Size, human};
 
-const TITLES: [&str; 10] =
-    ["size", "method", "workers", "items/s", "MB/s", "p50", "p99", "dispatcher", "CPU s/GB", "status"];
+const TITLES: [&str; 11] =
+    ["size", "method", "workers", "items/s", "MB/s", UNDER_WAY, "p50", "p99", "dispatcher", "CPU s/GB", "status"];
 
 /// What a narrow terminal does without, the least important first; all of it is in the results.
-pub(super) const DISPENSABLE: [&str; 6] = ["CPU s/GB", WORKERS, "dispatcher", "jitter", "MB/s", "p99"];
+const DISPENSABLE: [&str; 7] = ["CPU s/GB", WORKERS, "dispatcher", "jitter", UNDER_WAY, "MB/s", "p99"];
 pub(super) const WORKERS: &str = "workers";
 
 /// Medians by size, method and number of workers, at most 100 columns wide, and at a terminal no wider than that. With repetitions the rate shows its median absolute
@@ -22,15 +23,19 @@ pub fn table(results: &Results) -> String {
 }
 
 fn within(results: &Results, width: Option<u16>) -> String {
-    let mut table = grid(&TITLES, &["method", "status"]);
+    let saturated = is_saturated(results);
+    let shown = |title: &str| title != UNDER_WAY || saturated;
+    let titles: Vec<_> = TITLES.into_iter().filter(|title| shown(title)).collect();
+    let mut table = grid(&saturation::shown(&titles, saturated), &["method", "status"]);
     for summary in &results.summaries {
-        table.add_row(row(summary));
+        let cells = TITLES.into_iter().zip(row(summary)).filter(|(title, _)| shown(title));
+        table.add_row(cells.map(|(_, cell)| cell));
     }
     if let Some(width) = width {
         let one_number = results.summaries.windows(2).all(|pair| pair[0].workers == pair[1].workers);
-        narrow(&mut table, &TITLES, width, one_number);
+        narrow(&mut table, &titles, width, one_number);
     }
-    table.trim_fmt()
+    saturation::heading(results, "whatever the method").unwrap_or_default() + &table.trim_fmt()
 }
 
 /// Hides columns until the table fits, that of the workers only where it says the same in each row.
@@ -62,6 +67,7 @@ fn row(summary: &Summary) -> Vec<Cell> {
         Cell::new(summary.workers),
         Cell::new(rate),
         Cell::new(figure(&summary.goodput_bytes_per_s, |bytes| human::number(bytes / 1e6))),
+        Cell::new(saturation::under_way(summary)),
         Cell::new(figure(&summary.end_to_end_p50_ns, human::nanoseconds)),
         Cell::new(figure(&summary.end_to_end_p99_ns, human::nanoseconds)),
         Cell::new(figure(&summary.dispatcher_bytes, human::bytes)),

@@ -21,7 +21,8 @@ pub fn outcome(trial: &TrialRecord) -> String {
     }
     if let Some(latency) = trial.end_to_end() {
         let [p50, p99] = [latency.p50_ns, latency.p99_ns].map(|ns| human::nanoseconds(ns as f64));
-        parts.push(format!("p50 {p50}, p99 {p99}"));
+        let queue = trial.max_inflight_items.map(|items| format!(" with up to {items} items under way"));
+        parts.push(format!("p50 {p50}, p99 {p99}{}", queue.unwrap_or_default()));
     }
     parts.join(", ")
 }
@@ -46,7 +47,10 @@ mod tests {
     fn a_line_tells_what_was_measured() {
         let mut trial = sample::trial(Method::Proxy, 10_000_000, 281.0);
         assert_eq!(name(trial.way(), trial.data_size_bytes, trial.workers), "proxy 10 MB, 4 workers");
-        assert_eq!(outcome(&trial), "complete: 200 of 200 items, 281 items/s, 2.81 GB/s, p50 11.9 ms, p99 15.0 ms");
+        assert_eq!(
+            outcome(&trial),
+            "complete: 200 of 200 items, 281 items/s, 2.81 GB/s, p50 11.9 ms, p99 15.0 ms with up to 32 items under way"
+        );
         trial.items.late = 30;
         assert!(outcome(&trial).starts_with("complete: 200 of 200 items, 30 late, 281 items/s"), "{}", outcome(&trial));
         trial.items.late = 0;

@@ -57,6 +57,7 @@ struct Row<'a> {
     submit_batch: Option<u32>,
     path: Option<&'a str>,
     end_to_end_p95_ns: Option<u64>,
+    max_inflight_items: Option<u64>,
 }
 
 impl<'a> From<&'a TrialRecord> for Row<'a> {
@@ -121,6 +122,7 @@ impl<'a> From<&'a TrialRecord> for Row<'a> {
             submit_batch: trial.submit_batch,
             path: trial.path.as_deref(),
             end_to_end_p95_ns: latency(|latency| latency.p95_ns),
+            max_inflight_items: trial.max_inflight_items,
         }
     }
 }

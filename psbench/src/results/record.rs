@@ -61,6 +61,9 @@ pub struct TrialRecord {
     pub workers: u32,
     /// Workers that generate; the others compute. 1 where another program generates: that worker is idle.
     pub generators: u32,
+    /// The most items that were let be under way at a time, made and not yet done with: latencies are those of a queue of that length.
+    /// Absent where items were due one by one, and where another program generates.
+    pub max_inflight_items: Option<u64>,
     /// How it ended.
     pub status: Status,
     /// What went wrong, each with its remedy; the first is the cause.

@@ -58,6 +58,7 @@ pub(crate) fn trial(method: Method, data_size_bytes: u64, items_per_s: f64) -> T
         path: None,
         workers: 4,
         generators: 1,
+        max_inflight_items: Some(32),
         status: Status::Complete,
         problems: Vec::new(),
         start_submit_tasks_timestamp: 1_800_000_000.25,

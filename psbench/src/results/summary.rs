@@ -36,6 +36,8 @@ pub struct Summary {
     pub sustained: Option<bool>,
     /// Rate at which items were due, per second; absent when they were due at once.
     pub scheduled_items_per_s: Option<f64>,
+    /// The most items that were let be under way at a time, where items were due at once: then latencies are those of a queue of that length.
+    pub max_inflight_items: Option<u64>,
     /// Finished items per second.
     pub items_per_s: Option<Estimate>,
     /// Goodput, bytes per second.
@@ -104,6 +106,7 @@ impl Summary {
                 .filter_map(|trial| trial.broker.as_ref()?.lag.as_ref()?.sustained)
                 .reduce(|all, this| all && this),
             scheduled_items_per_s: counted.iter().find_map(|trial| trial.rates?.scheduled_items_per_s),
+            max_inflight_items: trials.iter().find_map(|trial| trial.max_inflight_items),
             items_per_s: estimate(&|trial| Some(trial.rates?.items_per_s)),
             goodput_bytes_per_s: estimate(&|trial| trial.rates?.goodput_bytes_per_s),
             end_to_end_p50_ns: estimate(&|trial| latency(trial, |latency| latency.p50_ns)),

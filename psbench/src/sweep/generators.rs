@@ -45,8 +45,9 @@ impl Generators {
     ) -> Vec<GeneratorPlan> {
         // Who generates alone has nobody to wait for.
         let start = (self.count() > 1).then(|| now.saturating_add(HEAD_START.as_nanos() as u64));
-        let plan = |(share, keys)| GeneratorPlan {
+        let plan = |(share, keys): (Share, _)| GeneratorPlan {
             start,
+            allowance: trial.inflight_items().map(|items| share.of(items)),
             ..GeneratorPlan::new(settings, trial, share, broker.clone(), topic, keys)
         };
         Share::each(self.count()).zip(&self.keys).map(plan).collect()

@@ -106,6 +106,7 @@ impl Bench<'_> {
             path: trial.path.clone(),
             workers: trial.workers,
             generators: settings.generators,
+            max_inflight_items: trial.inflight_items(),
             status: Status::Complete,
             problems: Vec::new(),
             start_submit_tasks_timestamp: start,
@@ -154,7 +155,8 @@ impl<'a> Run<'a> {
         let outstanding = usize::try_from(trial.outstanding()).unwrap_or(usize::MAX);
         let inflight_bytes = trial.inflight_bytes();
         let generators = settings.own_generators();
-        let bounds = Bounds { outstanding, inflight_bytes, items: settings.task_count, generators };
+        let inflight_items = trial.inflight_items();
+        let bounds = Bounds { outstanding, inflight_bytes, inflight_items, items: settings.task_count, generators };
         let recorder = Recorder::new(settings.deadline, settings.generators, settings.broker.partitions());
         let dispatcher = Arc::new(Dispatcher::new(bounds, recorder, Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, bench.engines, Arc::clone(&dispatcher) as _)?;
@@ -230,6 +232,7 @@ impl<'a> Run<'a> {
         let mut watch = Watch::new(self.bench, &self.dispatcher, &*self.executor, &self.generators);
         let mut messages = Vec::new();
         let mut quiet_since = clock.now();
+        let mut idle_since = quiet_since;
         // A large item shows only when it is there as a whole.
         let silence = SILENCE + self.trial.slow_transfer();
         while !self.dispatcher.stream_has_ended() {
@@ -254,9 +257,21 @@ impl<'a> Run<'a> {
                 return Err(error.to_string());
             }
             if !messages.is_empty() {
-                quiet_since = now;
+                (quiet_since, idle_since) = (now, now);
                 self.dispatcher.accept(&mut messages).map_err(|foreign| foreign.to_string())?;
                 continue;
+            }
+            // A generator may wait for the end of items that are lost.
+            if !self.dispatcher.is_drained(Duration::ZERO) || lag.is_some_and(|lag| lag.published > lag.taken) {
+                idle_since = now;
+            } else if now.saturating_sub(idle_since) > silence.as_nanos() as u64 {
+                idle_since = now;
+                let missing = self.dispatcher.miss();
+                if missing > 0 {
+                    tracing::warn!(
+                        "nothing came for {silence:.0?}: {missing} items may be lost, and as many more may be made"
+                    );
+                }
             }
             // A subscriber may find a broker that was away later than the generator did. While the broker knows of messages that were
             // not read, only the subscriber's own patience ends the wait.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::usage::{Usage, reset_peak_memory};
 use crate::clock::{Clock, HostClock, Nanos, process_cpu_time};
-use crate::generator::{self, GeneratorPlan, OpenStore};
+use crate::generator::{self, Control, GeneratorPlan, OpenStore};
 use crate::item::{self, Body, Head, ItemFailure, ItemHead, ItemOutcome};
 use crate::plan::{ObjectLifetime, TaskKind};
 
@@ -114,7 +114,8 @@ impl StreamWork {
         let opened = |store, keys| self.generated().push(Generated { store, keys, lifetime });
         let stop = || context.is_cancelled() || self.abandoned.load(Ordering::Relaxed);
         *lock(&self.generating) += 1;
-        let report = generator::generate(&plan, &self.clock, &stop, &opened);
+        let control = Control { stop: &stop, allowed: &|known, wait| context.told_above(known, wait) };
+        let report = generator::generate(&plan, &self.clock, control, &opened);
         *lock(&self.generating) -= 1;
         self.generated_all.notify_all();
         Ok(item::encode(&report))
