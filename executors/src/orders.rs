@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(told.above(0, Duration::ZERO), 0);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| told.above(4, Duration::from_secs(60)));
-            [3, 7, 5].map(|number| told.tell(number));
+            [3, 7, 5].into_iter().for_each(|number| told.tell(number));
             assert_eq!(waiting.join().unwrap(), 7);
         });
         assert_eq!(told.above(0, Duration::from_secs(60)), 7);

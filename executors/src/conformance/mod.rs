@@ -201,7 +201,7 @@ fn exclusive_tasks_can_be_told_a_number(start: Start<'_>) {
     let until = Instant::now() + SOON;
     // Before it runs it can't be told anything.
     while sink.count() < 2 && Instant::now() < until {
-        [7, 9, 8].map(|number| executor.tell(TaskId(0), number));
+        [7, 9, 8].into_iter().for_each(|number| executor.tell(TaskId(0), number));
         sleep(Duration::from_millis(1));
     }
     assert_eq!(sink.outcome(0), Ok(Bytes::copy_from_slice(&9_u64.to_le_bytes())));

@@ -6,7 +6,7 @@ use crate::item::Body;
 
 /// Remembers what it was given.
 #[derive(Default)]
-struct Remembering(Mutex<Vec<TaskId>>);
+struct Remembering(Mutex<Vec<TaskId>>, Mutex<Vec<(TaskId, u64)>>);
 
 impl Executor for Remembering {
     fn submit(&self, tasks: Vec<Task>) {
@@ -14,6 +14,10 @@ impl Executor for Remembering {
     }
 
     fn cancel(&self, _: TaskId) {}
+
+    fn tell(&self, task: TaskId, number: u64) {
+        self.1.lock().unwrap().push((task, number));
+    }
 
     fn workers(&self) -> Vec<WorkerInfo> {
         Vec::new()
@@ -232,4 +236,17 @@ fn a_killed_generator_made_what_shows_and_one_that_stopped_early_what_it_told() 
     let balance = finished.recorder.balance(30, finished.all_generated(), 0);
     // Nine of the first one's ten, and item 4.
     assert_eq!((balance.generated, balance.lost), (15, 10));
+}
+
+#[test]
+fn each_generator_is_told_how_many_items_it_may_have_made() {
+    let bounds = Bounds { items: 20, generators: 2, inflight_items: Some(8), ..BOUNDS };
+    let (dispatcher, executor) = dispatcher_of(bounds);
+    let told = || std::mem::take(&mut *executor.1.lock().unwrap());
+    dispatcher.accept(&mut (0..8).map(message).collect()).unwrap();
+    dispatcher.deliver(&mut [0, 1, 3].map(done).into());
+    assert_eq!(told(), [(generator_task(1), 6)], "of two at a time, each its own");
+    dispatcher.deliver(&mut [2, 4, 5, 6, 7].map(done).into());
+    assert_eq!(told(), [(generator_task(0), 8), (generator_task(1), 8)]);
+    assert_eq!((dispatcher.miss(), told()), (8, vec![(generator_task(0), 10), (generator_task(1), 10)]), "none came");
 }

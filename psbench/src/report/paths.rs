@@ -32,8 +32,8 @@ const MOST: u16 = 120;
 /// Medians by size, path and number of workers, at most 120 columns wide and at a terminal no wider than that. The goodput beside `peer`'s
 /// has its confidence interval.
 pub(super) fn table(results: &Results) -> String {
-    let heading = saturation::heading(results, "whatever the path").unwrap_or_default();
-    let points = heading + &points(results, terminal_width().map_or(MOST, |width| width.min(MOST)));
+    let width = terminal_width().map_or(MOST, |width| width.min(MOST));
+    let points = saturation::heading(results, width) + &points(results, width);
     if results.break_evens.is_empty() { points } else { format!("{points}\n\n{}", break_evens(results)) }
 }
 

@@ -13,8 +13,10 @@ pub(super) fn is_saturated(results: &Results) -> bool {
 /// Titles as they are shown.
 pub(super) fn shown<'a>(titles: &[&'a str], saturated: bool) -> Vec<&'a str> {
     let shown = |title: &&'a str| match *title {
-        "p50" if saturated => "saturated\np50",
-        "p99" if saturated => "saturated\np99",
+        "p50" if saturated => "queued\np50",
+        "p99" if saturated => "queued\np99",
+        // There is a second line in any case.
+        "CPU s/GB" if saturated => "CPU\ns/GB",
         UNDER_WAY => "under\nway",
         other => other,
     };
@@ -26,23 +28,42 @@ pub(super) fn under_way(summary: &Summary) -> String {
     summary.max_inflight_items.map_or_else(|| "–".to_owned(), |items| items.to_string())
 }
 
-/// To be read ahead of the figures, with a rate that all of the stream's points sustain. `ways`: what they have in common.
-pub(super) fn heading(results: &Results, ways: &str) -> Option<String> {
-    is_saturated(results).then(|| {
-        let rates = results.summaries.iter().filter_map(|summary| Some(summary.items_per_s.as_ref()?.median));
-        let rate = rates.min_by(f64::total_cmp).map(|least| easy(least / 2.0)).filter(|rate| *rate > 0.0);
-        let example = rate.map(|rate| format!(", for example {rate}/s")).unwrap_or_default();
-        format!(
-            "Saturated stream (--rate max): up to so many items are “under way” at a time, {ways}.\n\
-             p50 and p99 are times in that queue. For latencies at a load give --rate{example}.\n\n"
-        )
-    })
+/// To be read ahead of the figures, with a rate that all points sustain: lines of at most so many characters.
+pub(super) fn heading(results: &Results, width: u16) -> String {
+    if !is_saturated(results) {
+        return String::new();
+    }
+    let way = if results.compares_paths() { "path" } else { "method" };
+    let rates = results.summaries.iter().filter_map(|summary| Some(summary.items_per_s.as_ref()?.median));
+    let rate = rates.min_by(f64::total_cmp).map(|least| easy(least / 2.0)).filter(|rate| *rate > 0.0);
+    let example = rate.map(|rate| format!(", for example {rate}/s")).unwrap_or_default();
+    let text = format!(
+        "Saturated stream (--rate max): up to so many items as stand below “under way” wait for each other, \
+         whatever the {way}, and p50 and p99 tell how long that takes. For latencies at a load give --rate{example}."
+    );
+    wrapped(&text, width.into()) + "\n\n"
+}
+
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.len() - 1;
+        if lines[line].is_empty() {
+            lines[line].push_str(word);
+        } else if lines[line].chars().count() + 1 + word.chars().count() <= width {
+            lines[line] = format!("{} {word}", lines[line]);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }
 
 /// A number that is written in one digit and zeros, at most as large.
 fn easy(number: f64) -> f64 {
-    let unit = 10_f64.powf(number.log10().floor());
-    (number / unit).floor() * unit
+    let power = number.log10().floor();
+    // By way of text, since 3 times 0.1 is not 0.3.
+    format!("{}e{power}", (number / 10_f64.powf(power)).floor()).parse().unwrap_or(number)
 }
 
 #[cfg(test)]
@@ -54,16 +75,18 @@ mod tests {
     #[test]
     fn the_rate_told_is_below_all_rates() {
         let mut results = sample::empty();
-        assert_eq!(heading(&results, "each"), None);
+        assert_eq!(heading(&results, 100), "");
         for rate in [26_629.0, 1_266.0] {
             results.push(sample::trial(Method::Default, rate as u64, rate));
         }
-        assert!(heading(&results, "each").unwrap().contains("for example 600/s."));
+        let text = heading(&results, 40);
+        assert!(text.ends_with("for example 600/s.\n\n"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
         let mut paced = sample::empty();
         let mut trial = sample::trial(Method::Default, 1, 10.0);
         trial.max_inflight_items = None;
         paced.push(trial);
-        assert_eq!(heading(&paced, "each"), None);
+        assert_eq!(heading(&paced, 100), "");
         assert_eq!([0.37, 9.0, 1_000.0].map(easy).map(|number| number.to_string()), ["0.3", "9", "1000"]);
     }
 }
