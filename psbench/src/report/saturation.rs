@@ -38,8 +38,8 @@ pub(super) fn heading(results: &Results, width: u16) -> String {
     let rate = rates.min_by(f64::total_cmp).map(|least| easy(least / 2.0)).filter(|rate| *rate > 0.0);
     let example = rate.map(|rate| format!(", for example {rate}/s")).unwrap_or_default();
     let text = format!(
-        "Saturated stream (--rate max): up to so many items as stand below “under way” wait for each other, \
-         whatever the {way}, and p50 and p99 tell how long that takes. For latencies at a load give --rate{example}."
+        "Saturated stream (--rate max): items wait for each other, at most as many as are “under way”, whatever the \
+         {way}, so p50 and p99 tell how long that queue takes. For latencies at a load give --rate{example}."
     );
     wrapped(&text, width.into()) + "\n\n"
 }

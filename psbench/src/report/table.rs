@@ -13,7 +13,7 @@ const TITLES: [&str; 11] =
     ["size", "method", "workers", "items/s", "MB/s", UNDER_WAY, "p50", "p99", "dispatcher", "CPU s/GB", "status"];
 
 /// What a narrow terminal does without, the least important first; all of it is in the results.
-const DISPENSABLE: [&str; 7] = ["CPU s/GB", WORKERS, "dispatcher", "jitter", UNDER_WAY, "MB/s", "p99"];
+const DISPENSABLE: [&str; 7] = ["CPU s/GB", WORKERS, "dispatcher", "jitter", "MB/s", UNDER_WAY, "p99"];
 pub(super) const WORKERS: &str = "workers";
 
 const MOST: u16 = 100;
