@@ -272,12 +272,48 @@ fn workers_fall_back_to_the_executors_own_option() {
 }
 
 #[test]
-fn recipes_lie_below_the_command_line() {
-    for recipe in ["quick", "published"] {
-        let path = format!("{}/../runs/{recipe}.toml", env!("CARGO_MANIFEST_DIR"));
-        let plan = output(&format!("stream-scaling --recipe {path} --task-count 7 --dry-run"));
-        assert!(plan.contains("7 items in each trial"), "{plan}");
+fn every_recipe_plans_below_the_command_line_and_needs_no_server() {
+    let runs = concat!(env!("CARGO_MANIFEST_DIR"), "/../runs");
+    let paths = std::fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path());
+    let recipes: Vec<_> = paths.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    assert!(recipes.len() >= 4, "{recipes:?}");
+    for recipe in recipes {
+        let text = std::fs::read_to_string(&recipe).unwrap();
+        let compares = text.lines().any(|line| line.starts_with("paths"));
+        let command = if compares { "compare-paths" } else { "stream-scaling" };
+        let recipe = recipe.display();
+        let plan = output(&format!("{command} --recipe {recipe} --task-count 7 --dry-run"));
+        assert!(plan.contains("7 items in each trial") && plan.contains("broker memory"), "{recipe}: {plan}");
+        assert!(
+            !plan.contains("redis") && text.contains(&format!("psbench {command} --recipe runs/")),
+            "{recipe}: {plan}"
+        );
     }
+}
+
+#[test]
+fn the_bound_of_a_saturated_stream_is_planned() {
+    let plan =
+        |options: &str| output(&format!("stream-scaling --dry-run --max-workers 4 --stream-method proxy {options}"));
+    for (options, items) in [
+        ("--data-size-bytes 1kB", 1026),
+        ("--data-size-bytes 1MB", 34),
+        ("--data-size-bytes 1MB --prefetch 15", 98),
+        ("--data-size-bytes 10MB", 8),
+        ("--data-size-bytes 10MB --max-inflight-bytes 20MB", 4),
+        ("--data-size-bytes 10MB --max-inflight-items 5", 5),
+    ] {
+        let plan = plan(options);
+        assert!(plan.contains(&format!("at once, up to {items} under way")), "{options}: {plan}");
+    }
+    assert!(!plan("--rate 100/s").contains("under way"));
+    let paced = psbench("stream-scaling --dry-run --rate 100/s --max-inflight-items 5").assert().success();
+    let notes = String::from_utf8(paced.get_output().stderr.clone()).unwrap();
+    assert!(notes.contains("--max-inflight-items has no effect where items are due at a rate"), "{notes}");
+    assert_eq!(
+        refusal("stream-scaling --dry-run --generators 3 --max-workers 5 --max-inflight-items 2"),
+        "error: --max-inflight-items 2: each of --generators 3 needs one; write at least that"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Row, RowAccessor};
+use parquet::record::RowAccessor;
 use serde_json::Value;
 
 use crate::support::{
@@ -15,17 +15,16 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// When each item of the first trial was due, and when it was made, by its number, ns.
-fn due_and_made(bench: &Bench) -> BTreeMap<u64, (i64, i64)> {
-    let file = std::fs::File::open(bench.run_directory().join("trace-0000.parquet")).unwrap();
+/// When each item of a trial passed a stage, by its number, ns.
+fn stamps(bench: &Bench, trial: usize, stage: &str) -> BTreeMap<u64, i64> {
+    let file = std::fs::File::open(bench.run_directory().join(format!("trace-{trial:04}.parquet"))).unwrap();
     let reader = SerializedFileReader::new(file).unwrap();
     let fields: Vec<String> =
         reader.metadata().file_metadata().schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
     let column = |name: &str| fields.iter().position(|field| field == name).unwrap();
-    let [sequence, scheduled, created] = ["sequence", "scheduled", "created"].map(column);
+    let (sequence, stage) = (column("sequence"), column(stage));
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
-    let instants = |row: &Row| (row.get_long(scheduled).unwrap(), row.get_long(created).unwrap());
-    rows.map(|row| (row.get_ulong(sequence).unwrap(), instants(&row))).collect()
+    rows.map(|row| (row.get_ulong(sequence).unwrap(), row.get_long(stage).unwrap())).collect()
 }
 
 #[test]
@@ -75,12 +74,12 @@ fn generators_take_turns_at_the_rate_asked_for() {
         assert_complete(&trials[0]);
         let rates = &trials[0]["rates"];
         assert_eq!(number(&rates["scheduled_items_per_s"]), 100.0);
-        let items = due_and_made(&bench);
-        assert_eq!(items.keys().copied().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
-        for (item, (due, made)) in &items {
-            let late = due - items[&0].0 - *item as i64 * 10_000_000;
+        let [due, made] = ["scheduled", "created"].map(|stage| stamps(&bench, 0, stage));
+        assert_eq!(due.keys().copied().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        for (item, at) in &due {
+            let late = at - due[&0] - *item as i64 * 10_000_000;
             assert!(late.abs() < 1000, "item {item} was due {late} ns after its place in the stream");
-            assert!(made >= due, "item {item} was made {} ns too early", due - made);
+            assert!(made[item] >= *at, "item {item} was made {} ns too early", at - made[item]);
         }
     }
 }
@@ -94,6 +93,41 @@ fn a_task_time_is_shared_by_those_that_compute() {
     // Four compute for 40 ms each: an item each 10 ms.
     assert_eq!(number(&trials[0]["rates"]["scheduled_items_per_s"]), 100.0);
     assert_eq!(number(&trials[0]["rates"]["ideal_items_per_s"]), 100.0);
+}
+
+/// The most items that were made and not yet done with at a time.
+fn under_way(bench: &Bench, trial: usize) -> i32 {
+    let of = |stage, by| stamps(bench, trial, stage).into_values().map(move |at| (at, by));
+    // Of one instant those that go first.
+    let mut changes: Vec<(i64, i32)> = of("created", 1).chain(of("recorded", -1)).collect();
+    changes.sort_unstable();
+    let sums = changes.into_iter().scan(0, |sum, (_, by)| {
+        *sum += by;
+        Some(*sum)
+    });
+    sums.max().unwrap()
+}
+
+#[test]
+fn by_either_method_no_more_items_are_under_way_than_may_be() {
+    let server = Redis::start(&[]);
+    for (executor, generators, broker) in
+        [("process", 1, "memory"), ("process", 2, "redis"), ("thread", 3, "redis-queue")]
+    {
+        let bench = Bench::new();
+        let servers = if broker == "memory" { String::new() } else { format!("--stream-servers {}", server.address()) };
+        let trials = bench.trials(&format!(
+            "--executor {executor} --max-workers {} --generators {generators} --stream {broker} {servers} --data-size-bytes 1kB \
+             --task-count 300 --rate max --max-inflight-items 7 --trace",
+            generators + 2
+        ));
+        for (n, trial) in trials.iter().enumerate() {
+            assert_complete(trial);
+            assert_eq!(trial["max_inflight_items"], 7);
+            let most = under_way(&bench, n);
+            assert!((1..=7).contains(&most), "{most} items were under way: {executor}, {broker}");
+        }
+    }
 }
 
 #[test]

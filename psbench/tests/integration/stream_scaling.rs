@@ -143,6 +143,24 @@ fn objects_can_stay_to_the_end_and_late_items_are_counted() {
 }
 
 #[test]
+fn the_quick_recipe_runs_and_tells_of_what_its_latencies_are() {
+    let bench = Bench::new();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../runs/quick.toml");
+    let output = bench.run(&format!("--recipe {recipe} --task-count 50"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let results = bench.results();
+    results["trials"].as_array().unwrap().iter().for_each(assert_complete);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("Saturated stream (--rate max)") && told.contains("queued"), "{told}");
+    // Both methods have the same bound.
+    let bounds: Vec<_> =
+        results["trials"].as_array().unwrap().iter().map(|trial| &trial["max_inflight_items"]).collect();
+    assert!(bounds.chunks(2).all(|pair| pair[0].is_u64() && pair[0] == pair[1]), "{bounds:?}");
+    let paced = Bench::new().run("--max-workers 2 --data-size-bytes 1kB --task-count 5 --rate 100/s");
+    assert!(!text(&paced).contains("aturated") && !text(&paced).contains("under way"), "{}", text(&paced));
+}
+
+#[test]
 fn frames_of_a_file_are_replayed() {
     let directory = tempfile::tempdir().unwrap();
     let frames = directory.path().join("frames");
