@@ -11,7 +11,6 @@ mod ports;
 mod processes;
 mod reference;
 #[path = "../../../../connectors/tests/support/mod.rs"]
-#[allow(dead_code, reason = "the rest is for the connectors' own tests")]
 mod server;
 mod slurm;
 mod sshd;
