@@ -96,7 +96,7 @@ shared_kafka() {
     [ -n "${PSBENCH_TEST_KAFKA:-}" ] && return
     services=$(mktemp -d)
     trap '"$psbench" services down --dir "$services" >/dev/null; rm -rf "$services"' EXIT
-    "$psbench" services up kafka --dir "$services" --json >"$services/up.json"
+    JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1 "$psbench" services up kafka --dir "$services" --json >"$services/up.json"
     PSBENCH_TEST_KAFKA=$(python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["address"])' <"$services/up.json")
     export PSBENCH_TEST_KAFKA
 }
