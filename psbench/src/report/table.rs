@@ -21,10 +21,14 @@ const MOST: u16 = 100;
 /// Medians by size, method and number of workers, at most 100 columns wide, and at a terminal no wider than that. With repetitions the rate shows its median absolute
 /// deviation, too.
 pub fn table(results: &Results) -> String {
-    if results.compares_paths() { paths::table(results) } else { within(results, terminal_width()) }
+    if results.compares_paths() {
+        paths::table(results)
+    } else {
+        within(results, terminal_width().map_or(MOST, |width| width.min(MOST)))
+    }
 }
 
-fn within(results: &Results, width: Option<u16>) -> String {
+fn within(results: &Results, width: u16) -> String {
     let saturated = is_saturated(results);
     let shown = |title: &str| title != UNDER_WAY || saturated;
     let titles: Vec<_> = TITLES.into_iter().filter(|title| shown(title)).collect();
@@ -33,11 +37,9 @@ fn within(results: &Results, width: Option<u16>) -> String {
         let cells = TITLES.into_iter().zip(row(summary)).filter(|(title, _)| shown(title));
         table.add_row(cells.map(|(_, cell)| cell));
     }
-    if let Some(width) = width {
-        let one_number = results.summaries.windows(2).all(|pair| pair[0].workers == pair[1].workers);
-        narrow(&mut table, &titles, width, one_number);
-    }
-    saturation::heading(results, width.map_or(MOST, |width| width.min(MOST))) + &table.trim_fmt()
+    let one_number = results.summaries.windows(2).all(|pair| pair[0].workers == pair[1].workers);
+    narrow(&mut table, &titles, width, one_number);
+    saturation::heading(results, width) + &table.trim_fmt()
 }
 
 /// Hides columns until the table fits, that of the workers only where it says the same in each row.
@@ -139,11 +141,11 @@ mod tests {
             let mut trial = sample::trial(Method::Proxy, 10_000_000, 1.0);
             trial.workers = workers;
             results.push(trial);
-            let text = within(&results, Some(80));
+            let text = within(&results, 80);
             assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
             assert!(!text.contains("s/GB") && !text.contains(dropped), "{text}");
             assert!(text.contains("complete, 60 late"), "{text}");
-            assert!(within(&results, None).contains("s/GB"));
+            assert!(within(&results, 120).contains("s/GB"));
         }
     }
 
