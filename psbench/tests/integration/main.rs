@@ -7,6 +7,7 @@
 mod brokers;
 mod cli;
 mod compare_paths;
+mod docs;
 mod doctor;
 mod engines;
 mod extending;

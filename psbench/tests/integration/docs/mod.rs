@@ -1,5 +1,4 @@
 //! The pages against the program: what README, CONTRIBUTING and `docs/` tell people to type, and what they say that there is.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 mod options;
 mod page;
