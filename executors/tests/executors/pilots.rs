@@ -275,7 +275,7 @@ fn the_clock_of_a_pilot_is_estimated() {
             .is_ok_and(|ended| ended.status.success())
     };
     if !unshared("1") {
-        println!("skipped: the_clock_of_a_pilot_is_estimated takes root and time namespaces");
+        eprintln!("skipped: the_clock_of_a_pilot_is_estimated takes root and time namespaces");
         return;
     }
     let launcher = CommandLauncher::new(|invitation, _| {

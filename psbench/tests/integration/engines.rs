@@ -315,7 +315,7 @@ fn may_unshare(test: &str) -> bool {
     let may = Command::new("unshare").args(["--time", "--monotonic", "1", "--mount", "--fork", "true"]).output();
     let may = may.is_ok_and(|ended| ended.status.success());
     if !may {
-        println!("skipped: {test} takes root and time namespaces");
+        eprintln!("skipped: {test} takes root and time namespaces");
     }
     may
 }

@@ -27,7 +27,7 @@ impl Facilities {
     /// `None` where this process may not have them, which is then said by the name of the test.
     fn start(test: &str, arguments: &[&str]) -> Option<Self> {
         if !geteuid().is_root() {
-            eprintln!("{test} skips: only root makes network namespaces");
+            eprintln!("skipped: {test} takes root, who alone makes network namespaces");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

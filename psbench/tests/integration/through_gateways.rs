@@ -398,7 +398,7 @@ mod kafka {
         fn a_broker_that_is_elsewhere_by_its_own_account_is_reached() {
             const COUNT: u64 = 50;
             if !rustix::process::geteuid().is_root() {
-                eprintln!("skipped: it takes root to have names of its own");
+                eprintln!("skipped: a_broker_that_is_elsewhere_by_its_own_account_is_reached takes root");
                 return;
             }
             let directory = tempfile::tempdir().unwrap();

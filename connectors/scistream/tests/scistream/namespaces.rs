@@ -207,7 +207,7 @@ impl Net {
     /// `None` where this process may not have it, which is then said by the name of the test.
     fn new(test: &str) -> Option<Self> {
         if !geteuid().is_root() {
-            eprintln!("{test} skips: only root makes network namespaces");
+            eprintln!("skipped: {test} takes root, who alone makes network namespaces");
             return None;
         }
         let make = || Namespace::new().unwrap();

@@ -351,7 +351,7 @@ fn openssl_is_refused() {
         let mut client = match client {
             Ok(client) => client,
             Err(error) => {
-                println!("skipped openssl_is_refused: openssl: {error}");
+                eprintln!("skipped: openssl_is_refused takes openssl: {error}");
                 return;
             }
         };
