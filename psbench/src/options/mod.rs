@@ -107,7 +107,7 @@ pub struct StreamScalingOptions {
     pub max_inflight_bytes: Option<Size>,
 
     /// The most items under way where the rate is `max`, the same for both methods: made, and not yet done with [default: twice what
-    /// workers can hold or 32, up to 1024 below 131kB, within --max-inflight-bytes]
+    /// workers can hold or 64, up to 1024 below 66kB, within --max-inflight-bytes]
     #[arg(long, help_heading = BENCHMARK, value_name = "N")]
     pub max_inflight_items: Option<u64>,
 

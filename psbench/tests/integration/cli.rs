@@ -297,7 +297,7 @@ fn the_bound_of_a_saturated_stream_is_planned() {
         |options: &str| output(&format!("stream-scaling --dry-run --max-workers 4 --stream-method proxy {options}"));
     for (options, items) in [
         ("--data-size-bytes 1kB", 1026),
-        ("--data-size-bytes 1MB", 34),
+        ("--data-size-bytes 1MB", 66),
         ("--data-size-bytes 1MB --prefetch 15", 98),
         ("--data-size-bytes 10MB", 8),
         ("--data-size-bytes 10MB --max-inflight-bytes 20MB", 4),
