@@ -170,7 +170,7 @@ fn leaves_nothing(stream: &str, interrupts: usize) {
     let (producer, consumer) = (Gateway::start(), Gateway::start());
     let bench = Bench::new();
     let arguments = format!(
-        "{stream} {} --stream-method default --data-size-bytes 10kB --task-count 600 --task-sleep 1 --rate 20/s",
+        "{stream} {} --stream-method default --data-size-bytes 10kB --task-count 12000 --task-sleep 1 --rate 20/s",
         via(&producer, &consumer)
     );
     let child = bench.command(&arguments).spawn().unwrap();
