@@ -20,4 +20,4 @@ pub(crate) use self::server::{Server, Service};
 pub(crate) use self::socket::{Socket, connect_tcp};
 
 /// How long a transfer may make no progress.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,5 +1,6 @@
 //! The side that resolves.
 
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -7,16 +8,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::patience::Patience;
+use super::patience::{Doubt, Patience};
 use super::{Reach, Ways, site};
 use crate::lock::lock;
-use crate::net::{Socket, be_let_in};
+use crate::net::{STALL_TIMEOUT, Socket, be_let_in};
 use crate::peer::{CONNECTIONS, PROTOCOL, PeerAddress, Talk};
 use crate::pool::Pool;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
 
 /// How long further listeners are tried after one that did not answer.
 const ROUND: Duration = Duration::from_secs(5);
+
+/// For the other end to answer a new connection, over a path on which the last one broke off. A gateway that can't reach it takes longer to
+/// say so, since it may have to do with a program that is starting; whoever holds objects does not start again.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Reaches the objects of a [`ScistreamServer`](super::ScistreamServer) through gateways, and can't store any there.
 #[derive(Debug)]
@@ -47,6 +52,7 @@ struct Listeners {
     secret: Secret,
     next: AtomicUsize,
     unsure: Unsure,
+    doubt: Arc<Doubt>,
 }
 
 impl ScistreamClient {
@@ -72,8 +78,9 @@ impl ScistreamClient {
         }
         let connector = config.to_string();
         let (next, unsure) = (AtomicUsize::new(0), Unsure::default());
-        let listeners = Listeners { connector, addresses, secret: ways.secret, next, unsure };
         let patience = Patience::default();
+        let doubt = patience.doubt();
+        let listeners = Listeners { connector, addresses, secret: ways.secret, next, unsure, doubt };
         // Outside the pool's own requests, which may be repeated as well.
         let first = patience.persist(|| listeners.connect())?;
         let pool = Pool::with(first, CONNECTIONS, move || listeners.connect());
@@ -141,14 +148,33 @@ impl Listeners {
             "connect to the gateway at {address} (is it reachable from this host, and its control server running? psbench s2uc status \
              tells of its paths; with --keep-sessions they outlive psbench s2cs)"
         )))?;
-        be_let_in(PROTOCOL, socket, &self.secret, &self.connector).map_err(|error| match error {
-            ConnectorError::Io { source, .. } => failed(format!(
+        let not_let_in = |source| {
+            failed(format!(
                 "be let in through the gateway at {address} (are the gateway at the producer's side and the process that stored the \
                  objects still running?)"
-            ))(source),
+            ))(source)
+        };
+        let doubted = self.doubt.is_there();
+        if doubted {
+            socket.set_read_timeout(Some(ANSWER)).map_err(not_let_in)?;
+        }
+        let socket = be_let_in(PROTOCOL, socket, &self.secret, &self.connector).map_err(|error| match error {
+            // No stall of a transfer, which is tried again less often.
+            ConnectorError::Io { source, .. } if doubted && is_timeout(&source) => {
+                not_let_in(io::Error::new(ErrorKind::ConnectionAborted, format!("no answer within {ANSWER:?}")))
+            }
+            ConnectorError::Io { source, .. } => not_let_in(source),
             other => other,
-        })
+        })?;
+        if doubted {
+            socket.set_read_timeout(Some(STALL_TIMEOUT)).map_err(not_let_in)?;
+        }
+        Ok(socket)
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
 impl Connector for ScistreamClient {

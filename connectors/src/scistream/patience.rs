@@ -1,6 +1,7 @@
 //! Trying again.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
@@ -21,9 +22,25 @@ const STALLS: usize = 1;
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     is_down: AtomicBool,
+    doubt: Arc<Doubt>,
+}
+
+/// Whether what was tried last over a path broke off.
+#[derive(Debug, Default)]
+pub(super) struct Doubt(AtomicBool);
+
+impl Doubt {
+    pub(super) fn is_there(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl Patience {
+    /// What those see who connect.
+    pub(super) fn doubt(&self) -> Arc<Doubt> {
+        Arc::clone(&self.doubt)
+    }
+
     /// What a request that may be repeated comes to.
     pub(super) fn persist<T>(
         &self,
@@ -39,11 +56,13 @@ impl Patience {
             let error = match request() {
                 Ok(answer) => {
                     self.is_down.store(false, Relaxed);
+                    self.doubt.0.store(false, Relaxed);
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
             let ConnectorError::Io { source, .. } = &error else { return Err(error) };
+            self.doubt.0.store(true, Relaxed);
             stalls += usize::from(source.kind() == ErrorKind::TimedOut);
             let Some((pause, more)) = pauses.split_first().filter(|_| stalls <= STALLS) else {
                 self.is_down.store(true, Relaxed);

@@ -36,6 +36,7 @@ pub use self::paths::{PathError, PathPlan};
 use self::redis::{RedisBroker, RedisPublisher};
 pub use self::report::{ClientStatistics, LagSample, PublisherReport};
 use self::route::Route;
+use crate::clock::Nanos;
 use crate::environment::BrokerInfo;
 
 /// One message: opaque bytes in two parts, so that bulk data need not be copied to stand next to its metadata.
@@ -87,6 +88,12 @@ pub trait Subscriber: Send {
 
     /// The latest look at how much waits for this subscriber; `None` where nobody looks. Returns at once.
     fn lag(&self) -> Option<LagSample> {
+        None
+    }
+
+    /// Whether a message can still come that was sent by then, by publishers that have all ended since; `None` where the broker does not
+    /// tell. What [`receive`](Self::receive) would append at once can still come. Returns at once.
+    fn may_come(&self, _sent_by: Nanos) -> Option<bool> {
         None
     }
 

@@ -1,7 +1,8 @@
 //! A bounded queue of messages between whoever receives them and the subscriber.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{BrokerError, Message};
@@ -25,6 +26,8 @@ struct State {
     /// The subscriber is gone.
     abandoned: bool,
     pushers_waiting: usize,
+    /// Connections whose messages go here.
+    senders: usize,
     subscriber_waiting: bool,
 }
 
@@ -110,6 +113,18 @@ impl Queue {
         self.drained.notify_all();
     }
 
+    /// Counts a connection whose messages go here, until what is returned is dropped.
+    pub(super) fn sender(self: &Arc<Self>) -> Sender {
+        self.lock().senders += 1;
+        Sender(Arc::clone(self))
+    }
+
+    /// Whether nothing waits for the subscriber, and no connection can bring anything.
+    pub(super) fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.messages.is_empty() && state.senders == 0
+    }
+
     /// How many messages wait for the subscriber.
     #[cfg(feature = "kafka")]
     pub(super) fn len(&self) -> usize {
@@ -153,10 +168,25 @@ impl Queue {
     }
 }
 
+/// A connection whose messages go to a queue.
+pub(super) struct Sender(Arc<Queue>);
+
+impl Deref for Sender {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.0
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.lock().senders -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
 
     use super::*;

@@ -8,6 +8,7 @@ use super::route::Route;
 use super::{
     Broker, BrokerChoice, BrokerConfig, BrokerError, ClientStatistics, LagSample, Message, Subscriber, connect,
 };
+use crate::clock::Nanos;
 use crate::environment::BrokerInfo;
 
 struct Through {
@@ -91,6 +92,10 @@ impl Subscriber for ThroughSubscriber {
 
     fn lag(&self) -> Option<LagSample> {
         self.subscriber.lag()
+    }
+
+    fn may_come(&self, sent_by: Nanos) -> Option<bool> {
+        self.subscriber.may_come(sent_by)
     }
 
     fn statistics(&self) -> Option<ClientStatistics> {

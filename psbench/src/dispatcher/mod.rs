@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId, WorkerId};
+use psbench_executors::{Executor, Outcome, OutcomeSink, Task, TaskError, TaskId, WorkerId, WorkerInfo};
 
 use self::allowance::Allowance;
 use crate::brokers::Message;
@@ -55,6 +55,8 @@ pub struct Bounds {
     /// Generators that psbench runs, 0 where another program generates. Of psbench's own a message with a higher number is not of this
     /// trial; of another program's it is left out, and the last of so many items ends the stream.
     pub generators: u32,
+    /// Whether what items stand for is in the memory of their generator's process, and ends with it.
+    pub held_by_generators: bool,
 }
 
 impl Bounds {
@@ -77,6 +79,10 @@ struct State {
     outstanding_bytes: u64,
     /// What is known of each generator.
     generators: Vec<Generator>,
+    /// The worker that each generator ran on, once it has ended.
+    hosts: Vec<Option<WorkerId>>,
+    /// Why what each generator held can't be had any more.
+    gone: Vec<Option<String>>,
     /// How many items the end of each generator's stream told of, once it has come. An external generator has one, too.
     ends: Vec<Option<u64>>,
     /// What each generator may make; none where nothing bounds that.
@@ -98,6 +104,29 @@ pub enum Generator {
     Ended(Box<GeneratorReport>),
     /// It ended without telling.
     Lost(String),
+}
+
+impl Generator {
+    /// Whether it told that it sent the end of its stream.
+    fn sent_its_end(&self) -> bool {
+        matches!(self, Self::Ended(report) if report.failure.is_none())
+    }
+}
+
+/// Generators that have ended, the end of whose streams has not come.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Silent {
+    /// Those that sent it.
+    pub awaited: Vec<u32>,
+    /// Those that did not come to that.
+    pub broken_off: Vec<u32>,
+}
+
+impl Silent {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.awaited.is_empty() && self.broken_off.is_empty()
+    }
 }
 
 struct Waiting {
@@ -141,6 +170,8 @@ impl Dispatcher {
             outstanding: HashMap::with_capacity(bounds.outstanding),
             outstanding_bytes: 0,
             generators: vec![Generator::Running; bounds.generators as usize],
+            hosts: vec![None; bounds.generators as usize],
+            gone: vec![None; bounds.generators as usize],
             ends: vec![None; bounds.generators.max(1) as usize],
             allowances: bounds
                 .inflight_items
@@ -280,13 +311,34 @@ impl Dispatcher {
     }
 
     /// Once all generators have ended, those whose stream's end has not come. None before, and of another program.
-    pub fn silent_generators(&self) -> Vec<u32> {
+    pub fn silent_generators(&self) -> Silent {
         let state = self.lock();
         if state.generators.contains(&Generator::Running) {
-            return Vec::new();
+            return Silent::default();
         }
-        let ends = (0..).zip(&state.ends).take(state.generators.len());
-        ends.filter(|(_, end)| end.is_none()).map(|(generator, _)| generator).collect()
+        let silent = || (0..).zip(&state.generators).zip(&state.ends).filter(|(_, end)| end.is_none());
+        let of =
+            |sent| silent().filter(move |((_, ended), _)| ended.sent_its_end() == sent).map(|((number, _), _)| number);
+        Silent { awaited: of(true).collect(), broken_off: of(false).collect() }
+    }
+
+    /// Whether something that generators hold goes with their processes, which are not known to have ended.
+    pub fn watches_hosts(&self) -> bool {
+        self.bounds.held_by_generators && self.lock().hosts.iter().any(Option::is_some)
+    }
+
+    /// Fails what waits for a worker of those generators that had ended in order, and whose processes are gone since: with what they held.
+    pub fn note_workers(&self, workers: &[WorkerInfo]) {
+        let mut state = self.lock();
+        for worker in workers.iter().filter(|worker| !worker.alive) {
+            let hosted = state.hosts.iter().position(|host| *host == Some(worker.id));
+            if let Some(generator) = hosted {
+                let end = worker.end.as_ref().map_or_else(|| "it ended".into(), ToString::to_string);
+                state.lose_held(generator, &format!("{} was lost ({end})", worker.label), self.clock.now());
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// How many messages have come for which no worker was free.
@@ -371,8 +423,42 @@ impl State {
     }
 
     /// The generator whose task this is.
-    fn generator_of(&mut self, task: TaskId) -> Option<&mut Generator> {
-        self.generators.get_mut(usize::try_from(u64::MAX - task.0).ok()?)
+    fn generator_of(&self, task: TaskId) -> Option<usize> {
+        usize::try_from(u64::MAX - task.0).ok().filter(|generator| *generator < self.generators.len())
+    }
+
+    /// The generator that made an item.
+    fn maker_of(&self, sequence: u64) -> usize {
+        (sequence % self.generators.len().max(1) as u64) as usize
+    }
+
+    /// Why an item can't be had that comes, or waits: with its generator, what that held is gone.
+    fn gone(&self, head: &ItemHead) -> Option<&String> {
+        self.gone.get(self.maker_of(head.sequence))?.as_ref()
+    }
+
+    /// Fails what waits of a generator's items, which it held.
+    fn lose_held(&mut self, generator: usize, end: &str, now: Nanos) {
+        self.hosts[generator] = None;
+        let reason = format!("its bytes were lost with its generator: {end}");
+        for waiting in std::mem::take(&mut self.waiting) {
+            if self.maker_of(waiting.head.sequence) == generator {
+                self.waiting_bytes -= waiting.message.len();
+                self.not_run(&waiting.head, waiting.received, now, &reason);
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        self.gone[generator] = Some(reason);
+    }
+
+    fn generator_ended(&mut self, generator: usize, outcome: Outcome, held: bool, now: Nanos) {
+        if let (true, Err(error @ TaskError::WorkerLost { .. })) = (held, &outcome.result) {
+            self.lose_held(generator, &error.to_string(), now);
+        } else {
+            self.hosts[generator] = outcome.worker;
+        }
+        self.generators[generator] = generator_end(outcome.result);
     }
 
     fn take_messages(&mut self, messages: &mut Vec<Message>, received: Nanos, bounds: Bounds) -> Result<(), Foreign> {
@@ -386,12 +472,13 @@ impl State {
                     if !self.recorder.arrive(head.sequence) {
                         continue;
                     }
-                    match self.closed {
-                        None => {
+                    match (self.closed, self.gone(&head).cloned()) {
+                        (None, None) => {
                             self.waiting_bytes += message.len();
                             self.waiting.push_back(Waiting { head, message, received });
                         }
-                        Some(reason) => self.not_run(&head, received, received, reason),
+                        (Some(reason), _) => self.not_run(&head, received, received, reason),
+                        (None, Some(reason)) => self.not_run(&head, received, received, &reason),
                     }
                     if bounds.is_external() && self.recorder.arrived() == bounds.items {
                         self.end(0, bounds.items);
@@ -432,11 +519,12 @@ impl State {
         self.waiting.len() as u64 >= MAX_WAITING / share || self.waiting_bytes >= room / share
     }
 
-    fn take_outcome(&mut self, outcome: Outcome, ahead_ns: i64, recorded: Nanos) {
+    fn take_outcome(&mut self, outcome: Outcome, held: bool, ahead_ns: i64, recorded: Nanos) {
+        if let Some(generator) = self.generator_of(outcome.task) {
+            return self.generator_ended(generator, outcome, held, recorded);
+        }
         let Outcome { task, worker, result } = outcome;
-        if let Some(generator) = self.generator_of(task) {
-            *generator = generator_end(result);
-        } else if let Some(outstanding) = self.outstanding.remove(&task) {
+        if let Some(outstanding) = self.outstanding.remove(&task) {
             self.outstanding_bytes -= outstanding.bytes;
             if !self.allowances.is_empty() {
                 let generator = (task.0 % self.allowances.len() as u64) as usize;
@@ -496,7 +584,7 @@ impl OutcomeSink for Dispatcher {
         let mut state = self.lock();
         for outcome in outcomes.drain(..) {
             let ahead_ns = clock(outcome.worker).map_or(0, |clock| clock.ahead_ns);
-            state.take_outcome(outcome, ahead_ns, now);
+            state.take_outcome(outcome, self.bounds.held_by_generators, ahead_ns, now);
         }
         let tasks = self.ready(&mut state);
         let news = state.news();

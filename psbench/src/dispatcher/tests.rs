@@ -32,8 +32,14 @@ fn dispatcher(outstanding: usize) -> (Dispatcher, Arc<Remembering>) {
     dispatcher_of(Bounds { outstanding, ..BOUNDS })
 }
 
-const BOUNDS: Bounds =
-    Bounds { outstanding: 8, inflight_bytes: u64::MAX, inflight_items: None, items: 100, generators: 1 };
+const BOUNDS: Bounds = Bounds {
+    outstanding: 8,
+    inflight_bytes: u64::MAX,
+    inflight_items: None,
+    items: 100,
+    generators: 1,
+    held_by_generators: false,
+};
 
 fn dispatcher_of(bounds: Bounds) -> (Dispatcher, Arc<Remembering>) {
     let recorder = Recorder::new(None, bounds.generators.max(1), 1);
@@ -226,16 +232,52 @@ fn a_killed_generator_made_what_shows_and_one_that_stopped_early_what_it_told() 
     // Of the items 1, 4, 7, 10 … of the killed one 4 did not come, and who knows what after 7.
     dispatcher.accept(&mut [0, 1, 7, 2, 5].map(message).into()).unwrap();
     dispatcher.deliver(&mut vec![told(0, Ok(10)), told(1, Err(killed()))]);
-    assert_eq!(dispatcher.silent_generators(), [0; 0], "one still runs");
+    assert_eq!(dispatcher.silent_generators(), Silent::default(), "one still runs");
     dispatcher.accept(&mut vec![end_of(2, 2)]).unwrap();
     dispatcher.deliver(&mut vec![told(2, Ok(2))]);
     // The end of the first one is on its way.
-    assert_eq!((dispatcher.silent_generators(), dispatcher.stream_has_ended()), (vec![0, 1], false));
+    assert_eq!(dispatcher.silent_generators(), Silent { awaited: vec![0], broken_off: vec![1] });
+    assert!(!dispatcher.stream_has_ended());
     let finished = dispatcher.finish();
     assert_eq!(finished.generated, [10, 3, 2]);
     let balance = finished.recorder.balance(30, finished.all_generated(), 0);
     // Nine of the first one's ten, and item 4.
     assert_eq!((balance.generated, balance.lost), (15, 10));
+}
+
+#[test]
+fn what_a_dead_generator_held_fails_at_once() {
+    let bounds = Bounds { outstanding: 1, generators: 2, held_by_generators: true, ..BOUNDS };
+    let (dispatcher, executor) = dispatcher_of(bounds);
+    dispatcher.accept(&mut (0..6).map(message).collect()).unwrap();
+    dispatcher.deliver(&mut vec![told(1, Err(killed()))]);
+    // Also what comes later, and what of the other one comes is run.
+    dispatcher.accept(&mut vec![message(7), message(8)]).unwrap();
+    [0, 2, 4, 8].into_iter().for_each(|item| dispatcher.deliver(&mut vec![done(item)]));
+    let run: Vec<_> = executor.0.lock().unwrap().iter().map(|task| task.0).filter(|task| *task < 100).collect();
+    assert_eq!(run, [0, 2, 4, 8]);
+    assert!(dispatcher.is_drained(Duration::ZERO));
+    let recorder = dispatcher.finish().recorder;
+    assert_eq!((recorder.finished(), recorder.done()), (4, 8));
+    let reason = &recorder.failures()[0];
+    assert!(reason.starts_with("item 1: ") && reason.contains("lost with its generator: "), "{reason}");
+}
+
+#[test]
+fn what_a_generator_held_goes_with_its_process_also_after_its_end() {
+    let bounds = Bounds { outstanding: 1, held_by_generators: true, ..BOUNDS };
+    let (dispatcher, _) = dispatcher_of(bounds);
+    assert!(!dispatcher.watches_hosts(), "it still runs");
+    dispatcher.accept(&mut (0..3).map(message).collect()).unwrap();
+    dispatcher.deliver(&mut vec![told(0, Ok(3))]);
+    assert!(dispatcher.watches_hosts());
+    let mut workers = [0, 1].map(|number| WorkerInfo::new(WorkerId(number), format!("worker {number}")));
+    workers[1].alive = false;
+    dispatcher.note_workers(&workers);
+    assert_eq!(dispatcher.progress().items, 0, "that was another one");
+    workers[0].alive = false;
+    dispatcher.note_workers(&workers);
+    assert_eq!((dispatcher.progress().items, dispatcher.watches_hosts()), (2, false));
 }
 
 #[test]

@@ -57,6 +57,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Silence of the broker after which a message that should have come counts as lost, once all generators have ended.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// Given to a broker to take in what a process had sent that has just ended.
+const SETTLED: Duration = Duration::from_millis(500);
+
 /// Time for generators and workers to end when all is well, and when not.
 const ENDING: Duration = Duration::from_secs(10);
 const FORCED: Duration = Duration::from_secs(2);
@@ -156,7 +159,14 @@ impl<'a> Run<'a> {
         let inflight_bytes = trial.inflight_bytes();
         let generators = settings.own_generators();
         let inflight_items = trial.inflight_items();
-        let bounds = Bounds { outstanding, inflight_bytes, inflight_items, items: settings.task_count, generators };
+        let bounds = Bounds {
+            outstanding,
+            inflight_bytes,
+            inflight_items,
+            items: settings.task_count,
+            generators,
+            held_by_generators: trial.method == Method::Proxy && !settings.connector.outlives_process(),
+        };
         let recorder = Recorder::new(settings.deadline, settings.generators, settings.broker.partitions());
         let dispatcher = Arc::new(Dispatcher::new(bounds, recorder, Arc::clone(&bench.clock)));
         let executor = executor::start(settings, trial, bench.engines, Arc::clone(&dispatcher) as _)?;
@@ -233,6 +243,7 @@ impl<'a> Run<'a> {
         let mut messages = Vec::new();
         let mut quiet_since = clock.now();
         let mut idle_since = quiet_since;
+        let mut ended_since = None;
         // A large item shows only when it is there as a whole.
         let silence = SILENCE + self.trial.slow_transfer();
         while !self.dispatcher.stream_has_ended() {
@@ -273,13 +284,30 @@ impl<'a> Run<'a> {
                     );
                 }
             }
-            // A subscriber may find a broker that was away later than the generator did. While the broker knows of messages that were
-            // not read, only the subscriber's own patience ends the wait.
             let silent = self.dispatcher.silent_generators();
-            if silent.is_empty() || lag.is_some_and(|lag| lag.published > lag.taken) {
-                quiet_since = now;
-            } else if now.saturating_sub(quiet_since) > silence.as_nanos() as u64 {
-                return Err(self.generators.silent(&silent, silence));
+            if silent.is_empty() {
+                (quiet_since, ended_since) = (now, None);
+                continue;
+            }
+            // A subscriber may find a broker that was away later than the generator did. While messages that were not read can come, only
+            // the subscriber's own patience ends the wait.
+            let sent_by = ended_since.get_or_insert(now).saturating_add(SETTLED.as_nanos() as u64);
+            let patience = match subscriber.may_come(sent_by) {
+                Some(true) => {
+                    quiet_since = now;
+                    continue;
+                }
+                // Who is known to be gone is waited for no longer than the broker has something of it.
+                Some(false) if silent.awaited.is_empty() => 2 * POLL,
+                None if silent.awaited.is_empty() => SILENCE,
+                Some(false) | None => silence,
+            };
+            if now.saturating_sub(quiet_since) > patience.as_nanos() as u64 {
+                if silent.awaited.is_empty() {
+                    tracing::info!("all has come of what generators had sent that broke off");
+                    return Ok(());
+                }
+                return Err(self.generators.silent(&silent.awaited, patience));
             }
         }
         Ok(())
@@ -516,6 +544,9 @@ impl<'a> Watch<'a> {
         }
         if now.saturating_sub(self.told) >= POLL.as_nanos() as u64 {
             self.told = now;
+            if self.dispatcher.watches_hosts() {
+                self.dispatcher.note_workers(&self.executor.workers());
+            }
             let progress = self.dispatcher.progress();
             events(progress.items, progress.bytes);
         }

@@ -3,8 +3,8 @@
 use std::process::{Child, Output};
 
 use crate::support::{
-    Bench, Redis, assert_balanced, assert_complete, finish, interrupt_twice, is_alive, problems, send_signal,
-    stop_with_a_task, text, wait_until, workers_of,
+    Bench, Redis, assert_balanced, assert_complete, command_line, finish, interrupt_twice, is_alive, problems,
+    send_signal, stop_with_a_task, text, wait_until, workers_of,
 };
 
 /// A trial of some seconds: 3 workers, a task each 50 ms.
@@ -57,6 +57,72 @@ fn a_killed_generator_ends_the_trial_and_not_the_sweep() {
     assert!(trial["problems"][0].as_str().unwrap().contains("signal 9"), "{trial:#}");
     assert_complete(&results["trials"][1]);
     assert_eq!(server.keys(), [""; 0], "objects of the killed generator were left behind");
+}
+
+/// Kills the generator of a run once something is so of its process and of those of the other workers. Returns its number.
+fn kill_generator_once(run: &Child, is_so: impl Fn(u32, &[u32]) -> bool) -> u32 {
+    let workers = || -> Vec<u32> {
+        let mut workers = workers_of(run.id());
+        workers.retain(|pid| command_line(*pid).ends_with(" worker"));
+        workers
+    };
+    wait_until("items come", || workers().split_first().is_some_and(|(generator, others)| is_so(*generator, others)));
+    let generator = workers()[0];
+    send_signal(generator, "KILL");
+    generator
+}
+
+/// The most memory that a process had, bytes; 0 of one that has ended.
+fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    peak.unwrap_or(0_u64) << 10
+}
+
+#[test]
+fn a_killed_generator_is_not_waited_for_by_the_size_of_its_items() {
+    // By size it would be waited for for longer than a test may take.
+    let server = Redis::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
+    let servers = format!("--stream-servers {}", server.address());
+    for (stream, servers) in [("memory", ""), ("redis", &servers[..]), ("redis-queue", &servers)] {
+        let bench = Bench::new();
+        let arguments = format!(
+            "--executor process --max-workers 3 --stream-method default --data-size-bytes 60MB --task-count 1000 --task-sleep 0.2 --rate max \
+             --stream {stream} {servers}"
+        );
+        let child = bench.command(&arguments).spawn().unwrap();
+        kill_generator_once(&child, |_, others| others.iter().any(|pid| peak_memory(*pid) > 60_000_000));
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let trial = &bench.results()["trials"][0];
+        assert_balanced(trial);
+        assert_eq!((&trial["status"], &trial["items"]["lost"]), (&"incomplete".into(), &0.into()), "{trial:#}");
+        let problems = problems(trial);
+        assert!(problems.contains("signal 9") && !problems.contains("did not come within"), "{problems}");
+        assert!(bench.log().contains("all has come of what generators had sent that broke off"), "{}", bench.log());
+    }
+}
+
+#[test]
+fn what_a_killed_generator_held_fails_at_once_by_name() {
+    for connector in ["peer", "shm", "scistream"] {
+        let bench = Bench::new();
+        let arguments = format!(
+            "--executor process --max-workers 4 --stream-method proxy --ps-connector {connector} --data-size-bytes 5MB --task-count 1000 \
+             --task-sleep 2 --rate max --max-inflight-items 40 --pregenerate never"
+        );
+        let child = bench.command(&arguments).spawn().unwrap();
+        // So many that some wait for a worker.
+        let generator = kill_generator_once(&child, |generator, _| peak_memory(generator) > 150_000_000);
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let trial = &bench.results()["trials"][0];
+        assert_balanced(trial);
+        assert_eq!(trial["items"]["lost"], 0, "{trial:#}");
+        let problems = problems(trial);
+        let named = format!("lost with its generator: worker 0 (pid {generator}) was lost (signal 9 (SIGKILL))");
+        assert!(problems.contains(&named), "{connector}: {problems}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::cluster::Cluster;
 use super::context::{Context, code_of, is_refusal};
 use super::message::{Consumer, Received, poll};
 use super::resolve::create;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Nanos, SystemClock};
 
 /// Receives from one topic.
 pub(super) struct KafkaSubscriber {
@@ -97,6 +97,11 @@ impl Subscriber for KafkaSubscriber {
 
     fn lag(&self) -> Option<LagSample> {
         *self.shared.lag()
+    }
+
+    fn may_come(&self, sent_by: Nanos) -> Option<bool> {
+        let read = |lag: LagSample| lag.at > sent_by && lag.published <= lag.taken;
+        Some(self.shared.queue.len() > 0 || !self.lag().is_some_and(read))
     }
 
     fn statistics(&self) -> Option<ClientStatistics> {

@@ -17,7 +17,7 @@ use psbench_connectors::Secret;
 use rustix::net::sockopt::socket_peercred;
 use uuid::Uuid;
 
-use super::super::queue::Queue;
+use super::super::queue::Sender;
 use super::super::wire::{MAX_HEAD, write_all_vectored};
 use super::super::{BrokerError, Message, Publisher};
 use super::Topics;
@@ -123,7 +123,7 @@ fn serve(connection: UnixStream, topics: &Topics, secret: Secret) {
     }
 }
 
-fn greet(mut connection: &UnixStream, topics: &Topics, secret: Secret) -> io::Result<Option<Arc<Queue>>> {
+fn greet(mut connection: &UnixStream, topics: &Topics, secret: Secret) -> io::Result<Option<Sender>> {
     connection.set_read_timeout(Some(GREETING_TIME))?;
     let mut greeting = [0; GREETING];
     connection.read_exact(&mut greeting)?;
@@ -138,12 +138,14 @@ fn greet(mut connection: &UnixStream, topics: &Topics, secret: Secret) -> io::Re
     let mut topic = vec![0; usize::from(length[0])];
     connection.read_exact(&mut topic)?;
     let queue = std::str::from_utf8(&topic).ok().and_then(|topic| topics.get(topic));
+    // Ahead of the answer: nothing is sent before that.
+    let queue = queue.map(|queue| queue.sender());
     connection.write_all(&[if queue.is_some() { WELCOME } else { NO_SUBSCRIBER }])?;
     connection.set_read_timeout(None)?;
     Ok(queue)
 }
 
-fn receive(connection: UnixStream, queue: &Queue) -> io::Result<()> {
+fn receive(connection: UnixStream, queue: &Sender) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(READ_AHEAD, connection);
     let mut batch = VecDeque::new();
     loop {

@@ -4,14 +4,17 @@
 //! an answer about as often, and its subscriber can't be woken from another thread. Here a command goes out in one vectored write, and
 //! an answer comes in as [`read_reply`] has it.
 
-use std::io::{self, BufReader, IoSlice, Write};
+use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use psbench_connectors::redis::read_reply;
 use redis::{RedisError, RedisResult, Value};
 
 use super::super::wire;
+use crate::clock::{Clock, SystemClock};
 
 /// Time to connect.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -24,7 +27,21 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// One connection.
 pub(super) struct Resp {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Heard>,
+}
+
+/// A connection, and when something came over it last.
+struct Heard {
+    stream: TcpStream,
+    at: Arc<AtomicU64>,
+}
+
+impl Read for Heard {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.at.store(SystemClock.now(), Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 impl Resp {
@@ -36,7 +53,8 @@ impl Resp {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(SILENCE))?;
                     stream.set_write_timeout(Some(SILENCE))?;
-                    return Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, stream) });
+                    let heard = Heard { stream, at: Arc::default() };
+                    return Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, heard) });
                 }
                 Err(error) => last = error,
             }
@@ -46,12 +64,17 @@ impl Resp {
 
     /// How long to wait for answers without any progress; `None`: for ever, since a subscriber's messages come when they come.
     pub(super) fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.reader.get_ref().set_read_timeout(patience)
+        self.reader.get_ref().stream.set_read_timeout(patience)
+    }
+
+    /// When something came last, be it a part of a message.
+    pub(super) fn heard(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.reader.get_ref().at)
     }
 
     /// What ends a wait for answers from another thread.
     pub(super) fn waker(&self) -> io::Result<Waker> {
-        self.reader.get_ref().try_clone().map(Waker)
+        self.reader.get_ref().stream.try_clone().map(Waker)
     }
 
     /// Sends `command topic message` for each message, together; the messages are in parts.
@@ -67,12 +90,12 @@ impl Resp {
             parts.extend(message.as_ref().iter().map(|part| IoSlice::new(part)));
             parts.push(IoSlice::new(END));
         }
-        wire::write_all_vectored(self.reader.get_mut(), &mut parts)
+        wire::write_all_vectored(&mut self.reader.get_mut().stream, &mut parts)
     }
 
     /// Sends one small command.
     pub(super) fn send(&mut self, command: &redis::Cmd) -> io::Result<()> {
-        self.reader.get_mut().write_all(&command.get_packed_command())
+        self.reader.get_mut().stream.write_all(&command.get_packed_command())
     }
 
     /// The next answer. An error that the server answers with is an error here.

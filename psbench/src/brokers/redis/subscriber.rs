@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,11 +18,53 @@ use super::super::queue::Queue;
 use super::super::{BrokerError, Message, Subscriber};
 use super::resp::{CONNECT_TIME, Resp, Waker, redis_error};
 use super::{Kind, Server, server_info, setting};
+use crate::clock::{Clock, Nanos, SystemClock};
 
 struct RedisSubscriber {
     queue: Arc<Queue>,
+    signs: Signs,
     waker: Waker,
     reading: Option<JoinHandle<()>>,
+}
+
+/// By what a subscriber knows whether more can come.
+#[derive(Clone)]
+enum Signs {
+    /// When the server sent something last, be it a part of a message.
+    Heard(Arc<AtomicU64>),
+    /// When the server said last that there is nothing.
+    Empty(Arc<AtomicU64>),
+}
+
+/// Silence after which a server has nothing more for a channel: it sends on what it has been sent at once, and does not stop within a
+/// message.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Signs {
+    fn of(kind: Kind, connection: &Resp) -> Self {
+        match kind {
+            Kind::PubSub => Self::Heard(connection.heard()),
+            Kind::Queue => Self::Empty(Arc::default()),
+        }
+    }
+
+    /// Takes note of an answer.
+    fn note(&self, any: bool) {
+        if let (Self::Empty(at), false) = (self, any) {
+            at.store(SystemClock.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something that was sent by then can still come.
+    fn may_come(&self, sent_by: Nanos) -> bool {
+        match self {
+            Self::Heard(at) => {
+                let last = sent_by.max(at.load(Ordering::Relaxed));
+                SystemClock.now().saturating_sub(last) < QUIET.as_nanos() as u64
+            }
+            Self::Empty(at) => at.load(Ordering::Relaxed) <= sent_by,
+        }
+    }
 }
 
 pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
@@ -45,17 +88,22 @@ pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscrib
     };
     let waker = connection.waker().map_err(failed("subscribe"))?;
     let queue = Arc::new(Queue::default());
-    let (reader_queue, reader_server) = (Arc::clone(&queue), server.clone());
+    let signs = Signs::of(server.kind, &connection);
+    let (reader_queue, reader_server, noted) = (Arc::clone(&queue), server.clone(), signs.clone());
     let reading = thread::Builder::new()
         .name("redis-receive".into())
-        .spawn(move || read(connection, source, &reader_server, &reader_queue))
+        .spawn(move || read(connection, source, &reader_server, &reader_queue, &noted))
         .map_err(failed("start the receiving thread"))?;
-    Ok(Box::new(RedisSubscriber { queue, waker, reading: Some(reading) }))
+    Ok(Box::new(RedisSubscriber { queue, signs, waker, reading: Some(reading) }))
 }
 
 impl Subscriber for RedisSubscriber {
     fn receive(&mut self, messages: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError> {
         self.queue.pop(messages, wait)
+    }
+
+    fn may_come(&self, sent_by: Nanos) -> Option<bool> {
+        Some(!self.queue.is_drained() || self.signs.may_come(sent_by))
     }
 }
 
@@ -75,7 +123,7 @@ trait Source: Send {
     fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()>;
 }
 
-fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queue: &Queue) {
+fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queue: &Queue, signs: &Signs) {
     let mut reader = MessageReader::new(server.format);
     let mut payloads = Vec::new();
     let mut messages = VecDeque::new();
@@ -85,6 +133,7 @@ fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queu
             return;
         }
         let received = source.next(&mut connection, &mut payloads);
+        signs.note(!payloads.is_empty() || received.is_err());
         let read = payloads.drain(..).try_for_each(|payload| reader.read(payload, &mut messages));
         // What came ahead of a failure came whole.
         if queue.push(&mut messages, || true).is_err() {
