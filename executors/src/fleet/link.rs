@@ -112,7 +112,7 @@ impl Link {
             self.outbox.flush();
         }
         let mut frames = FrameReader::new(&self.channel);
-        if !self.becomes_ready(&mut frames, terms.ready_timeout)? {
+        if !self.becomes_ready(&mut frames, fleet)? {
             return Ok(());
         }
         fleet.ready(self.worker);
@@ -144,7 +144,8 @@ impl Link {
     }
 
     /// Waits for the first frame; `false` if the worker hangs up before.
-    fn becomes_ready(&self, frames: &mut FrameReader<'_>, timeout: Duration) -> Result<bool, String> {
+    fn becomes_ready(&self, frames: &mut FrameReader<'_>, fleet: &Fleet) -> Result<bool, String> {
+        let timeout = fleet.terms.ready_timeout;
         let limit = |timeout| {
             self.channel.set_read_timeout(timeout).map_err(|error| format!("its time limit can't be set: {error}"))
         };
@@ -159,7 +160,10 @@ impl Link {
         limit(None)?;
         match first {
             Some(Frame::Ready(Ok(()))) => Ok(true),
-            Some(Frame::Ready(Err(text))) => Err(format!("its setup failed: {text}")),
+            Some(Frame::Ready(Err(text))) => {
+                fleet.refused();
+                Err(format!("its setup failed: {text}"))
+            }
             Some(_) => Err(OUT_OF_PLACE.to_owned()),
             None => Ok(false),
         }

@@ -31,7 +31,7 @@ use self::link::Link;
 use self::member::{Recruit, Recruiter};
 use self::roster::Roster;
 use self::schedule::{Limits, Schedule};
-use self::setbacks::Setbacks;
+use self::setbacks::{Advice, Setbacks};
 use self::terms::Terms;
 use crate::courier::{Courier, SHUT_DOWN};
 use crate::sync::{lock, wait_timeout};
@@ -166,22 +166,34 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until so many workers as the terms say are ready, each of which has its own time limit. Looks at `given_up`
-    /// now and then: why no more come.
-    pub(crate) fn wait_ready(&self, given_up: &dyn Fn() -> Option<String>) -> Result<(), ExecutorError> {
+    /// Waits until so many workers as the terms say are ready, each of which has its own time limit. One that ends before is replaced as
+    /// it would be later, but not after the time that a worker may take, and not where its setup told that it can't be had. Looks at
+    /// `given_up` now and then: why no more come.
+    pub(crate) fn wait_ready(self: &Arc<Self>, given_up: &dyn Fn() -> Option<String>) -> Result<(), ExecutorError> {
         let wanted = self.terms.workers as usize;
+        let last_start = Instant::now() + self.terms.ready_timeout;
         let mut state = lock(&self.state);
         loop {
-            let roster = &state.roster;
-            let ready = roster.present().filter(|(_, present)| present.ready).count();
-            if roster.infos().any(|info| !info.alive) {
-                let ends = roster.infos().filter_map(|info| Some((&info.label, info.end.as_ref()?)));
-                let detail = ends.map(|(label, end)| format!("; {label}: {end}")).collect();
-                return Err(ExecutorError::NotReady { ready, wanted, detail });
-            }
+            let ready = state.roster.present().filter(|(_, present)| present.ready).count();
             if ready == wanted {
                 state.phase = Phase::Running;
                 return Ok(());
+            }
+            if state.roster.present().count() < wanted && state.roster.infos().any(|info| !info.alive) {
+                let now = Instant::now();
+                let advice = state.setbacks.advice(now);
+                let hopeless = state.setbacks.is_hopeless() || matches!(advice, Advice::GiveUp(_));
+                if self.recruiter.is_none() || now >= last_start || hopeless {
+                    let ends = state.roster.infos().filter_map(|info| Some((&info.label, info.end.as_ref()?)));
+                    let detail = ends.map(|(label, end)| format!("; {label}: {end}")).collect();
+                    return Err(ExecutorError::NotReady { ready, wanted, detail });
+                }
+                if advice == Advice::Start {
+                    drop(state);
+                    self.recruit()?;
+                    state = lock(&self.state);
+                    continue;
+                }
             }
             if let Some(reason) = given_up() {
                 return Err(ExecutorError::NotReady { ready, wanted, detail: format!(": {reason}") });
@@ -283,6 +295,11 @@ impl Fleet {
         };
         self.changed.notify_all();
         flush(touched);
+    }
+
+    /// A worker told that its work can't be made.
+    fn refused(&self) {
+        lock(&self.state).setbacks.refused();
     }
 
     /// A worker ended tasks.

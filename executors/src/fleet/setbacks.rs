@@ -18,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Setbacks {
     failed_starts: u32,
     idle_deaths: u32,
+    /// The last worker that started told that its work can't be made.
+    hopeless: bool,
     /// The last setback.
     last: Option<(Instant, String)>,
 }
@@ -39,6 +41,16 @@ impl Setbacks {
         self.last = Some((now, reason.to_owned()));
     }
 
+    /// A worker told that its work can't be made.
+    pub(super) fn refused(&mut self) {
+        self.hopeless = true;
+    }
+
+    /// Whether another start is likely to come to nothing, too.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.hopeless
+    }
+
     /// A worker ended while it held nothing.
     pub(super) fn idle_death(&mut self, now: Instant, reason: &str) {
         self.idle_deaths += 1;
@@ -48,6 +60,7 @@ impl Setbacks {
     /// A worker is ready.
     pub(super) fn started(&mut self) {
         self.failed_starts = 0;
+        self.hopeless = false;
     }
 
     /// A worker ended a task.

@@ -198,12 +198,12 @@ pub struct ProcessExecutor {
 }
 
 impl ProcessExecutor {
-    /// Starts the workers and waits until all are ready.
+    /// Starts the workers and waits until all are ready. One that is killed meanwhile is replaced as later ones are.
     ///
     /// # Errors
     ///
     /// [`ExecutorError::Invalid`] for options that can't work, [`ExecutorError::Start`] if the program can't be
-    /// started, and [`ExecutorError::NotReady`] if a worker ends or fails before it is ready.
+    /// started, and [`ExecutorError::NotReady`] if its work can't be made, if it is not ready in time, or if three in a row end before.
     pub fn start(options: ProcessOptions, sink: Arc<dyn OutcomeSink>) -> Result<Self, ExecutorError> {
         let terms = options.terms();
         // Before any is started, so that options are checked first.

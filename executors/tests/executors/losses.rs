@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("each_task_ends_once_whoever_is_killed", each_task_ends_once_whoever_is_killed),
     ("a_task_that_exits_is_lost_with_its_worker", a_task_that_exits_is_lost_with_its_worker),
     ("a_stopped_worker_does_not_block_submit_or_shutdown", a_stopped_worker_does_not_block_submit_or_shutdown),
+    ("a_worker_killed_while_all_start_is_replaced", a_worker_killed_while_all_start_is_replaced),
     ("a_setup_that_fails_fails_the_start", a_setup_that_fails_fails_the_start),
     ("a_program_that_does_not_serve_fails_the_start", a_program_that_does_not_serve_fails_the_start),
     ("a_missing_program_fails_the_start", a_missing_program_fails_the_start),
@@ -160,6 +161,21 @@ fn a_stopped_worker_does_not_block_submit_or_shutdown() {
     assert!(began.elapsed() < PATIENCE);
     assert!(reports[0].finish.is_none());
     assert_eq!(sink.count(), 8);
+}
+
+fn a_worker_killed_while_all_start_is_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let setup = format!("first-is-killed {}", place.path().join("first").display());
+    let sink = Arc::new(Collector::default());
+    let executor =
+        ProcessExecutor::start(ProcessOptions { setup: setup.into(), ..options(3, 1) }, sink.clone()).unwrap();
+    let workers = executor.workers();
+    let lost: Vec<_> = workers.iter().filter_map(|worker| worker.end.clone()).collect();
+    assert_eq!((workers.len(), lost), (4, vec![WorkerEnd::Lost("signal 9 (SIGKILL)".to_owned())]));
+    executor.submit((0..9).map(|id| Command::Echo.task(id, "")).collect());
+    sink.wait_for(9);
+    let finished = executor.shutdown(PATIENCE).iter().filter(|report| report.finish.is_some()).count();
+    assert_eq!(finished, 3);
 }
 
 fn a_setup_that_fails_fails_the_start() {

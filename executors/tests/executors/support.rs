@@ -51,6 +51,7 @@ fn exit_code(served: Result<(), impl std::error::Error>) -> ExitCode {
 /// - nothing: the work is [`TestWork`];
 /// - `refuse …`: the work can't be made, for that reason;
 /// - `exit …`: the process ends in its setup, with that code;
+/// - `first-is-killed …`: as nothing, but the one that makes that file is killed in its setup;
 /// - `hang`: the setup takes for ever;
 /// - `exit-if …`: as `exit 7` once that file exists;
 /// - `die-if …`: as nothing, but the process ends as soon as that file exists, with the code 9;
@@ -63,6 +64,9 @@ fn make_work(setup: &[u8]) -> Result<Arc<dyn Work>, String> {
         "refuse" => return Err(argument.to_owned()),
         "exit" => std::process::exit(argument.parse().unwrap()),
         "exit-if" if fs::exists(argument).unwrap() => std::process::exit(7),
+        "first-is-killed" if fs::File::create_new(argument).is_ok() => {
+            kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+        }
         "hang" => sleep(Duration::from_secs(3600)),
         "die-if" => {
             let path = argument.to_owned();
