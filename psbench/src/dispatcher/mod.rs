@@ -106,26 +106,19 @@ pub enum Generator {
     Lost(String),
 }
 
-impl Generator {
-    /// Whether it told that it sent the end of its stream.
-    fn sent_its_end(&self) -> bool {
-        matches!(self, Self::Ended(report) if report.failure.is_none())
-    }
-}
-
 /// Generators that have ended, the end of whose streams has not come.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Silent {
-    /// Those that sent it.
+    /// Those that ended by themselves.
     pub awaited: Vec<u32>,
-    /// Those that did not come to that.
-    pub broken_off: Vec<u32>,
+    /// Those that were lost.
+    pub lost: Vec<u32>,
 }
 
 impl Silent {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.awaited.is_empty() && self.broken_off.is_empty()
+        self.awaited.is_empty() && self.lost.is_empty()
     }
 }
 
@@ -317,9 +310,9 @@ impl Dispatcher {
             return Silent::default();
         }
         let silent = || (0..).zip(&state.generators).zip(&state.ends).filter(|(_, end)| end.is_none());
-        let of =
-            |sent| silent().filter(move |((_, ended), _)| ended.sent_its_end() == sent).map(|((number, _), _)| number);
-        Silent { awaited: of(true).collect(), broken_off: of(false).collect() }
+        let of = |lost| silent().filter(move |((_, end), _)| matches!(end, Generator::Lost(_)) == lost);
+        let numbers = |lost| of(lost).map(|((number, _), _)| number).collect();
+        Silent { awaited: numbers(false), lost: numbers(true) }
     }
 
     /// Whether something that generators hold goes with their processes, which are not known to have ended.

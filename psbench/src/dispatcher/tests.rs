@@ -236,7 +236,7 @@ fn a_killed_generator_made_what_shows_and_one_that_stopped_early_what_it_told() 
     dispatcher.accept(&mut vec![end_of(2, 2)]).unwrap();
     dispatcher.deliver(&mut vec![told(2, Ok(2))]);
     // The end of the first one is on its way.
-    assert_eq!(dispatcher.silent_generators(), Silent { awaited: vec![0], broken_off: vec![1] });
+    assert_eq!(dispatcher.silent_generators(), Silent { awaited: vec![0], lost: vec![1] });
     assert!(!dispatcher.stream_has_ended());
     let finished = dispatcher.finish();
     assert_eq!(finished.generated, [10, 3, 2]);

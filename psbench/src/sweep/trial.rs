@@ -300,11 +300,12 @@ impl<'a> Run<'a> {
                 // Who is known to be gone is waited for no longer than the broker has something of it.
                 Some(false) if silent.awaited.is_empty() => 2 * POLL,
                 None if silent.awaited.is_empty() => SILENCE,
-                Some(false) | None => silence,
+                Some(false) => SILENCE,
+                None => silence,
             };
             if now.saturating_sub(quiet_since) > patience.as_nanos() as u64 {
                 if silent.awaited.is_empty() {
-                    tracing::info!("all has come of what generators had sent that broke off");
+                    tracing::info!("all has come of what generators had sent that were lost");
                     return Ok(());
                 }
                 return Err(self.generators.silent(&silent.awaited, patience));
