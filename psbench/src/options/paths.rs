@@ -184,9 +184,10 @@ fn add(chosen: &mut Vec<Chosen>, of_this: Vec<Chosen>, method: Method) {
 fn take_turns(paths: &[Path], plans: &[SweepPlan]) -> Vec<TrialPlan> {
     let mut trials = Vec::new();
     let Some(first) = plans.first() else { return trials };
-    for round in 0..first.trials.iter().map(|trial| trial.repeat + 1).max().unwrap_or(0) {
-        let of_round = first.trials.iter().enumerate().filter(|(_, trial)| trial.repeat == round);
-        for (turn, (place, _)) in (round as usize..).zip(of_round) {
+    let rounds = first.trials.last().map_or(0, |trial| trial.repeat as usize + 1);
+    for round in 0..rounds {
+        // All repetitions of a point follow each other.
+        for (turn, place) in (round..).zip((round..first.trials.len()).step_by(rounds)) {
             let in_order = order(paths.len(), turn).into_iter().filter_map(|path| paths.get(path).zip(plans.get(path)));
             for (path, plan) in in_order {
                 // All plans have the same points in the same places.

@@ -6,7 +6,11 @@ use crate::results::record::{Lag, LagPoint};
 /// Messages that wait, over the time of a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Backlog {
+    /// Each of so many looks, by powers of two, and the last one.
     looks: Vec<Look>,
+    thinning: u32,
+    count: u64,
+    max_messages: u64,
 }
 
 /// One look.
@@ -25,6 +29,9 @@ const FEWEST: usize = 5;
 /// Looks that results keep, and that the trend is found in: its cost is quadratic.
 const MOST: usize = 200;
 
+/// Looks that are held: those of some minutes, or every other one of twice that, and so on.
+const HELD: usize = 4096;
+
 /// A trend below this share of the rate of publishing is none that a longer trial would be in trouble for.
 const SLOW_GROWTH: f64 = 0.01;
 
@@ -34,14 +41,33 @@ const SIGNIFICANT: f64 = 1.645;
 impl Backlog {
     /// Takes note of a look, unless it is the one before.
     pub fn push(&mut self, at: Nanos, published: u64, waiting: u64) {
-        if self.looks.last().is_none_or(|last| last.at < at) {
-            self.looks.push(Look { at, published, waiting });
+        if self.looks.last().is_some_and(|last| last.at >= at) {
+            return;
+        }
+        // The last one stays only until the next, unless it is one of those that are kept.
+        if self.looks.len() > 1 && !(self.count - 1).is_multiple_of(1 << self.thinning) {
+            self.looks.pop();
+        }
+        self.looks.push(Look { at, published, waiting });
+        self.max_messages = self.max_messages.max(waiting);
+        self.count += 1;
+        if self.looks.len() > HELD {
+            self.thinning += 1;
+            let last = self.looks.last().copied();
+            let mut place = 0;
+            self.looks.retain(|_| {
+                place += 1;
+                place % 2 == 1
+            });
+            if self.looks.last().zip(last).is_some_and(|(kept, last)| kept.at < last.at) {
+                self.looks.extend(last);
+            }
         }
     }
 
     /// What it comes to for a trial that started at `start`; `None` when nobody looked.
     pub fn summary(&self, start: Nanos) -> Option<Lag> {
-        let max_messages = self.looks.iter().map(|look| look.waiting).max()?;
+        let max_messages = self.looks.last().map(|_| self.max_messages)?;
         let published = thinned(self.while_published());
         let growth_per_s = (published.len() >= FEWEST).then(|| slope(&published));
         let sustained = growth_per_s
@@ -157,6 +183,19 @@ mod tests {
         }
         assert_eq!(backlog.summary(0).unwrap().sustained, Some(false));
         assert_eq!(backlog.summary(TENTH).unwrap().samples[0], LagPoint { at_s: 0.0, messages: 50 });
+    }
+
+    #[test]
+    fn very_long_trials_hold_a_few_looks_evenly() {
+        let mut backlog = Backlog::default();
+        for n in 1..=1_000_000 {
+            backlog.push(n * TENTH, n * 100, n % 7);
+            assert!(backlog.looks.len() <= HELD);
+        }
+        assert_eq!(backlog.looks.last().unwrap().published, 100_000_000);
+        let gaps: Vec<_> = backlog.looks.windows(2).map(|pair| pair[1].published - pair[0].published).collect();
+        assert!(backlog.looks.len() > HELD / 2 && gaps[..gaps.len() - 1].iter().all(|gap| *gap == gaps[0]), "{gaps:?}");
+        assert_eq!(backlog.summary(0).unwrap().max_messages, 6);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use psbench_executors::WorkerId;
 
 use self::histogram::Times;
-use self::jitter::{Passage, jitter};
+use self::jitter::{Passage, Unevenness};
 pub use self::lag::Backlog;
 use self::sequence::Sequence;
 use crate::clock::Nanos;
@@ -57,7 +57,7 @@ pub struct Recorder {
     failures: Vec<String>,
     deadline: Option<Duration>,
     times: [Times; Stage::ALL.len()],
-    passages: Vec<Passage>,
+    unevenness: Unevenness,
     payload_bytes: u64,
     first_received: Option<Nanos>,
     first_scheduled: Option<Nanos>,
@@ -277,7 +277,9 @@ impl Recorder {
         self.resolved += u64::from(outcome.resolved.is_some());
         self.payload_bytes += outcome.bytes;
         self.last_arrived = self.last_arrived.max(arrived);
-        self.passages.extend(head.created.map(|created| Passage { created, arrived }));
+        if let Some(created) = head.created {
+            self.unevenness.push(Passage { arrived, created });
+        }
         self.time(Stage::Resolve, outcome.started, outcome.resolved);
         self.time(Stage::Work, arrived, outcome.finished);
         self.time(Stage::Arrival, head.scheduled, arrived);
@@ -342,7 +344,7 @@ impl Recorder {
 
     /// Unevenness of arrival.
     pub fn jitter(&mut self) -> Option<Jitter> {
-        jitter(&mut self.passages)
+        self.unevenness.summary()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which items have come.
 
+use std::collections::VecDeque;
+
 use crate::plan::Share;
 
 /// Tells new items from those that came before.
@@ -7,8 +9,10 @@ use crate::plan::Share;
 /// Items are in lanes, item `n` in that of `n` modulo their number, and a lane's items come in the order of their numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Sequence {
-    /// A bit for each sequence number.
-    seen: Vec<u64>,
+    /// How many parts have come whole, from the first number on.
+    whole: u64,
+    /// The parts from there on.
+    parts: VecDeque<Part>,
     /// How many have come, each counted once.
     pub(super) distinct: u64,
     /// Further arrivals of an item that had come.
@@ -17,6 +21,46 @@ pub(super) struct Sequence {
     pub(super) reordered: u64,
     /// One past the highest number that came in each lane.
     ends: Vec<u64>,
+}
+
+/// So many numbers that follow each other.
+#[derive(Clone, Debug, Default)]
+enum Part {
+    #[default]
+    Absent,
+    /// A bit for each number.
+    Some(Box<Bits>),
+    Whole,
+}
+
+#[derive(Clone, Debug)]
+struct Bits {
+    seen: [u64; WORDS],
+    count: u64,
+}
+
+const WORDS: usize = 64;
+/// Numbers in a part: those of a stream that is in order, or nearly so, are in one or two parts at a time.
+const PART: u64 = WORDS as u64 * 64;
+
+impl Part {
+    /// Takes note of a number; `false` if it had come.
+    fn arrive(&mut self, number: u64) -> bool {
+        if let Self::Absent = self {
+            *self = Self::Some(Box::new(Bits { seen: [0; WORDS], count: 0 }));
+        }
+        let Self::Some(bits) = self else { return false };
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if bits.seen[word] & bit != 0 {
+            return false;
+        }
+        bits.seen[word] |= bit;
+        bits.count += 1;
+        if bits.count == PART {
+            *self = Self::Whole;
+        }
+        true
+    }
 }
 
 impl Default for Sequence {
@@ -28,26 +72,43 @@ impl Default for Sequence {
 impl Sequence {
     /// Nothing has come yet in any of so many lanes, at least 1.
     pub(super) fn new(lanes: u32) -> Self {
-        Self { seen: Vec::new(), distinct: 0, duplicated: 0, reordered: 0, ends: vec![0; lanes as usize] }
+        Self {
+            whole: 0,
+            parts: VecDeque::new(),
+            distinct: 0,
+            duplicated: 0,
+            reordered: 0,
+            ends: vec![0; lanes as usize],
+        }
     }
 
-    /// Takes note of an arrival; `false` for a duplicate. `number` must be within what is planned: memory grows with it.
+    /// Takes note of an arrival; `false` for a duplicate. `number` must be within what is planned: memory grows with it where many are
+    /// missing before it, a bit for each.
     pub(super) fn arrive(&mut self, number: u64) -> bool {
-        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
-        if word >= self.seen.len() {
-            self.seen.resize(word + 1, 0);
-        }
-        if self.seen[word] & bit != 0 {
+        if !self.is_new(number) {
             self.duplicated += 1;
             return false;
         }
-        self.seen[word] |= bit;
         self.distinct += 1;
         let lane = (number % self.ends.len() as u64) as usize;
         let end = &mut self.ends[lane];
         self.reordered += u64::from(number < *end);
         *end = (*end).max(number + 1);
         true
+    }
+
+    fn is_new(&mut self, number: u64) -> bool {
+        let Some(place) = (number / PART).checked_sub(self.whole) else { return false };
+        let place = place as usize;
+        if place >= self.parts.len() {
+            self.parts.resize_with(place + 1, Part::default);
+        }
+        let new = self.parts[place].arrive(number % PART);
+        while let Some(Part::Whole) = self.parts.front() {
+            self.parts.pop_front();
+            self.whole += 1;
+        }
+        new
     }
 
     /// One past the highest number that came of a generator's share, which is of whole lanes.
@@ -91,6 +152,16 @@ mod tests {
         }
 
         #[test]
+        fn parts_agree_with_a_set(numbers in prop::collection::vec(0..5 * PART, 0..300), whole in 0..4 * PART) {
+            let mut sequence = Sequence::new(1);
+            let mut set = HashSet::new();
+            for number in numbers.iter().copied().chain(0..whole).chain(numbers.iter().copied()) {
+                prop_assert_eq!(sequence.arrive(number), set.insert(number));
+            }
+            prop_assert!(sequence.whole >= whole / PART);
+        }
+
+        #[test]
         fn lanes_that_are_each_in_order_are_never_reordered(
             turns in prop::collection::vec(any::<prop::sample::Index>(), 1..300),
             generators in 1u32..5, partitions in 1u32..4,
@@ -111,5 +182,17 @@ mod tests {
             }
             prop_assert_eq!(sequence.reordered, 0);
         }
+    }
+
+    #[test]
+    fn what_has_come_takes_no_memory() {
+        let mut sequence = Sequence::new(3);
+        for number in 0..100 * PART {
+            // Neighbours come the wrong way round.
+            assert!(sequence.arrive(number ^ 1));
+            assert!(sequence.parts.len() <= 2);
+        }
+        assert_eq!((sequence.parts.len(), sequence.distinct), (0, 100 * PART));
+        assert!(!sequence.arrive(7));
     }
 }

@@ -14,22 +14,27 @@ use crate::units::{Size, human};
 const TITLES: [&str; 9] = ["trial", "size", METHOD, "workers", "repeat", "items due", "data", "ideal", "timeout"];
 const METHOD: &str = "method";
 
+/// Beyond so many trials all repetitions of one are a row.
+const MOST_ROWS: usize = 1000;
+
 /// What would run, in its order, and where the results would go.
 pub fn plan(planned: &Planned) -> String {
     let settings = &planned.plan.settings;
     let ways = ways(&planned.plan);
     let way = if ways.is_empty() { METHOD } else { "path" };
     let mut table = grid(&TITLES.map(|title| if title == METHOD { way } else { title }), &[way, "items due"]);
-    let mut total = Duration::ZERO;
-    for trial in &planned.plan.trials {
+    let trials = &planned.plan.trials;
+    let total = trials.iter().fold(Duration::ZERO, |total, trial| total.saturating_add(trial.ideal()));
+    let repeats = trials.last().map_or(1, |last| last.repeat + 1);
+    let each = trials.len() <= MOST_ROWS;
+    for trial in trials.iter().filter(|trial| each || trial.repeat == 0) {
         let ideal = trial.ideal();
-        total = total.saturating_add(ideal);
         table.add_row([
             Cell::new(trial.index + 1),
             Cell::new(format!("{:#}", Size::from_bytes(trial.data_size))),
             Cell::new(trial.way()),
             Cell::new(trial.workers),
-            Cell::new(trial.repeat + 1),
+            if each { Cell::new(trial.repeat + 1) } else { Cell::new(format!("1 to {repeats}")) },
             Cell::new(match settings.generator {
                 GeneratorKind::Internal | GeneratorKind::Local => pacing(trial),
                 GeneratorKind::External => "as they come".into(),
@@ -64,7 +69,7 @@ pub fn plan(planned: &Planned) -> String {
 /// A line for each path: where it leads. None where no paths are compared.
 fn ways(plan: &SweepPlan) -> Vec<String> {
     let mut ways = Vec::new();
-    for TrialPlan { path, method, settings, .. } in &plan.trials {
+    for TrialPlan { path, method, settings, .. } in plan.trials.iter().filter(|trial| trial.repeat == 0) {
         let Some(path) = path else { continue };
         let leads = match method {
             Method::Default => settings.broker.to_string(),

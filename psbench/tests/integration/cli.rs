@@ -22,6 +22,21 @@ fn refusal(arguments: &str) -> String {
 }
 
 #[test]
+fn the_plan_of_a_million_repetitions_is_short_and_takes_little_memory() {
+    for command in ["stream-scaling --stream-method default proxy", "compare-paths --paths broker peer"] {
+        let psbench = env!("CARGO_BIN_EXE_psbench");
+        let limited = format!(
+            "ulimit -v 4000000; exec {psbench} {command} --data-size-bytes 1kB --repeat 1000000 --max-workers 2 4 --dry-run"
+        );
+        let output = std::process::Command::new("sh").args(["-c", &limited]).output().unwrap();
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(plan.lines().filter(|line| line.contains("1 to 1000000")).count(), 4, "{plan}");
+        assert!(plan.contains("4000000 trials") && plan.len() < 10_000, "{plan}");
+    }
+}
+
+#[test]
 fn the_known_command_is_six_experiments() {
     let plan = output(
         "stream-scaling --executor thread --max-workers 4 --stream-method default proxy \
