@@ -49,6 +49,11 @@ impl Executor for SplitExecutor {
         self.shared.clock(worker)
     }
 
+    fn exhausted(&self) -> Option<String> {
+        // Exclusive tasks that are lost tell of themselves.
+        self.shared.exhausted()
+    }
+
     fn overhead(&self) -> Vec<Overhead> {
         [self.exclusive.overhead(), self.shared.overhead()].concat()
     }

@@ -299,6 +299,12 @@ pub trait Executor: Send + Sync {
         None
     }
 
+    /// Why it runs no task any more, before its shutdown: its engine or the last of its workers is gone, and nobody takes their place.
+    /// Asked now and then while tasks run.
+    fn exhausted(&self) -> Option<String> {
+        None
+    }
+
     /// What processes used that belong to the executor and run no tasks themselves; to be asked for after the shutdown.
     fn overhead(&self) -> Vec<Overhead> {
         Vec::new()

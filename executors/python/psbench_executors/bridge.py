@@ -16,13 +16,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from . import engines, frames, processes, worker
 from .child import Task, Work
-from .engines import Engine, EngineError, one_line
+from .engines import Engine, EngineError, Watched, one_line
 from .frames import Frame, ProtocolError
 from .writer import Batch, Greeting, Job, Pilot, Refused, Writer
 
@@ -33,6 +33,8 @@ _GONE_SECONDS: Final = 2
 _PATIENCE_SECONDS: Final = 2
 _FLUSH_SECONDS: Final = 2
 _KILL_SECONDS: Final = 5
+# How often the engine's service is looked at.
+_LOOK_SECONDS: Final = 0.5
 
 
 def main() -> NoReturn:
@@ -97,6 +99,8 @@ class _Bridge:
         self._tasks: list[Task] = []
         # psbench asked for the end, rather than being gone.
         self._asked = threading.Event()
+        # The engine is being shut down: what it does from now on is no fault.
+        self._ending = threading.Event()
 
     def serve(self) -> None:
         """Does what the frames say, until the stream ends."""
@@ -113,11 +117,27 @@ class _Bridge:
         self._marker = setup["marker"]
         self._program = setup["program"]
         try:
-            self._engine = engines.make(setup["engine"], setup["options"], setup["workers"])
+            options = {**setup["options"], "owner": self._marker}
+            self._engine = engines.make(setup["engine"], options, setup["workers"])
         except EngineError as error:
             self._writer.finish(frames.pack(frames.READY, frames.FAILED, payload=str(error).encode()), _FLUSH_SECONDS)
             raise
         self._writer.put(frames.pack(frames.READY))
+        threading.Thread(target=self._watch_engine, args=(self._engine,), name="psbench-engine", daemon=True).start()
+
+    def _watch_engine(self, engine: Engine) -> None:
+        """Ends this process once the engine runs nothing any more: what it was given would wait for ever."""
+        while not self._ending.wait(_LOOK_SECONDS):
+            try:
+                failure = self._writer.broken or (engine.look() if isinstance(engine, Watched) else None)
+            except Exception:
+                # It may be gone, or changed in what is looked at: the time limits remain.
+                _tell(traceback.format_exc())
+                return
+            if failure and not self._ending.is_set():
+                last = frames.pack(frames.READY, frames.FAILED, payload=failure.encode())
+                self._writer.finish(last, _FLUSH_SECONDS, failure)
+                self.exit(1)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == frames.TASK:
@@ -126,7 +146,7 @@ class _Bridge:
                 tasks, self._tasks = self._tasks, []
                 self._submit(Batch([id for id, _, _ in tasks]), worker.run, self._program, self._known_work(), tasks)
         elif frame.kind == frames.WORK:
-            self._work = (frame.id, frame.head, frame.payload)
+            self._work = (frame.id, frame.head, frame.payload, self._marker)
         elif frame.kind == frames.GREET:
             milliseconds = int.from_bytes(frame.payload, "little")
             self._submit(Greeting(frame.id), worker.greet, self._program, self._known_work(), milliseconds)
@@ -150,6 +170,8 @@ class _Bridge:
         try:
             future = self._engine.submit(function, *args)
         except Exception as error:
+            if isinstance(error, BrokenExecutor):
+                self._writer.broken = one_line(error)
             future = Future()
             future.set_exception(Refused(one_line(error)))
         self._writer.expect(job, future)
@@ -164,6 +186,7 @@ class _Bridge:
     def end(self) -> NoReturn:
         """Shuts the engine down and ends this process."""
         asked = self._asked.is_set()
+        self._ending.set()
         self._withdraw()
         if self._engine is not None:
             shutdown = threading.Thread(target=self._engine.shutdown, name="psbench-shutdown", daemon=True)

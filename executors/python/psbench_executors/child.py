@@ -21,8 +21,8 @@ from typing import Final
 from . import frames
 from .frames import ProtocolError
 
-# Generation, settings and setup of the work that tasks are for, and a task: id, head and payload.
-Work = tuple[int, bytes, bytes]
+# Generation, settings and setup of the work that tasks are for, and whose it is; and a task: id, head and payload.
+Work = tuple[int, bytes, bytes, str]
 Task = tuple[int, bytes, bytes]
 # Flags and payload of an outcome frame.
 Answer = tuple[int, bytes]
@@ -85,7 +85,7 @@ class Child:
             raise
 
     def _set_up(self, work: Work) -> None:
-        _, settings, setup = work
+        _, settings, setup, _ = work
         self._socket.settimeout(_READY_SECONDS)
         try:
             frames.send(self._socket, frames.pack(frames.SETUP, head=settings, payload=setup))

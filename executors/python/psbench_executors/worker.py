@@ -97,6 +97,25 @@ def pilot(argv: Sequence[str], env: Mapping[str, str]) -> Ending:
         return Ending(f"cannot start {argv[0]}: {error.strerror}", b"")
 
 
+class Tether:
+    """Kept by an engine for as long as it has its client: with it the children end that run the client's tasks.
+
+    One that the engine copies to another place, or to a disk, ties nothing any more: its end tells nothing of the client's.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._copied = False
+
+    def __reduce__(self) -> tuple[type[Tether], tuple[str]]:
+        self._copied = True
+        return Tether, (self._owner,)
+
+    def __del__(self) -> None:
+        if not self._copied:
+            _pool.release(self._owner)
+
+
 class _Batch:
     """Makes the reply to a batch."""
 
@@ -155,10 +174,14 @@ class _Pool:
         self._all: set[Child] = set()
         # Those that were ended since they were idle for long, and whoever takes a child next is to tell of.
         self._gone: list[tuple[int, int, bytes]] = []
+        # Whose run has ended.
+        self._released: set[str] = set()
         self._watched = False
 
     def take(self, program: Sequence[str], work: Work, gone: list[tuple[int, int, bytes]]) -> Child:
         """An idle child of this work, or a new one. Adds to `gone` those that have ended meanwhile, so that it is not one more."""
+        if work[3] in self._released:
+            raise ChildError("the run that it is of has ended")
         while True:
             with self._lock:
                 child = self._idle.pop() if self._idle else None
@@ -196,9 +219,20 @@ class _Pool:
                 old = [child for child in self._idle if child.idle_since < since]
                 self._idle = self._idle[len(old) :]
                 self._gone += [(*child.identity, b"idle for %d s" % _IDLE_SECONDS) for child in old]
+                released = [child for child in self._idle if child.work[3] in self._released]
+                self._idle = [child for child in self._idle if child not in released]
+                old += released
             for child in old:
                 self.forget(child)
                 child.close(_CLOSE_SECONDS)
+
+    def release(self, owner: str) -> None:
+        """Asks the children of an owner whose run has ended to end, and has no others. Takes no lock: whoever drops the last
+        reference to a tether may hold it."""
+        self._released.add(owner)
+        for child in self.children():
+            if child.work[3] == owner:
+                child.hang_up()
 
     def forget(self, child: Child) -> None:
         with self._lock:
@@ -208,6 +242,11 @@ class _Pool:
         """All of them, also those that run a batch."""
         # Without the lock, which a fork may have left held. Copying a set is one step of the interpreter's.
         return list(self._all)
+
+
+def tether(owner: str) -> Tether:
+    """Ties the children of an owner on this worker to what is returned."""
+    return Tether(owner)
 
 
 def close_children() -> None:
@@ -244,7 +283,7 @@ def _read_clock() -> str:
 
 
 _CLOSE_SECONDS: Final = 2
-_IDLE_SECONDS: Final = 600
+_IDLE_SECONDS: Final = 60
 # How often children are looked at.
 _LOOK_SECONDS: Final = 2
 _host: Final = socket.gethostname()

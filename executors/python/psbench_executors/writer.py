@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
@@ -55,6 +55,10 @@ class Refused(Exception):
     """The engine did not take a job."""
 
 
+class Lost(Exception):
+    """A job went with the engine."""
+
+
 class Writer:
     """Turns what an engine returned into frames: one answer to each task, always.
 
@@ -66,6 +70,8 @@ class Writer:
     def __init__(self, peer: socket.socket) -> None:
         # Jobs that the engine has. The main thread adds them, whoever answers takes them away.
         self.pending: dict[Job, Future[Any]] = {}
+        # Why the engine runs nothing any more, once a job has told.
+        self.broken = ""
         self._peer = peer
         self._queue: deque[tuple[Job, Future[Any]] | list[bytes]] = deque()
         # Who holds it sends, and looks at the queue again after letting go of it.
@@ -85,19 +91,22 @@ class Writer:
         self.pending[job] = future
         future.add_done_callback(lambda done: self._done(job, done))
 
-    def finish(self, last: list[bytes], seconds: float) -> None:
-        """Sends the rest, for jobs that are not done that they are lost, and a last frame: as far as that goes in so many seconds."""
-        thread = threading.Thread(target=self._finish, args=(last,), name="psbench-finish", daemon=True)
+    def finish(
+        self, last: list[bytes], seconds: float, reason: str = "the engine was shut down before the task ended"
+    ) -> None:
+        """Sends the rest, for jobs that are not done that they are lost for this reason, and a last frame: as far as that goes in so
+        many seconds."""
+        thread = threading.Thread(target=self._finish, args=(last, reason), name="psbench-finish", daemon=True)
         thread.start()
         thread.join(seconds)
 
-    def _finish(self, last: list[bytes]) -> None:
+    def _finish(self, last: list[bytes], reason: str) -> None:
         # Who sends at the moment may be held up, or about to send what comes here.
         with self._line:
             self._drain()
             for job in list(self.pending):
                 future: Future[Any] = Future()
-                future.set_exception(RuntimeError("the engine was shut down before the task ended"))
+                future.set_exception(Lost(reason))
                 self._queue.append((job, future))
             self._queue.append(last)
             self._drain()
@@ -144,7 +153,7 @@ class Writer:
     def _answer(self, job: Job, future: Future[Any]) -> list[bytes]:
         if self.pending.pop(job, None) is None:
             return []
-        result, flags, problem = _outcome(future)
+        result, flags, problem = self._outcome(future)
         if isinstance(job, Pilot):
             return self._answer_pilot(job, result, problem)
         if isinstance(job, Greeting):
@@ -201,15 +210,17 @@ class Writer:
             head = _REPORT.pack(reply.received, reply.answered, reply.cpu_nanoseconds, reply.peak_memory, first)
             parts += frames.pack(frames.REPORT, 0, int.from_bytes(heads[-1], "little"), head, reply.report)
         return heads, parts
-
-
-def _outcome(future: Future[Any]) -> tuple[Any, int, str]:
-    """The result of a future; else the flags of its tasks and why there is none."""
-    try:
-        return future.result(), 0, ""
-    except CancelledError:
-        return None, frames.NOT_RUN, "withdrawn before it began"
-    except Refused as error:
-        return None, frames.NOT_RUN, str(error)
-    except BaseException as error:
-        return None, frames.LOST, one_line(error)
+    def _outcome(self, future: Future[Any]) -> tuple[Any, int, str]:
+        """The result of a future; else the flags of its tasks and why there is none."""
+        try:
+            return future.result(), 0, ""
+        except CancelledError:
+            return None, frames.NOT_RUN, "withdrawn before it began"
+        except Refused as error:
+            return None, frames.NOT_RUN, str(error)
+        except Lost as error:
+            return None, frames.LOST, str(error)
+        except BaseException as error:
+            if isinstance(error, BrokenExecutor):
+                self.broken = one_line(error)
+            return None, frames.LOST, one_line(error)

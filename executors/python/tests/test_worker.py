@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from dispatcher import CHILD, Gate, until
 from psbench_executors import child, frames, processes, worker
 from psbench_executors.worker import Reply
 
-WORK = (0, bytes(12), b"setup")
+WORK = (0, bytes(12), b"setup", "owner")
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def no_children() -> Iterator[None]:
     worker._pool = worker._Pool()
 
 
-def run(*commands: str, work: tuple[int, bytes, bytes] = WORK, payload: bytes = b"") -> Reply:
+def run(*commands: str, work: child.Work = WORK, payload: bytes = b"") -> Reply:
     return worker.run(CHILD, work, [(id, command.encode(), payload) for id, command in enumerate(commands)])
 
 
@@ -137,10 +138,10 @@ def test_a_child_that_talks_nonsense_is_replaced(command: str, reason: bytes) ->
     ],
 )
 def test_without_a_child_all_tasks_are_lost(program: list[str], setup: bytes, reason: str) -> None:
-    reply = worker.run(program, (0, bytes(12), setup), [(1, b"", b""), (2, b"", b"")])
+    reply = worker.run(program, (0, bytes(12), setup, "owner"), [(1, b"", b""), (2, b"", b"")])
     assert reply.outcomes == 2 * [(-1, frames.LOST, reason.encode())]
     assert reply.children == []
-    assert worker.greet(program, (0, bytes(12), setup), 0).outcomes == [(-1, frames.FAILED, reason.encode())]
+    assert worker.greet(program, (0, bytes(12), setup, "owner"), 0).outcomes == [(-1, frames.FAILED, reason.encode())]
 
 
 def test_a_child_that_does_not_become_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +152,7 @@ def test_a_child_that_does_not_become_ready_is_given_up(monkeypatch: pytest.Monk
 
 def test_children_of_older_work_are_replaced() -> None:
     old = run("pid").children[0][0]
-    new = run("pid", work=(1, bytes(12), b"other"))
+    new = run("pid", work=(1, bytes(12), b"other", "owner"))
     assert new.children[0][0] != old
     assert not running(old)
     assert new.gone == [], "it did not end by itself"
@@ -323,3 +324,17 @@ def test_the_end_of_a_pilot_is_told(script: str, failure: str, printed: bytes) -
 def test_a_pilot_that_cannot_start() -> None:
     ending = worker.pilot(["/no/such/psbench"], {})
     assert ending.failure == "cannot start /no/such/psbench: No such file or directory"
+
+
+def test_children_end_with_what_ties_them() -> None:
+    ours, theirs = (0, bytes(12), b"setup", "ours"), (0, bytes(12), b"setup", "theirs")
+    tie, moved = worker.tether("ours"), worker.tether("theirs")
+    pids = [int(run("pid", work=work).outcomes[0][2]) for work in (ours, theirs)]
+    # What was copied elsewhere is not the last one.
+    pickle.dumps(moved)
+    del moved
+    del tie
+    until(lambda: not running(pids[0]))
+    assert running(pids[1])
+    assert run("", work=ours).outcomes == [(-1, frames.LOST, b"the run that it is of has ended")]
+    assert run("pid", work=theirs).outcomes[0][2] == b"%d" % pids[1]

@@ -477,6 +477,10 @@ impl Executor for BridgeExecutor {
         lock(&self.client.state).workers.get(place)?.info.clock
     }
 
+    fn exhausted(&self) -> Option<String> {
+        lock(&self.client.state).closed.clone().filter(|reason| reason != SHUT_DOWN)
+    }
+
     /// The engine's own processes, the bridge's first.
     fn overhead(&self) -> Vec<Overhead> {
         let pid = self.bridge.process.pid();

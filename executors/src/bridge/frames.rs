@@ -78,7 +78,7 @@ pub(super) fn finish() -> Packet {
 /// What a bridge tells. Its workers have numbers of its own.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// Whether there is an engine.
+    /// Whether there is an engine; said again of one that is gone.
     Ready(Result<(), String>),
     /// A worker that was not known before; JSON.
     Worker { worker: u32, about: Bytes },

@@ -18,7 +18,7 @@
 //! | a worker process dies or stays stopped | those of its batch that it was sent and had not told of [`WorkerLost`](crate::TaskError::WorkerLost); another takes the rest |
 //! | a task outlasts its limit | [`TimedOut`](crate::TaskError::TimedOut) |
 //! | the engine loses a worker of its own, or refuses a task | `WorkerLost` or [`NotRun`](crate::TaskError::NotRun), with the engine's words |
-//! | the bridge ends | those that the engine had `WorkerLost`, all others `NotRun` |
+//! | the engine's service or the bridge ends | those that the engine had `WorkerLost`, all others `NotRun` |
 
 mod check;
 mod executor;
@@ -233,10 +233,14 @@ impl Bridge {
 
     /// Takes what the bridge told, leaving `news` empty.
     fn hear(&self, news: &mut Vec<Told>) {
+        let mut gone = None;
         let client = {
             let mut state = lock(&self.state);
             for told in news.extract_if(.., |told| matches!(told, Told::Ready(_) | Told::Ended { .. } | Told::Finish)) {
                 match told {
+                    Told::Ready(Err(reason)) if state.ready.is_some() => {
+                        gone = Some(state.end.get_or_insert(reason).clone());
+                    }
                     Told::Ready(ready) => state.ready = Some(ready),
                     Told::Ended { placement, result } => {
                         if let Ok(last_words) = &result
@@ -252,17 +256,20 @@ impl Bridge {
             state.client.clone()
         };
         self.changed.notify_all();
-        match client {
+        match &client {
             Some(client) if !news.is_empty() => client.hear(self, news),
             // From tasks that were given up.
             _ => news.clear(),
+        }
+        if let (Some(client), Some(reason)) = (client, gone) {
+            client.bridge_ended(&reason);
         }
     }
 
     fn hung_up(&self, broken: Option<String>) {
         let end = self.process.reap(LINGER);
         let words = self.process.last_words().map(|words| format!(": {words}")).unwrap_or_default();
-        let end = match broken {
+        let mut end = match broken {
             Some(broken) => format!("its bridge broke the protocol: {broken}"),
             None => format!("its bridge ended ({}){words}", end.text),
         };
@@ -270,7 +277,8 @@ impl Bridge {
         self.outbox.close();
         let client = {
             let mut state = lock(&self.state);
-            state.end = Some(end.clone());
+            // Of an engine that was gone before, this follows.
+            end = state.end.get_or_insert(end).clone();
             state.client.clone()
         };
         self.changed.notify_all();

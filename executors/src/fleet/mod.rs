@@ -274,6 +274,14 @@ impl Fleet {
         }
     }
 
+    /// Why no worker is left, nor will come.
+    pub(crate) fn exhausted(&self) -> Option<String> {
+        match &lock(&self.state).phase {
+            Phase::Exhausted(reason) => Some(reason.clone()),
+            Phase::Starting | Phase::Running | Phase::ShutDown => None,
+        }
+    }
+
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         let state = lock(&self.state);
         state.roster.infos().cloned().collect()

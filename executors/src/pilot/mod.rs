@@ -208,6 +208,10 @@ impl Executor for PilotExecutor {
         self.fleet.workers()
     }
 
+    fn exhausted(&self) -> Option<String> {
+        self.fleet.exhausted()
+    }
+
     fn shutdown(&self, grace: Duration) -> Vec<WorkerReport> {
         let reports = self.fleet.shutdown(grace);
         self.launcher.end(ENDING);

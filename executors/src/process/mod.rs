@@ -236,6 +236,10 @@ impl Executor for ProcessExecutor {
         self.fleet.workers()
     }
 
+    fn exhausted(&self) -> Option<String> {
+        self.fleet.exhausted()
+    }
+
     fn shutdown(&self, grace: Duration) -> Vec<WorkerReport> {
         self.fleet.shutdown(grace)
     }

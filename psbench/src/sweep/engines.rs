@@ -45,6 +45,9 @@ pub enum EngineError {
     /// No gateways lead workers there.
     #[error("--worker-via-scistream: {0}")]
     Path(#[from] PathError),
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] ExecutorError),
     /// There is no place for what an engine leaves behind.
     #[error("cannot make a directory for the engine's files ({0}); see TMPDIR")]
     Files(io::Error),
@@ -79,7 +82,7 @@ pub(super) struct Request<'a> {
 }
 
 impl Engines {
-    /// Makes sure that the engine is there, and starts nothing.
+    /// Makes sure that the engine's program is there, and starts nothing.
     pub(super) fn prepare(plan: &EnginePlan) -> Result<Self, EngineError> {
         let listened = TcpListener::bind((plan.door.listen, plan.door.port)).and_then(|door| door.local_addr());
         let address = listened.map_err(|source| EngineError::Listen { door: plan.door.clone(), source })?;
@@ -115,30 +118,60 @@ impl Engines {
         Ok(Self { plan: plan.clone(), kind, info })
     }
 
-    /// The executor of a trial; its workers are ready on return.
+    /// Starts what a trial needs that outlasts it.
+    pub(super) fn start_for(&self, trial: &TrialPlan) -> Result<(), EngineError> {
+        if matches!(self.kind, Kind::Python { .. }) {
+            self.bridge(self.workers(&trial.settings, trial))?;
+        }
+        Ok(())
+    }
+
+    /// As many as the engine needs for a trial. Those that compute in it, also where more were asked for: an engine gives its tasks to all
+    /// that it has.
+    fn workers(&self, settings: &Settings, trial: &TrialPlan) -> u32 {
+        let compute = trial.compute_workers();
+        match (self.plan.submit, settings.generator) {
+            (_, GeneratorKind::Local) => compute,
+            (SubmitMode::Pilot, _) => settings.pool_workers.unwrap_or(trial.workers),
+            // An external generator leaves its worker idle.
+            (SubmitMode::Task, _) => compute + settings.own_generators(),
+        }
+    }
+
+    /// The executor of a trial; its workers are ready on return. An engine that has served before and whose end nobody noticed is started
+    /// anew.
     pub(super) fn start(
         &self,
         request: Request<'_>,
-        sink: Arc<dyn OutcomeSink>,
+        has_served: bool,
+        sink: &Arc<dyn OutcomeSink>,
     ) -> Result<Arc<dyn Executor>, ExecutorError> {
+        let kept = has_served && self.is_kept(self.workers(request.settings, request.trial));
+        self.try_start(request, Arc::clone(sink)).or_else(|error| {
+            if !kept {
+                return Err(error);
+            }
+            tracing::warn!("{error}: {} is started anew", self.info);
+            self.part_with();
+            self.try_start(request, Arc::clone(sink))
+        })
+    }
+
+    fn try_start(&self, request: Request<'_>, sink: Arc<dyn OutcomeSink>) -> Result<Arc<dyn Executor>, ExecutorError> {
         let Request { settings, trial, .. } = request;
         let compute = trial.compute_workers();
         let local = settings.generator == GeneratorKind::Local;
-        let executor: Arc<dyn Executor> = match (self.plan.submit, local) {
-            (SubmitMode::Pilot, false) => {
-                let workers = settings.pool_workers.unwrap_or(trial.workers);
-                self.pilots(request, (0, workers), self.launcher(workers)?, sink)?
-            }
+        let workers = self.workers(settings, trial);
+        Ok(match (self.plan.submit, local) {
+            (SubmitMode::Pilot, false) => self.pilots(request, (0, workers), self.launcher(workers)?, sink)?,
             (SubmitMode::Pilot, true) => {
                 let generators = self.local_generators(request, Arc::clone(&sink))?;
-                let pilots = self.pilots(request, (settings.generators, compute), self.launcher(compute)?, sink)?;
+                let pilots = self.pilots(request, (settings.generators, compute), self.launcher(workers)?, sink)?;
                 Arc::new(SplitExecutor::new(generators, pilots))
             }
             (SubmitMode::Task, _) => {
-                // An external generator leaves its worker idle.
-                let placed = if local { 0 } else { settings.own_generators() };
-                // As many as compute in this trial, also where more were asked for: an engine gives its tasks to all that it has.
-                let bridge = self.bridge(compute + placed)?;
+                let placed = workers - compute;
+                let bridge = self.bridge(workers)?;
                 let generators = if placed > 0 {
                     let launcher = Box::new(BridgeLauncher::new(Arc::clone(&bridge), self.pilot_command()));
                     Some(self.pilots(request, (0, placed), launcher, Arc::clone(&sink))?)
@@ -153,9 +186,7 @@ impl Engines {
                     Some(generators) => Arc::new(SplitExecutor::new(generators, tasks)),
                 }
             }
-        };
-        self.check_reach(settings, trial, &*executor)?;
-        Ok(executor)
+        })
     }
 
     fn terms(&self, Request { settings, setup, .. }: Request<'_>, workers: u32) -> BridgeTerms {
@@ -227,6 +258,20 @@ impl Engines {
         })
     }
 
+    /// Whether the engine that runs is the one for so many workers.
+    fn is_kept(&self, workers: u32) -> bool {
+        let Kind::Python { bridge, .. } = &self.kind else { return false };
+        let kept = bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().is_some_and(|bridge| bridge.is_usable() && bridge.options().workers == workers)
+    }
+
+    /// Ends the engine that runs.
+    fn part_with(&self) {
+        if let Kind::Python { bridge, .. } = &self.kind {
+            *bridge.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// An engine with so many workers: the one that runs, where it has as many and is in order.
     fn bridge(&self, workers: u32) -> Result<Arc<Bridge>, ExecutorError> {
         let Kind::Python { options, bridge, .. } = &self.kind else {
@@ -244,7 +289,7 @@ impl Engines {
     }
 
     /// Refuses what workers can't reach, now that it is known where they are.
-    fn check_reach(
+    pub(super) fn check_reach(
         &self,
         settings: &Settings,
         trial: &TrialPlan,

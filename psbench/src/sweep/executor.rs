@@ -1,6 +1,7 @@
 //! The registry of executors.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use psbench_connectors::Registry;
@@ -45,11 +46,49 @@ pub struct ExecutorRequest {
 /// The executors that this program has added.
 pub static OWN_EXECUTORS: Registry<dyn ExecutorFactory> = Registry::new();
 
+/// What is known of the executors of a sweep's trials.
+#[derive(Default)]
+pub(super) struct Starts {
+    /// One has started.
+    succeeded: AtomicBool,
+    /// The first has not.
+    failed: AtomicBool,
+}
+
+impl Starts {
+    /// Whether an executor of another program's could not be had the first time. What was there once may come back; this is likely named
+    /// wrongly, and would take the next trials as long.
+    pub(super) fn are_in_vain(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
 /// Starts the executor of a trial, on the sweep's engine where it has one; its workers are ready on return.
 pub(super) fn start(
     settings: &Settings,
     trial: &TrialPlan,
-    engines: Option<&Engines>,
+    (engines, starts): (Option<&Engines>, &Starts),
+    sink: Arc<dyn OutcomeSink>,
+) -> Result<Arc<dyn Executor>, ExecutorError> {
+    let has_served = starts.succeeded.load(Ordering::Relaxed);
+    let started = make(settings, trial, (engines, has_served), sink);
+    let is_anothers = engines.is_some() || matches!(settings.executor, ExecutorKind::Own(_));
+    match &started {
+        Ok(_) => starts.succeeded.store(true, Ordering::Relaxed),
+        Err(_) if is_anothers && !has_served => starts.failed.store(true, Ordering::Relaxed),
+        Err(_) => {}
+    }
+    let executor = started?;
+    if let Some(engines) = engines {
+        engines.check_reach(settings, trial, &*executor)?;
+    }
+    Ok(executor)
+}
+
+fn make(
+    settings: &Settings,
+    trial: &TrialPlan,
+    (engines, has_served): (Option<&Engines>, bool),
     sink: Arc<dyn OutcomeSink>,
 ) -> Result<Arc<dyn Executor>, ExecutorError> {
     let workers = settings.pool_workers.unwrap_or(trial.workers);
@@ -63,7 +102,7 @@ pub(super) fn start(
         connector: settings.connector.for_workers(),
     };
     if let Some(engines) = engines {
-        return engines.start(Request { settings, trial, setup: &item::encode(&setup) }, sink);
+        return engines.start(Request { settings, trial, setup: &item::encode(&setup) }, has_served, &sink);
     }
     Ok(match settings.executor {
         ExecutorKind::Own(name) => {

@@ -18,6 +18,7 @@ use psbench_executors::bridge::EngineInfo;
 
 pub use self::engines::EngineError;
 use self::engines::Engines;
+use self::executor::Starts;
 pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
 pub use self::paths::UnusablePath;
 pub use self::trial::TrialEvents;
@@ -39,6 +40,7 @@ pub struct Sweep {
     trace_dir: Option<PathBuf>,
     /// What outlasts single trials of the executor.
     engines: Option<Engines>,
+    starts: Starts,
     /// Last: what the others hold goes through the private ones among them.
     gateways: GatewayMeter,
 }
@@ -96,7 +98,11 @@ impl Sweep {
         let through = plan.trials.iter().position(|trial| trial.settings.broker.via().is_some());
         let broker = Arc::clone(brokers.get(through.unwrap_or(0)).ok_or(SweepError::Empty)?);
         let gateways = GatewayMeter::new(gateways.ok().flatten());
-        Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines, gateways })
+        if let (Some(engines), Some(first)) = (&engines, plan.trials.first()) {
+            engines.start_for(first)?;
+        }
+        let starts = Starts::default();
+        Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines, starts, gateways })
     }
 
     /// What it runs.
@@ -124,27 +130,38 @@ impl Sweep {
         self.engines.as_ref().map(|engines| &engines.info)
     }
 
-    /// Runs the trials, in order.
+    /// Runs the trials, in order. Ends with the first one where its engine can't be had.
     pub fn run(&self, events: &mut dyn SweepEvents) {
-        self.warm_up();
+        // One that found no engine is the first trial: it would find none again.
+        let mut vain = self.warm_up();
         for (trial, broker) in self.plan.trials.iter().zip(&self.brokers) {
             if self.is_interrupted() {
                 return;
             }
             events.trial_starts(trial);
-            let record = self.bench(trial, &**broker).run(trial, &mut |items, bytes| events.progress(items, bytes));
+            let record = vain.take().unwrap_or_else(|| {
+                self.bench(trial, &**broker).run(trial, &mut |items, bytes| events.progress(items, bytes))
+            });
             for problem in &record.problems {
                 tracing::warn!(trial = trial.index, "{problem}");
             }
             if !events.trial_ended(record) {
                 return;
             }
+            if self.starts.are_in_vain() {
+                let (executor, left) = (trial.settings.executor.name(), self.plan.trials.len() - trial.index - 1);
+                if left > 0 {
+                    tracing::error!("--executor {executor} did not start: {left} more trials are not tried");
+                }
+                return;
+            }
         }
     }
 
     /// Runs the first trial, or that of each path, once unrecorded where it is so short that cold memory and programs not yet loaded
-    /// would show in it: measured at up to a factor of five in 40 ms. Longer ones drown that.
-    fn warm_up(&self) {
+    /// would show in it: measured at up to a factor of five in 40 ms. Longer ones drown that. Returns what became of one whose engine could
+    /// not be had.
+    fn warm_up(&self) -> Option<TrialRecord> {
         const SHORT: Duration = Duration::from_secs(1);
         const SMALL: u64 = 256 << 20;
         let mut warm = Vec::new();
@@ -160,9 +177,14 @@ impl Sweep {
                 // Nobody asked for its objects to stay.
                 let settings = Settings { lifetime: ObjectLifetime::Owned, ..Settings::clone(&trial.settings) };
                 let trial = TrialPlan { settings: Arc::new(settings), ..trial.clone() };
-                trial::Bench { trace_dir: None, ..self.bench(&trial, &**broker) }.run(&trial, &mut |_, _| {});
+                let bench = trial::Bench { trace_dir: None, ..self.bench(&trial, &**broker) };
+                let record = bench.run(&trial, &mut |_, _| {});
+                if self.starts.are_in_vain() {
+                    return Some(record);
+                }
             }
         }
+        None
     }
 
     fn bench<'a>(&'a self, trial: &'a TrialPlan, broker: &'a dyn Broker) -> trial::Bench<'a> {
@@ -172,6 +194,7 @@ impl Sweep {
             clock: Arc::new(SystemClock),
             interrupted: &self.interrupted,
             engines: self.engines.as_ref(),
+            starts: &self.starts,
             gateways: &self.gateways,
             trace_dir: self.trace_dir.as_deref(),
         }

@@ -9,7 +9,7 @@ use psbench_executors::{Executor, ExecutorError, WorkerEnd, WorkerReport};
 use uuid::Uuid;
 
 use super::engines::Engines;
-use super::executor;
+use super::executor::{self, Starts};
 use super::generators::{Generators, Noted, store_metrics};
 use crate::brokers::{Broker, BrokerError, ClientStatistics, LagSample, Subscriber};
 use crate::clock::{Clock, Nanos, unix_seconds};
@@ -34,6 +34,8 @@ pub(super) struct Bench<'a> {
     pub(super) interrupted: &'a AtomicBool,
     /// What outlasts the trial of the executor.
     pub(super) engines: Option<&'a Engines>,
+    /// How its start has gone so far.
+    pub(super) starts: &'a Starts,
     /// Tells what gateways use.
     pub(super) gateways: &'a GatewayMeter,
     /// Where the trace of each trial goes, if it is wanted.
@@ -146,8 +148,8 @@ struct Run<'a> {
     deadline: Nanos,
     /// What went wrong, the cause first.
     problems: Vec<String>,
-    /// Whether the first problem is the broker's: then those of generators follow from it.
-    broker_failed: bool,
+    /// Whether the first problem is the broker's or the engine's: then those of generators follow from it.
+    cause_is_known: bool,
 }
 
 impl<'a> Run<'a> {
@@ -169,7 +171,7 @@ impl<'a> Run<'a> {
         };
         let recorder = Recorder::new(settings.deadline, settings.generators, settings.broker.partitions());
         let dispatcher = Arc::new(Dispatcher::new(bounds, recorder, Arc::clone(&bench.clock)));
-        let executor = executor::start(settings, trial, bench.engines, Arc::clone(&dispatcher) as _)?;
+        let executor = executor::start(settings, trial, (bench.engines, bench.starts), Arc::clone(&dispatcher) as _)?;
         tracing::info!(workers = executor.workers().len(), "workers are ready");
         let trace = bench.trace_dir.map(|dir| trace::start(dir, trial)).transpose()?.map(|(items, file)| {
             dispatcher.trace_into(items);
@@ -202,7 +204,7 @@ impl<'a> Run<'a> {
             start,
             deadline: start.saturating_add(timeout),
             problems: Vec::new(),
-            broker_failed: false,
+            cause_is_known: false,
         })
     }
 
@@ -218,12 +220,18 @@ impl<'a> Run<'a> {
         self.subscriber = None;
         tracing::info!("no more messages are taken; waiting for running tasks");
         let drained = self.drain(events);
+        if self.problems.is_empty()
+            && let Some(reason) = self.executor.exhausted()
+        {
+            self.cause_is_known = true;
+            self.problems.push(gone(&reason));
+        }
         let all_well = all_well && drained;
         let ended = self.dispatcher.generators(if all_well { ENDING } else { FORCED });
         self.dispatcher.close("the trial was given up");
         let reports = self.executor.shutdown(if all_well { ENDING } else { FORCED });
         let Noted { causes, effects, reports: told } = self.generators.note(ended);
-        let place = usize::from(self.broker_failed);
+        let place = usize::from(self.cause_is_known);
         self.problems.splice(place..place, causes);
         self.problems.extend(effects);
         let finished = self.dispatcher.finish();
@@ -255,6 +263,10 @@ impl<'a> Run<'a> {
             if self.bench.settings.is_external() && self.bench.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }
+            if let Some(reason) = self.executor.exhausted() {
+                self.cause_is_known = true;
+                return Err(gone(&reason));
+            }
             let lag = subscriber.lag();
             if let Some(LagSample { at, published, taken }) = lag {
                 self.backlog.push(at, published, published.saturating_sub(taken) + self.dispatcher.waiting());
@@ -264,7 +276,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             if let Err(error) = subscriber.receive(&mut messages, POLL) {
-                self.broker_failed = true;
+                self.cause_is_known = true;
                 return Err(error.to_string());
             }
             if !messages.is_empty() {
@@ -569,6 +581,11 @@ fn clock_errors(reports: &[WorkerReport]) -> ClockErrors {
 /// What a worker said at its end.
 pub(super) fn finish(report: &WorkerReport) -> Option<WorkerFinish> {
     report.finish.as_deref().and_then(item::decode)
+}
+
+/// Said of an executor without whoever runs its tasks.
+fn gone(reason: &str) -> String {
+    format!("nothing runs any more: {reason}")
 }
 
 fn timed_out(timeout: Duration) -> String {

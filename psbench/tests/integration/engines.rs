@@ -205,7 +205,7 @@ fn engines_that_misbehave_lose_no_item_silently() {
 }
 
 #[test]
-fn an_engine_that_never_starts_fails_its_trial_in_time() {
+fn an_engine_that_never_starts_is_refused_in_time() {
     let bench = Bench::new();
     let directory = bench.directory.path().join("site");
     fs::create_dir(&directory).unwrap();
@@ -215,7 +215,7 @@ fn an_engine_that_never_starts_fails_its_trial_in_time() {
     let mut command = command(&bench, options);
     command.arg("--run-dir").arg(bench.directory.path().join("runs")).current_dir(directory);
     let output = finish(command.spawn().unwrap());
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("python: it was not there within 3s"), "{}", text(&output));
 }
 

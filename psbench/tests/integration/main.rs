@@ -9,6 +9,7 @@ mod cli;
 mod compare_paths;
 mod docs;
 mod doctor;
+mod engine_ends;
 mod engines;
 mod extending;
 mod facilities;

@@ -38,6 +38,14 @@ class Engine(Protocol):
         """Ends the workers once they have done what they began. The bridge gives up waiting for it after a time."""
 
 
+class Watched:
+    """An engine with a service of its own, which may be gone while the engine's object is still there."""
+
+    def look(self) -> str | None:
+        """Why the service is gone, `None` while it is there. Called every half second, by a thread of its own."""
+        raise NotImplementedError
+
+
 def one_line(error: BaseException) -> str:
     """An exception in one line."""
     text = " ".join(str(error).split())

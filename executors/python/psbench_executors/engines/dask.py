@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, Final
 
-from . import EngineError, Options, one_line
+from .. import worker
+from . import EngineError, Options, Watched, one_line
 
 _CONNECT_SECONDS: Final = 8
+# How often workers are looked for that have come later.
+_SURVEY_SECONDS: Final = 2
+# What workers and the scheduler have to be able to import.
+_PACKAGE: Final = __name__.partition(".")[0]
+_HAS_PACKAGE: Final = f"__import__('importlib.util').util.find_spec({_PACKAGE!r}) is not None"
 
 
 def make(options: Options, workers: int) -> Dask:
@@ -29,12 +37,14 @@ def make(options: Options, workers: int) -> Dask:
     )
     if scheduler := options.get("scheduler"):
         try:
-            return Dask(Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False))
+            client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EngineError(
                 f"no Dask scheduler answers at {scheduler} within {_CONNECT_SECONDS} s: start `dask scheduler`, or leave "
                 f"the address out for a cluster on this host ({type(error).__name__})"
             ) from error
+        _require_package(client, scheduler)
+        return Shared(client, options["owner"])
     threads = bool(options.get("use_threads"))
     cluster = LocalCluster(
         n_workers=1 if threads else workers,
@@ -50,7 +60,19 @@ def make(options: Options, workers: int) -> Dask:
     return Dask(Client(cluster, set_as_default=False), cluster)
 
 
-class Dask:
+def _require_package(client: Any, scheduler: str) -> None:
+    """An error where a cluster that runs already could not read psbench's tasks."""
+    lacking = [address for address, found in client.run(eval, _HAS_PACKAGE).items() if not found]
+    if not client.run_on_scheduler(eval, _HAS_PACKAGE):
+        lacking.insert(0, f"the scheduler at {scheduler}")
+    if lacking:
+        raise EngineError(
+            f"Dask's processes have no package {_PACKAGE}, without which they can't read psbench's tasks: run `pip install "
+            f"executors/python` from a checkout of psbench for the Python of each, and start them anew ({', '.join(lacking)})"
+        )
+
+
+class Dask(Watched):
     """Gives a client's futures the shape of Python's own.
 
     Theirs cannot be cancelled: Dask does not say whether a task has begun.
@@ -81,8 +103,50 @@ class Dask:
         else:
             future.set_result(result)
 
+    def look(self) -> str | None:
+        """Whether the scheduler is there. A connection that is lost takes all tasks with it, also where another one is made."""
+        if self._client.status != "running":
+            return f"the connection to its scheduler at {self._client.scheduler.address} ended"
+        return None
+
     def shutdown(self) -> None:
         """Leaves the scheduler; ends the cluster if it is our own."""
         self._client.close(timeout=2)
         if self._cluster is not None:
             self._cluster.close(timeout=5)
+
+
+class Shared(Dask):
+    """A cluster that was there before and stays: psbench's processes on its workers end with the client.
+
+    They are tied to a result that each worker keeps for the client, until the client lets go of it or the scheduler finds it gone:
+    after `kill -9` of this process, too.
+    """
+
+    def __init__(self, client: Any, owner: str) -> None:
+        super().__init__(client)
+        self._owner = owner
+        self._tethers: dict[str, Any] = {}
+        self._surveyed = 0.0
+        self._tie()
+
+    def _tie(self) -> None:
+        self._surveyed = time.monotonic()
+        workers = self._client.nthreads()
+        self._tethers = {address: tether for address, tether in self._tethers.items() if address in workers}
+        for address in workers.keys() - self._tethers.keys():
+            self._tethers[address] = self._client.submit(
+                worker.tether, self._owner, workers=[address], pure=False, retries=0, priority=1
+            )
+
+    def look(self) -> str | None:
+        """As any cluster's, and ties what runs on workers that have come later."""
+        failure = super().look()
+        # One that was given up: the client lost the scheduler and found it again.
+        if failure is None and any(tether.status == "cancelled" for tether in self._tethers.values()):
+            failure = f"the connection to its scheduler at {self._client.scheduler.address} broke"
+        if failure is None and time.monotonic() - self._surveyed >= _SURVEY_SECONDS:
+            # Where that fails it is the scheduler that is gone, which shows next time.
+            with suppress(OSError):
+                self._tie()
+        return failure

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
-from . import EngineError, Options, one_line
+from ..child import how_it_ended
+from . import EngineError, Options, Watched, one_line
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -152,11 +153,34 @@ def _read_config(path: str, workers: int) -> Any:
     return config
 
 
-class Parsl:
+def _end(block: Any) -> str:
+    """How a block ended, and what it said last."""
+    last_words = (block.stderr_summary or "").strip().rpartition("\n")[2]
+    code = "" if block.exit_code is None else f", exit code {block.exit_code}"
+    return f"{block.status_name}{code}" + (f" ({last_words[:200]})" if last_words else "")
+
+
+class Parsl(Watched):
     """Submits to Parsl's kernel, each task anew and once."""
 
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel
+        # Without a strategy nobody starts another block in the place of one that ended.
+        self._blocks_are_kept = kernel.config.strategy in (None, "none")
+
+    def look(self) -> str | None:
+        """What its executors say of themselves, and whether their processes are there."""
+        for executor in list(self._kernel.executors.values()):
+            # Of the executor with managers on nodes; tasks that it has had wait for ever.
+            interchange = getattr(executor, "interchange_proc", None)
+            if interchange is not None and (code := interchange.poll()) is not None:
+                return f"its interchange ended, {how_it_ended(code)}"
+            blocks = dict(getattr(executor, "status_facade", None) or {})
+            if self._blocks_are_kept and blocks and all(block.terminal for block in blocks.values()):
+                return f"the managers of its workers ended: {', '.join(_end(block) for block in blocks.values())}"
+            if getattr(executor, "bad_state_is_set", False):
+                return f"its executor {executor.label} failed: {one_line(executor.executor_exception)}"
+        return None
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Runs the function on a worker."""
