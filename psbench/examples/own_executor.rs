@@ -4,7 +4,7 @@
 //! cargo run --release --example own_executor -- stream-scaling --executor fresh-threads --ps-connector memory
 //! ```
 //!
-//! An engine that runs tasks in other processes implements [`Executor`] itself, as `psbench_executors::process` does.
+//! One whose workers are other processes: see `own_launcher.rs`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Engine for FreshThreads {
 }
 
 pub(crate) fn start(request: ExecutorRequest, sink: Arc<dyn OutcomeSink>) -> Result<Arc<dyn Executor>, ExecutorError> {
-    let ExecutorRequest { workers, sharing, work } = request;
+    let ExecutorRequest { workers, sharing, work, .. } = request;
     Ok(Arc::new(EngineExecutor::start(FreshThreads, workers, sharing, work, sink)?))
 }
 

@@ -1,5 +1,6 @@
 //! What a sweep will do, worked out and checked before anything starts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +165,19 @@ impl EnginePlan {
             }
         }
     }
+}
+
+/// What an executor that the program brings with it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnExecutorPlan {
+    /// Its own options, by their names.
+    pub options: BTreeMap<String, String>,
+    /// Where workers that it places connect.
+    pub door: DoorOptions,
+    /// psbench's program where these are.
+    pub worker_program: String,
+    /// Most time until they are there.
+    pub ready_timeout: Duration,
 }
 
 /// What places workers.
@@ -350,6 +364,8 @@ pub struct Settings {
     pub executor: ExecutorKind,
     /// The engine behind it, where it has one.
     pub engine: Option<EnginePlan>,
+    /// What the program's own executor is given, where it is one.
+    pub own_executor: Option<OwnExecutorPlan>,
     /// Workers that the executor starts, where that is more than a trial's `workers`.
     pub pool_workers: Option<u32>,
     /// How worker processes are kept.

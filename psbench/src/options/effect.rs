@@ -3,6 +3,7 @@
 use figment::value::Dict;
 
 use crate::brokers::OWN_BROKERS;
+use crate::sweep::OWN_EXECUTORS;
 
 /// What a sweep uses of an option that chooses an implementation.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ impl Chosen {
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 29] = [
+const NEEDS: [Needs; 30] = [
     (
         "generator",
         &["internal", "local"],
@@ -60,6 +61,7 @@ const NEEDS: [Needs; 29] = [
             "engine-timeout",
         ],
     ),
+    ("executor", &[], &["executor-option"]),
     ("executor", &["dask", "globus", "parsl", "python"], &["python"]),
     ("executor", &["python"], &["python-executor"]),
     ("executor", &["mpi", "slurm", "ssh"], &["launcher", "launcher-option"]),
@@ -126,7 +128,10 @@ pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
             continue;
         }
         let is_idle = |option: &str| {
-            given.contains_key(option) && !is_of_another_path(option, chosen) && !is_of_an_own_broker(option, used)
+            given.contains_key(option)
+                && !is_of_another_path(option, chosen)
+                && !is_of_an_own_broker(option, used)
+                && !is_of_an_own_executor(option, used)
         };
         let idle = options.iter().filter(|option| is_idle(option));
         notes.extend(idle.map(|option| format!("--{option} has no effect with --{said_as} {}", used.join(" "))));
@@ -173,6 +178,28 @@ fn is_of_an_own_broker(option: &str, used: &[String]) -> bool {
     option == "stream-servers" && used.iter().any(|name| OWN_BROKERS.get(name).is_some())
 }
 
+/// What executors of the program's own are given, which may do with it what they like.
+const OWN_EXECUTORS_GET: [&str; 13] = [
+    "cpu-affinity",
+    "engine-timeout",
+    "executor-option",
+    "max-tasks-per-worker",
+    "task-timeout",
+    "threads-per-worker",
+    "worker-connect",
+    "worker-idle",
+    "worker-listen",
+    "worker-memory",
+    "worker-port",
+    "worker-program",
+    "worker-tls",
+];
+
+/// Whether an executor of the program's own among these gets it.
+fn is_of_an_own_executor(option: &str, used: &[String]) -> bool {
+    OWN_EXECUTORS_GET.contains(&option) && used.iter().any(|name| OWN_EXECUTORS.get(name).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use figment::value::Value;
@@ -184,7 +211,7 @@ mod tests {
     fn every_option_named_here_exists() {
         let all = Value::serialize(StreamScalingOptions::default()).unwrap().into_dict().unwrap();
         for (by, _, options) in NEEDS {
-            for option in options.iter().chain([&by]) {
+            for option in options.iter().chain([&by]).chain(&OWN_EXECUTORS_GET) {
                 assert!(all.contains_key(*option), "{option}");
             }
         }

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::checks::within;
 use super::choices::{ParslExecutor, choose};
 use super::{OptionError, StreamScalingOptions};
-use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, Placement, SubmitMode};
+use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, OwnExecutorPlan, Placement, SubmitMode};
+use crate::sweep::OWN_EXECUTORS;
 use crate::units::Seconds;
 
 /// More items in one task are a mistake.
@@ -45,15 +46,44 @@ impl StreamScalingOptions {
             SubmitMode::Task => within("--submit-batch", *self.submit_batch.get_or_insert(1), 1..=MOST_BATCHED)?,
             SubmitMode::Pilot => 1,
         };
-        let ready_timeout = self.engine_timeout.get_or_insert(ENGINE_TIMEOUT).duration();
-        if ready_timeout < Duration::from_secs(1) {
-            let problem = "no engine starts in that time; write 1 or more";
-            return Err(OptionError::invalid("--engine-timeout", &humantime::format_duration(ready_timeout), problem));
-        }
+        let ready_timeout = self.ready_timeout()?;
         let worker_program = self.worker_program()?;
         let through = self.worker_path()?;
         let door = self.door(through.as_ref())?;
         Ok(Some(EnginePlan { placement, submit, batch, door, through, worker_program, ready_timeout }))
+    }
+
+    /// What an executor that the program brings with it is given, `None` for all others.
+    pub(super) fn own_executor(&mut self, executor: ExecutorKind) -> Result<Option<OwnExecutorPlan>, OptionError> {
+        const OPTION: &str = "--executor-option";
+        let ExecutorKind::Own(name) = executor else { return Ok(None) };
+        let pair = |text: &String| {
+            let (name, value) = text
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| OptionError::invalid(OPTION, text, "write NAME=VALUE"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        };
+        let options = self.executor_option.iter().map(pair).collect::<Result<_, OptionError>>()?;
+        if let Some(factory) = OWN_EXECUTORS.get(name) {
+            factory.check(&options).map_err(|problem| OptionError::invalid("--executor", &name, problem))?;
+        }
+        let ready_timeout = self.ready_timeout()?;
+        Ok(Some(OwnExecutorPlan {
+            options,
+            door: self.door(None)?,
+            worker_program: self.worker_program()?,
+            ready_timeout,
+        }))
+    }
+
+    fn ready_timeout(&mut self) -> Result<Duration, OptionError> {
+        let timeout = self.engine_timeout.get_or_insert(ENGINE_TIMEOUT).duration();
+        if timeout < Duration::from_secs(1) {
+            let problem = "no engine starts in that time; write 1 or more";
+            return Err(OptionError::invalid("--engine-timeout", &humantime::format_duration(timeout), problem));
+        }
+        Ok(timeout)
     }
 
     fn python_with(&mut self, engine: &'static str, options: Value) -> Result<Placement, OptionError> {

@@ -39,6 +39,7 @@ pub(crate) use self::planning::{RUN_DIR, USE_A_BROKER, USE_A_CONNECTOR};
 pub(crate) use self::secret::read_secret;
 use crate::logging::LogLevel;
 use crate::plan::{GeneratorKind, Method, Pregenerate, SubmitMode, TaskKind};
+use crate::sweep::OWN_EXECUTORS;
 use crate::units::{Rate, Seconds, Size};
 
 const BENCHMARK: &str = "Benchmark";
@@ -234,6 +235,11 @@ pub struct StreamScalingOptions {
     /// Where ssh starts workers, in turn; required with --executor ssh
     #[arg(long, help_heading = ENGINE, value_name = "HOST", num_args = 1.., action = ArgAction::Set)]
     pub hosts: Vec<String>,
+
+    /// Options of an executor that this program adds to psbench's, in its own form
+    #[arg(long, help_heading = ENGINE, value_name = "NAME=VALUE", num_args = 1.., action = ArgAction::Append,
+          hide = OWN_EXECUTORS.names().is_empty())]
+    pub executor_option: Vec<String>,
 
     /// Where the dispatcher listens for workers that connect [default: 127.0.0.1]
     #[arg(long, help_heading = ENGINE, value_name = "ADDRESS")]

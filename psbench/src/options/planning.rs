@@ -16,6 +16,7 @@ use crate::plan::{
     TrialPlan,
 };
 use crate::results::{CHART, RESULTS_JSON};
+use crate::sweep::OWN_EXECUTORS;
 use crate::units::{Seconds, Size};
 
 /// Where runs go unless told otherwise.
@@ -84,6 +85,7 @@ impl StreamScalingOptions {
         let generator = options.generator()?;
         let executor = options.executor()?;
         let engine = options.engine(executor)?;
+        let own_executor = options.own_executor(executor)?;
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
@@ -115,6 +117,7 @@ impl StreamScalingOptions {
         let settings = Settings {
             executor,
             engine,
+            own_executor,
             pool_workers,
             pool,
             task_timeout: options.task_limit()?,
@@ -207,9 +210,12 @@ fn check_reach(
     connector: &ConnectorConfig,
     methods: &[Method],
 ) -> Result<(), OptionError> {
-    let in_processes = executor == ExecutorKind::Process || engine.is_some();
+    let in_processes = match executor {
+        ExecutorKind::Own(name) => OWN_EXECUTORS.get(name).is_some_and(|factory| factory.in_processes()),
+        other => other == ExecutorKind::Process || engine.is_some(),
+    };
     if in_processes && methods.contains(&Method::Proxy) && !connector.reaches_other_processes() {
-        let instead = if engine.is_some() { "" } else { ", or --executor thread" };
+        let instead = if executor == ExecutorKind::Process { ", or --executor thread" } else { "" };
         let problem = format!("worker processes can't reach it; use --ps-connector peer{instead}");
         return Err(OptionError::invalid("--ps-connector", &connector.name(), problem));
     }

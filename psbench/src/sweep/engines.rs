@@ -287,33 +287,32 @@ impl Engines {
         let started = Bridge::start(BridgeOptions { workers, ..options.clone() })?;
         Ok(Arc::clone(kept.insert(started)))
     }
+}
 
-    /// Refuses what workers can't reach, now that it is known where they are.
-    pub(super) fn check_reach(
-        &self,
-        settings: &Settings,
-        trial: &TrialPlan,
-        executor: &dyn Executor,
-    ) -> Result<(), ExecutorError> {
-        let workers = executor.workers();
-        let Some(elsewhere) = workers.iter().find_map(|worker| worker.host.as_ref()) else { return Ok(()) };
-        let connector = &settings.connector;
-        if trial.method == Method::Proxy && (!connector.reaches_other_hosts() || connector.is_loopback()) {
-            return Err(ExecutorError::Invalid(format!(
-                "--ps-connector {}: workers on {elsewhere} can't reach {connector}; {USE_A_CONNECTOR}",
-                connector.name()
-            )));
-        }
-        let generates_there = settings.generator == GeneratorKind::Internal;
-        if generates_there && (settings.broker == BrokerChoice::Memory || settings.broker.is_loopback()) {
-            return Err(ExecutorError::Invalid(format!(
-                "--stream {}: a generator on {elsewhere} can't reach {}; {USE_A_BROKER}",
-                settings.broker.name(),
-                settings.broker
-            )));
-        }
-        Ok(())
+/// Refuses what workers can't reach, now that it is known where they are.
+pub(super) fn check_reach(
+    settings: &Settings,
+    trial: &TrialPlan,
+    executor: &dyn Executor,
+) -> Result<(), ExecutorError> {
+    let workers = executor.workers();
+    let Some(elsewhere) = workers.iter().find_map(|worker| worker.host.as_ref()) else { return Ok(()) };
+    let connector = &settings.connector;
+    if trial.method == Method::Proxy && (!connector.reaches_other_hosts() || connector.is_loopback()) {
+        return Err(ExecutorError::Invalid(format!(
+            "--ps-connector {}: workers on {elsewhere} can't reach {connector}; {USE_A_CONNECTOR}",
+            connector.name()
+        )));
     }
+    let generates_there = settings.generator == GeneratorKind::Internal;
+    if generates_there && (settings.broker == BrokerChoice::Memory || settings.broker.is_loopback()) {
+        return Err(ExecutorError::Invalid(format!(
+            "--stream {}: a generator on {elsewhere} can't reach {}; {USE_A_BROKER}",
+            settings.broker.name(),
+            settings.broker
+        )));
+    }
+    Ok(())
 }
 
 /// Adds where an engine may leave its files.

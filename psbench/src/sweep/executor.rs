@@ -1,17 +1,22 @@
 //! The registry of executors.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use psbench_connectors::Registry;
+use psbench_executors::pilot::PilotOptions;
 use psbench_executors::process::{ProcessExecutor, ProcessOptions};
 use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, Work};
 
-use super::engines::{Engines, Request};
+use super::engines::{Engines, Request, check_reach};
 use crate::item;
-use crate::plan::{ExecutorKind, Settings, TrialPlan, WorkerPool};
+use crate::plan::{ExecutorKind, OwnExecutorPlan, Settings, TrialPlan, WorkerPool};
 use crate::worker::{self, WorkerSetup};
 
 /// Time for worker processes to come up.
@@ -21,6 +26,16 @@ const READY_TIME: Duration = Duration::from_secs(30);
 pub trait ExecutorFactory: Send + Sync {
     /// Starts the executor of one trial, which delivers every outcome to `sink`; its workers are ready on return.
     fn start(&self, request: ExecutorRequest, sink: Arc<dyn OutcomeSink>) -> Result<Arc<dyn Executor>, ExecutorError>;
+
+    /// What is wrong with the options given to it, in one line that says what to write. Asked before anything is started.
+    fn check(&self, _options: &BTreeMap<String, String>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether its workers are other processes, which can't reach what is in the memory of this one.
+    fn in_processes(&self) -> bool {
+        false
+    }
 }
 
 impl<F> ExecutorFactory for F
@@ -41,6 +56,25 @@ pub struct ExecutorRequest {
     pub sharing: u32,
     /// What the workers do with a task; for all workers in this process.
     pub work: Arc<dyn Work>,
+    /// What was given to it by `--executor-option NAME=VALUE`.
+    pub options: BTreeMap<String, String>,
+    /// What workers are made of that are other processes.
+    pub processes: WorkerProcesses,
+}
+
+/// What is needed for worker processes: as psbench starts them itself, or as others place them.
+#[derive(Clone, Debug)]
+pub struct WorkerProcesses {
+    /// Processes of this host, as `--executor process` has them: for a [`ProcessExecutor`]. Program, arguments and setup, number and threads,
+    /// and the bounds of `--worker-memory`, `--task-timeout`, `--max-tasks-per-worker` and so on.
+    pub started: ProcessOptions,
+    /// Workers that connect: for a [`PilotExecutor`](psbench_executors::pilot::PilotExecutor). Where they find the dispatcher
+    /// (`--worker-listen`, `--worker-port`, `--worker-connect`, `--worker-tls`), their setup and bounds.
+    pub placed: PilotOptions,
+    /// The command line of a worker that connects, to which the address of its [`Invitation`](psbench_executors::pilot::Invitation) is to be
+    /// added. The invitation's token belongs in its environment, as
+    /// [`TOKEN_VARIABLE`](psbench_executors::pilot::TOKEN_VARIABLE).
+    pub command: Vec<OsString>,
 }
 
 /// The executors that this program has added.
@@ -79,9 +113,7 @@ pub(super) fn start(
         Err(_) => {}
     }
     let executor = started?;
-    if let Some(engines) = engines {
-        engines.check_reach(settings, trial, &*executor)?;
-    }
+    check_reach(settings, trial, &*executor)?;
     Ok(executor)
 }
 
@@ -109,7 +141,11 @@ fn make(
             let factory = OWN_EXECUTORS
                 .get(name)
                 .ok_or_else(|| ExecutorError::Invalid(format!("this program has no executor of the name {name}")))?;
-            factory.start(ExecutorRequest { workers, sharing, work: worker::local(setup) }, sink)?
+            let own = settings.own_executor.as_ref();
+            let own = own.ok_or_else(|| ExecutorError::Invalid(format!("--executor {name} was not planned")))?;
+            let options = own.options.clone();
+            let processes = worker_processes(settings, own, (workers, sharing), &item::encode(&setup));
+            factory.start(ExecutorRequest { workers, sharing, work: worker::local(setup), options, processes }, sink)?
         }
         ExecutorKind::Thread => {
             let task_timeout = settings.task_timeout;
@@ -133,24 +169,55 @@ fn make(
                 what: "worker processes: psbench's own path".into(),
                 source,
             })?;
-            let WorkerPool { threads_per_worker, max_tasks_per_worker, idle, memory, cpu_affinity } =
-                settings.pool.clone();
-            let options = ProcessOptions {
-                args: vec!["worker".into()],
-                workers: settings.pool.processes(workers, settings.generators),
-                threads_per_worker,
-                max_tasks_per_worker,
-                idle_timeout: idle,
-                memory_limit: memory,
-                cpu_affinity,
-                task_timeout: settings.task_timeout,
-                sharing,
-                setup: item::encode(&setup),
-                capacity: settings.prefetch.saturating_add(1),
-                ready_timeout: READY_TIME,
-                ..ProcessOptions::new(program)
-            };
+            let options = process_options(settings, program, (workers, sharing), item::encode(&setup));
             Arc::new(ProcessExecutor::start(options, sink)?)
         }
     })
+}
+
+/// Worker processes of this host, so many of which share.
+fn process_options(
+    settings: &Settings,
+    program: impl Into<PathBuf>,
+    (workers, sharing): (u32, u32),
+    setup: Bytes,
+) -> ProcessOptions {
+    let WorkerPool { threads_per_worker, max_tasks_per_worker, idle, memory, cpu_affinity } = settings.pool.clone();
+    ProcessOptions {
+        args: vec!["worker".into()],
+        workers: settings.pool.processes(workers, settings.generators),
+        threads_per_worker,
+        max_tasks_per_worker,
+        idle_timeout: idle,
+        memory_limit: memory,
+        cpu_affinity,
+        task_timeout: settings.task_timeout,
+        sharing,
+        setup,
+        capacity: settings.prefetch.saturating_add(1),
+        ready_timeout: READY_TIME,
+        ..ProcessOptions::new(program)
+    }
+}
+
+/// What an executor of the program's own makes workers of that are processes.
+fn worker_processes(
+    settings: &Settings,
+    own: &OwnExecutorPlan,
+    (workers, sharing): (u32, u32),
+    setup: &Bytes,
+) -> WorkerProcesses {
+    let started = process_options(settings, &own.worker_program, (workers, sharing), setup.clone());
+    let placed = PilotOptions {
+        sharing,
+        threads_per_worker: started.threads_per_worker,
+        setup: setup.clone(),
+        capacity: started.capacity,
+        ready_timeout: own.ready_timeout,
+        task_timeout: settings.task_timeout,
+        door: own.door.clone(),
+        ..PilotOptions::new(started.workers)
+    };
+    let command = [own.worker_program.as_str(), "worker", "--connect"].map(OsString::from).to_vec();
+    WorkerProcesses { started, placed, command }
 }

@@ -19,7 +19,7 @@ use psbench_executors::bridge::EngineInfo;
 pub use self::engines::EngineError;
 use self::engines::Engines;
 use self::executor::Starts;
-pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS};
+pub use self::executor::{ExecutorFactory, ExecutorRequest, OWN_EXECUTORS, WorkerProcesses};
 pub use self::paths::UnusablePath;
 pub use self::trial::TrialEvents;
 use crate::brokers::{Broker, BrokerError};

@@ -6,9 +6,10 @@ use clap::{Command, CommandFactory};
 use psbench::cli::Cli;
 
 /// Options of other programs that the text names.
-const FOREIGN: [(&str, &[&str]); 3] = [
+const FOREIGN: [(&str, &[&str]); 4] = [
     ("cargo", &["--features", "--no-default-features", "--path"]),
     ("test.sh", &["--all"]),
+    ("srun", &["--export", "--input", "--kill-on-bad-exit", "--overlap", "--quiet", "--unbuffered", "--wait"]),
     ("examples/two-facilities.sh", &["--delay", "--at"]),
 ];
 
