@@ -42,6 +42,7 @@ pub mod proxystore;
 pub mod redis;
 mod registry;
 mod resolver;
+mod runtime;
 pub mod s3;
 pub mod scistream;
 pub mod shm;

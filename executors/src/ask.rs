@@ -54,11 +54,15 @@ pub fn ask(command: &mut Command, limit: Duration) -> io::Result<Output> {
 /// Reads to the end in a thread: whoever inherited the other end may hold it longer than anybody wants to wait.
 fn collect(from: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
     let (done, wait) = mpsc::channel();
-    thread::spawn(move || {
+    let told = done.clone();
+    let collect = move || {
         let mut all = Vec::new();
         let read = from.map_or(Ok(0), |mut from| from.read_to_end(&mut all));
         let _ = done.send(read.map(|_| all));
-    });
+    };
+    if let Err(refused) = thread::Builder::new().spawn(collect) {
+        let _ = told.send(Err(refused));
+    }
     wait
 }
 

@@ -60,7 +60,9 @@ impl Executor for SplitExecutor {
 
     fn shutdown(&self, grace: Duration) -> Vec<WorkerReport> {
         thread::scope(|scope| {
-            let exclusive = scope.spawn(|| self.exclusive.shutdown(grace));
+            let Ok(exclusive) = thread::Builder::new().spawn_scoped(scope, || self.exclusive.shutdown(grace)) else {
+                return [self.exclusive.shutdown(grace), self.shared.shutdown(grace)].concat();
+            };
             let shared = self.shared.shutdown(grace);
             let mut reports = exclusive.join().unwrap_or_else(|_| {
                 tracing::error!("reports are missing: the shutdown of the workers for exclusive tasks has panicked");

@@ -1,6 +1,7 @@
 //! The program: reads the command line, watches for signals, turns the ending into an exit code.
 
 use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,7 +19,7 @@ use crate::cli::{
 use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
-use crate::worker;
+use crate::{threads, worker};
 
 /// psbench, with whatever connectors, brokers and executors a program adds to it.
 ///
@@ -72,6 +73,7 @@ impl Program {
             let taken = format!("this program adds `{name}`, but psbench has one of that name: choose another");
             return fail(&taken, Ending::BadInput).into();
         }
+        threads::end_where_refused(clean_up, Ending::TrialFailed.code());
         let open_files = open_files::allow_more();
         let ended = match Cli::parse().command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
@@ -84,7 +86,7 @@ impl Program {
             Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
             Command::Worker(worker) => Ok(serve(worker)),
         };
-        ended.unwrap_or_else(|error| fail(&error, Ending::TrialFailed)).into()
+        ended.unwrap_or_else(|error| fail(&format!("{error:#}"), Ending::TrialFailed)).into()
     }
 }
 
@@ -129,23 +131,29 @@ fn clean_up() {
     /// Whoever asks twice to leave does not want to wait for a server.
     const MOMENT: Duration = Duration::from_secs(2);
     let (done, wait) = mpsc::channel();
-    thread::spawn(move || {
+    let abandon = || {
         worker::abandon_local();
         brokers::abandon();
         scistream::client::release_held_paths();
+    };
+    let started = thread::Builder::new().spawn(move || {
+        abandon();
         let _ = done.send(());
     });
+    if started.is_err() {
+        return abandon();
+    }
     let _ = wait.recv_timeout(MOMENT);
 }
 
 /// Errors of psbench name their causes themselves.
 fn fail(error: &dyn Display, ending: Ending) -> Ending {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", threads::with_remedy(error.to_string()));
     ending
 }
 
 /// What the first SIGINT, SIGTERM or SIGHUP sets; the second one ends psbench at once.
-fn watch_signals() -> Result<Arc<AtomicBool>, ctrlc::Error> {
+fn watch_signals() -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || {
@@ -154,6 +162,10 @@ fn watch_signals() -> Result<Arc<AtomicBool>, ctrlc::Error> {
             #[expect(clippy::exit, reason = "whoever asks a second time does not want to wait")]
             std::process::exit(Ending::Interrupted.code().into());
         }
+    })
+    .map_err(|error| match error {
+        ctrlc::Error::System(source) => source,
+        other => io::Error::other(other),
     })?;
     Ok(interrupted)
 }

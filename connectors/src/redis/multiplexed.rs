@@ -6,24 +6,22 @@ use std::sync::Mutex;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value};
-use tokio::runtime::{Builder, Runtime};
 
 use super::{CONNECT_TIMEOUT, STALL_TIMEOUT};
 use crate::lock::lock;
+use crate::runtime::Driver;
 
 /// Connects at the first use, and again after the connection broke.
 pub(super) struct Multiplexed {
     client: Client,
     /// Drives the connection on a thread of its own. It outlives every connection: others may still wait on a broken one.
-    runtime: Runtime,
+    runtime: Driver,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Multiplexed {
     pub(super) fn new(client: Client) -> io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("redis-multiplexed").enable_all().build()?;
-        Ok(Self { client, runtime, connection: Mutex::new(None) })
+        Ok(Self { client, runtime: Driver::start("redis-multiplexed")?, connection: Mutex::new(None) })
     }
 
     /// The server's answer; its refusal is an error.

@@ -20,10 +20,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 use self::error::Failures;
+use crate::runtime::Driver;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
 
 /// The largest object that S3 takes in one request, bytes.
@@ -58,7 +58,7 @@ pub struct S3Connector {
     failures: Failures,
     store: AmazonS3,
     /// Drives the connections; callers wait for it on their own threads.
-    runtime: Runtime,
+    runtime: Driver,
 }
 
 impl S3Connector {
@@ -76,8 +76,7 @@ impl S3Connector {
         };
         let failures = Failures::new(&config);
         let store = client::from_environment(place, &failures)?;
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("s3").enable_all().build();
-        let runtime = runtime.map_err(|error| failures.io("start", error))?;
+        let runtime = Driver::start("s3").map_err(|error| failures.io("start its thread", error))?;
         let connector = Self { config, prefix: Path::from(place.prefix), keys, failures, store, runtime };
         // A listing that finds nothing: what is asked of one object, a missing bucket may answer like a missing object.
         let nothing = connector.object_path(Uuid::nil());

@@ -92,6 +92,15 @@ pub struct Exit {
 }
 
 impl Reach {
+    /// The most bytes of objects that whoever stores them holds.
+    pub fn limit(&self) -> u64 {
+        match self {
+            Self::Private(route) => route.limit,
+            Self::Through(crossing) => crossing.route.limit,
+            Self::At(ways) => ways.limit,
+        }
+    }
+
     /// Whether objects are at addresses that mean each host itself.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {

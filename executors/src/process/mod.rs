@@ -50,6 +50,8 @@ pub struct ProcessOptions {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Added to its environment.
+    pub env: Vec<(OsString, OsString)>,
     /// How many processes to keep running, at least 1.
     pub workers: u32,
     /// Shared tasks that a worker runs at a time, 1 to 1024. With 1 they run on its main thread and a task goes to the
@@ -97,6 +99,7 @@ impl ProcessOptions {
         Self {
             program: program.into(),
             args: Vec::new(),
+            env: Vec::new(),
             workers: 1,
             threads_per_worker: 1,
             sharing: u32::MAX,
@@ -147,7 +150,7 @@ impl Spawner {
         let program = Program {
             path: options.program,
             args: options.args,
-            env: Vec::new(),
+            env: options.env,
             stderr: options.stderr,
             memory_limit: options.memory_limit,
             what: "worker program",

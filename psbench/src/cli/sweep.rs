@@ -15,6 +15,7 @@ use super::{Ending, print};
 use crate::brokers::BrokerError;
 use crate::environment::{Engine, Environment};
 use crate::logging;
+use crate::memory::{self, TooLarge};
 use crate::options::{OptionError, Planned, StreamScalingOptions};
 use crate::plan::TrialPlan;
 use crate::report::{self, Progress};
@@ -42,6 +43,9 @@ pub enum CliError {
     /// Options that make no sweep.
     #[error(transparent)]
     Options(#[from] OptionError),
+    /// There is less memory than it takes.
+    #[error(transparent)]
+    Memory(#[from] TooLarge),
     /// The broker or the connector can't be used.
     #[error(transparent)]
     Sweep(#[from] SweepError),
@@ -70,6 +74,7 @@ impl CliError {
     pub fn ending(&self) -> Ending {
         match self {
             Self::Options(_)
+            | Self::Memory(_)
             | Self::Sweep(_)
             | Self::Broker(_)
             | Self::Connector(_)
@@ -89,15 +94,18 @@ impl SweepArgs {
     /// # Errors
     /// Nothing was run, or not all results could be kept.
     pub(super) fn run(&self, plan: Plan, interrupted: Arc<AtomicBool>) -> Result<Ending, CliError> {
-        let planned = match &self.recipe {
+        let mut planned = match &self.recipe {
             Some(recipe) => plan(&self.options.over_recipe(recipe)?)?,
             None => plan(&self.options)?,
         };
+        let there = memory::available();
+        let demand = memory::check(&planned.plan, there)?;
+        planned.notes.extend(memory::note(demand, there));
         if self.dry_run {
             for note in &planned.notes {
                 eprintln!("WARNING {note}");
             }
-            print(report::plan(&planned))?;
+            print(report::plan(&planned, demand))?;
             return Ok(Ending::Success);
         }
         run(planned, interrupted)

@@ -5,7 +5,6 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::thread;
 
 use scistream::DataPlane;
 use scistream::client::{Code, GatewayAccess};
@@ -13,6 +12,7 @@ use scistream::dataserver::{DataServerError, DataServerSettings, DataServerType,
 use scistream::proto::gateway::StatusReply;
 
 use super::{Finding, Host};
+use crate::threads;
 
 /// Where programs for administrators are, which users' shells don't look into.
 const ADMINISTRATORS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
@@ -48,10 +48,7 @@ fn pair(kinds: &[DataServerType], settings: &DataServerSettings) -> Finding {
 
 /// Whether the control servers that the user named answer, each within its time limits.
 pub(super) fn named(host: &Host) -> Vec<Finding> {
-    thread::scope(|scope| {
-        let asking: Vec<_> = host.gateways.iter().map(|gateway| scope.spawn(|| answer(gateway))).collect();
-        asking.into_iter().filter_map(|asked| asked.join().ok()).collect()
-    })
+    threads::all(&host.gateways, answer)
 }
 
 fn answer(gateway: &GatewayAccess) -> Finding {

@@ -5,7 +5,8 @@ use std::fs;
 use procfs::{CpuInfo, Current};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create, statvfs};
 
-use super::{Finding, Host, control_group};
+use super::{Finding, Host};
+use crate::control_group;
 use crate::environment::Environment;
 use crate::units::human;
 

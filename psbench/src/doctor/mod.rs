@@ -4,7 +4,6 @@
 //! network but to control servers that the user named, and by what Slurm's `scontrol` does itself. Whether the kernel redirects between sockets is tried over loopback.
 
 mod brokers;
-mod control_group;
 mod directories;
 mod engines;
 mod finding;
@@ -13,10 +12,9 @@ mod host;
 mod kernel;
 mod launchers;
 
-use std::thread;
-
 pub use self::finding::{Diagnosis, Finding, Group, State};
 pub use self::host::Host;
+use crate::threads;
 
 /// Looks at something. Called in a thread of its own.
 type Look = fn(&Host) -> Vec<Finding>;
@@ -33,14 +31,14 @@ const GROUPS: [(&str, &[Look]); 6] = [
 
 /// Looks at everything, which takes as long as the slowest program does to tell its version.
 pub fn look(host: &Host) -> Diagnosis {
-    let groups = thread::scope(|scope| {
-        let looking: Vec<Vec<_>> = GROUPS
-            .iter()
-            .map(|(_, looks)| looks.iter().map(|look| scope.spawn(move || look(host))).collect())
-            .collect();
-        let found = looking.into_iter().map(|looks| looks.into_iter().filter_map(|look| look.join().ok()).flatten());
-        let groups = GROUPS.iter().zip(found);
-        groups.map(|((title, _), found)| Group { title: (*title).to_owned(), findings: found.collect() }).collect()
-    });
+    let looks = GROUPS.iter().flat_map(|(title, looks)| looks.iter().map(move |look| (*title, look)));
+    let found = threads::all(looks, |(title, look)| (title, look(host)));
+    let mut groups: Vec<Group> = Vec::new();
+    for (title, findings) in found {
+        match groups.last_mut().filter(|group| group.title == title) {
+            Some(group) => group.findings.extend(findings),
+            None => groups.push(Group { title: title.to_owned(), findings }),
+        }
+    }
     Diagnosis { psbench: env!("CARGO_PKG_VERSION").to_owned(), groups }
 }

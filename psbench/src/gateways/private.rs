@@ -172,11 +172,12 @@ fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
     let stdout = process.stdout.take().ok_or("it has no standard output")?;
     let (tell, line) = mpsc::channel();
     // Ends with the process, which is killed where it takes too long.
-    thread::spawn(move || {
+    let read = move || {
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
         let _ = tell.send(read.map(|_| line));
-    });
+    };
+    thread::Builder::new().spawn(read).map_err(|error| format!("cannot start a thread to read from it: {error}"))?;
     let line = line.recv_timeout(READY).map_err(|_| format!("it said nothing for {} s", READY.as_secs()))?;
     let line = told.and(line).map_err(|error| error.to_string())?;
     if line.is_empty() {
@@ -194,11 +195,14 @@ fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
 
 /// What it says goes to this process's log.
 fn pass_on(stderr: ChildStderr) {
-    thread::spawn(move || {
+    let pass = move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             tracing::warn!("private gateway: {}", message(&line));
         }
-    });
+    };
+    if let Err(error) = thread::Builder::new().spawn(pass) {
+        tracing::warn!("what a private gateway says is not logged: cannot start a thread: {error}");
+    }
 }
 
 /// A line of its log without date and level, of which this process's log has its own.

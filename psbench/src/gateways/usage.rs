@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use psbench_connectors::is_loopback;
 use scistream::client::{ClientError, GatewayAccess, Gateways, held_at};
@@ -13,6 +12,7 @@ use scistream::proto::gateway::{StatusReply, Usage};
 use super::PrivateGateways;
 use crate::plan::{Method, Settings, TrialPlan};
 use crate::results::record::ProcessUsage;
+use crate::threads;
 
 /// Asks the gateways of a sweep what its trials make them use. psbench's tell, with the programs that forward for them; the reference's don't.
 #[derive(Debug)]
@@ -119,15 +119,9 @@ fn others(gateway: &Gateway, sessions: u64) -> u64 {
 /// Asks all at once: each may be far away.
 fn ask_all<'a>(
     gateways: impl IntoIterator<Item = &'a Gateway>,
-    ask: impl Fn(&GatewayAccess) -> Result<StatusReply, ClientError> + Copy + Send,
+    ask: impl Fn(&GatewayAccess) -> Result<StatusReply, ClientError> + Sync,
 ) -> Vec<Result<StatusReply, ClientError>> {
-    thread::scope(|scope| {
-        let asking: Vec<_> = gateways.into_iter().map(|gateway| scope.spawn(move || ask(&gateway.access))).collect();
-        let answer = |asked: thread::ScopedJoinHandle<'_, _>| {
-            asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        asking.into_iter().map(answer).collect()
-    })
+    threads::all(gateways, |gateway| ask(&gateway.access))
 }
 
 /// The gateways that a trial goes through, each once.

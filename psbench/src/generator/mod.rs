@@ -3,6 +3,7 @@
 mod pacing;
 mod payload;
 
+use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::pacing::Schedule;
+pub(crate) use self::payload::at_once as payloads_at_once;
 use self::payload::{Payload, PayloadError, Payloads};
 use crate::brokers::{BrokerConfig, BrokerError, Message, Publisher};
 use crate::clock::{Clock, Nanos};
@@ -109,6 +111,8 @@ enum GeneratorError {
     Proxy(#[from] BadProxy),
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    #[error("cannot start the thread that watches over its store: {0}")]
+    Thread(io::Error),
     #[error("an item of {0} bytes is more than this machine can address")]
     Size(u64),
 }
@@ -212,10 +216,11 @@ fn make_items(
     watched(store.as_ref().map(|(store, _)| store), control.stop, || {
         publish_items(plan, clock, control, &mut payloads, store.as_ref(), publisher, progress)
     })
+    .map_err(GeneratorError::Thread)?
 }
 
 /// Does `work`; ends its waiting for room in the store when `stop` says so.
-fn watched<T>(store: Option<&OpenStore>, stop: Stop<'_>, work: impl FnOnce() -> T) -> T {
+fn watched<T>(store: Option<&OpenStore>, stop: Stop<'_>, work: impl FnOnce() -> T) -> io::Result<T> {
     /// Ends the watch, also when the work panics.
     struct Watch<'a>(&'a AtomicBool, Thread);
     impl Drop for Watch<'_> {
@@ -224,19 +229,20 @@ fn watched<T>(store: Option<&OpenStore>, stop: Stop<'_>, work: impl FnOnce() -> 
             self.1.unpark();
         }
     }
-    let Some(store) = store else { return work() };
+    let Some(store) = store else { return Ok(work()) };
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watching = scope.spawn(|| {
+        let watch = || {
             while !done.load(Ordering::Relaxed) {
                 if stop() {
                     return store.connector().stop_waiting();
                 }
                 thread::park_timeout(LOOK);
             }
-        });
+        };
+        let watching = thread::Builder::new().name("psbench-store".into()).spawn_scoped(scope, watch)?;
         let _watch = Watch(&done, watching.thread().clone());
-        work()
+        Ok(work())
     })
 }
 

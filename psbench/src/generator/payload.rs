@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::GeneratorPlan;
-use crate::plan::{Pacing, PayloadSource, Pregenerate};
+use crate::plan::{Pacing, PayloadSource, Pregenerate, TrialPlan};
 
 /// The bytes of one item.
 #[derive(Clone, Debug)]
@@ -68,10 +68,30 @@ const BUFFERS: usize = 8;
 
 /// Payloads can't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("payload file {}: {source}", path.display())]
-pub(super) struct PayloadError {
-    path: PathBuf,
-    source: std::io::Error,
+pub(super) enum PayloadError {
+    #[error("payload file {}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("no memory for an item of {0} bytes; write smaller items, or fewer at a time: --max-inflight-items")]
+    Memory(usize),
+}
+
+/// How many payloads a generator of a trial has memory for at a time, beside those that somebody still holds, and whether what is held are
+/// these: then it takes no more memory.
+pub(crate) fn at_once(trial: &TrialPlan) -> (u64, bool) {
+    let settings = &trial.settings;
+    let count = settings.task_count.div_ceil(settings.generators.max(1).into());
+    match (&settings.payload, trial.pacing()) {
+        (PayloadSource::Random { pregenerate: Pregenerate::Always }, _)
+        | (PayloadSource::Random { pregenerate: Pregenerate::Auto }, Pacing::Max) => {
+            (variants(usize::try_from(trial.data_size).unwrap_or(usize::MAX), count), true)
+        }
+        (PayloadSource::Random { .. } | PayloadSource::File(_), _) => (count.min(2), false),
+    }
+}
+
+/// How many payloads are made ahead.
+fn variants(size: usize, count: u64) -> u64 {
+    ((RING_BYTES / size.max(1)).clamp(2, RING_PAYLOADS) as u64).min(count)
 }
 
 impl Payloads {
@@ -126,7 +146,7 @@ impl Payloads {
 }
 
 fn random(mut maker: Maker, pregenerate: Pregenerate, pacing: Pacing, count: u64) -> Result<Make, PayloadError> {
-    let variants = ((RING_BYTES / maker.size.max(1)).clamp(2, RING_PAYLOADS) as u64).min(count);
+    let variants = variants(maker.size, count);
     let ahead = match pregenerate {
         Pregenerate::Always => true,
         Pregenerate::Never => false,
@@ -151,7 +171,7 @@ fn making_time(maker: &mut Maker) -> Result<Duration, PayloadError> {
 }
 
 fn file(path: &Path, size: usize, checksummed: bool, generators: u32) -> Result<Make, PayloadError> {
-    let failed = |source| PayloadError { path: path.into(), source };
+    let failed = |source| PayloadError::File { path: path.into(), source };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     if length == 0 {
@@ -165,7 +185,10 @@ fn file(path: &Path, size: usize, checksummed: bool, generators: u32) -> Result<
     let content = Bytes::from(std::fs::read(path).map_err(failed)?);
     let parts: Vec<Bytes> = if parts == 0 {
         // Shorter than one item: from its beginning again until the item is full.
-        vec![content.iter().copied().cycle().take(size).collect()]
+        let mut item = Vec::new();
+        item.try_reserve_exact(size).map_err(|_| PayloadError::Memory(size))?;
+        item.extend(content.iter().copied().cycle().take(size));
+        vec![item.into()]
     } else {
         (0..parts as usize).map(|n| content.slice(n * size..(n + 1) * size)).collect()
     };
@@ -180,12 +203,12 @@ impl Maker {
     }
 
     fn make(&mut self, n: u64) -> Result<Payload, PayloadError> {
-        let mut buffer = self.buffer();
+        let mut buffer = self.buffer()?;
         match &mut self.source {
             Source::Random(random) => random.fill_bytes(&mut buffer),
             Source::File { file, path, parts } => file
                 .read_exact_at(&mut buffer, (n % *parts) * self.size as u64)
-                .map_err(|source| PayloadError { path: path.clone(), source })?,
+                .map_err(|source| PayloadError::File { path: path.clone(), source })?,
         }
         let bytes = Bytes::from(buffer);
         if self.out.len() < BUFFERS {
@@ -195,15 +218,18 @@ impl Maker {
     }
 
     /// A buffer of the payloads' size, with whatever content.
-    fn buffer(&mut self) -> Vec<u8> {
+    fn buffer(&mut self) -> Result<Vec<u8>, PayloadError> {
         for _ in 0..self.out.len() {
             match self.out.pop_front() {
-                Some(oldest) if oldest.is_unique() => return oldest.into(),
+                Some(oldest) if oldest.is_unique() => return Ok(oldest.into()),
                 Some(oldest) => self.out.push_back(oldest),
                 None => break,
             }
         }
-        vec![0; self.size]
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(self.size).map_err(|_| PayloadError::Memory(self.size))?;
+        buffer.resize(self.size, 0);
+        Ok(buffer)
     }
 }
 

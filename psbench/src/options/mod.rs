@@ -165,8 +165,8 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = EXECUTOR, value_name = "SECONDS", allow_negative_numbers = true)]
     pub worker_idle: Option<Seconds>,
 
-    /// Most address space of a worker process, a generator's included: one that leaks ends itself. From 1.25GB up: the allocator
-    /// reserves 1 GiB of it at once [default: no limit]
+    /// Most address space of a worker process, a generator's included: one that leaks ends itself. From 1.25GB up, for its
+    /// program, threads and some items [default: no limit]
     #[arg(long, help_heading = EXECUTOR, value_name = "SIZE")]
     pub worker_memory: Option<Size>,
 

@@ -11,7 +11,7 @@ use crate::units::{Seconds, Size};
 
 /// More threads than this are a mistake, and refused by the executor.
 const MOST_THREADS: u32 = 1024;
-/// The allocator reserves 1 GiB of address space at once, and each thread has its stack.
+/// A worker's program, its threads with their stacks, and some items.
 const LEAST_MEMORY: u64 = 1_250_000_000;
 
 impl StreamScalingOptions {

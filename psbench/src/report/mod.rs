@@ -15,7 +15,7 @@ mod trial;
 pub use self::chart::chart;
 pub use self::doctor::diagnosis;
 pub use self::gateway::gateway;
-pub use self::plan::plan;
+pub(crate) use self::plan::plan;
 pub use self::progress::Progress;
 pub use self::table::table;
 pub use self::trial::{name, outcome};

@@ -6,6 +6,7 @@ use comfy_table::Cell;
 use psbench_connectors::ConnectorConfig;
 
 use super::grid::grid;
+use crate::memory::Demand;
 use crate::options::Planned;
 use crate::plan::{EnginePlan, GeneratorKind, Method, Pacing, SubmitMode, SweepPlan, TrialPlan};
 use crate::results::CHART;
@@ -18,7 +19,7 @@ const METHOD: &str = "method";
 const MOST_ROWS: usize = 1000;
 
 /// What would run, in its order, and where the results would go.
-pub fn plan(planned: &Planned) -> String {
+pub(crate) fn plan(planned: &Planned, demand: Demand) -> String {
     let settings = &planned.plan.settings;
     let ways = ways(&planned.plan);
     let way = if ways.is_empty() { METHOD } else { "path" };
@@ -47,7 +48,7 @@ pub fn plan(planned: &Planned) -> String {
     let outputs = &planned.outputs;
     format!(
         "executor {}{}, broker {}{}\n{} items in each trial, {} each{}\n{}\n\
-         {} trials, at least {}; results in {}/{}-…/ ({}, results.json, {}{})",
+         items take up to {} of memory on this host\n{} trials, at least {}; results in {}/{}-…/ ({}, results.json, {}{})",
         settings.executor.name(),
         settings.engine.as_ref().map(mode).unwrap_or_default(),
         settings.broker,
@@ -56,6 +57,7 @@ pub fn plan(planned: &Planned) -> String {
         time(settings.task_sleep),
         if settings.generators > 1 { format!(", by {} generators", settings.generators) } else { String::new() },
         table.trim_fmt(),
+        human::bytes(demand.most as f64),
         planned.plan.trials.len(),
         time(total),
         outputs.run_dir.display(),

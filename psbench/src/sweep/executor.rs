@@ -22,6 +22,10 @@ use crate::worker::{self, WorkerSetup};
 /// Time for worker processes to come up.
 const READY_TIME: Duration = Duration::from_secs(30);
 
+/// Has allocators reserve address space by small parts, where that is bounded: ours takes 1 GiB at once, and the C library's 64 MiB for each
+/// thread, which then lack for items and threads.
+const SPARING: [(&str, &str); 2] = [("MIMALLOC_ARENA_RESERVE", "64MiB"), ("MALLOC_ARENA_MAX", "1")];
+
 /// Makes executors of a kind that psbench does not have.
 pub trait ExecutorFactory: Send + Sync {
     /// Starts the executor of one trial, which delivers every outcome to `sink`; its workers are ready on return.
@@ -185,6 +189,7 @@ fn process_options(
     let WorkerPool { threads_per_worker, max_tasks_per_worker, idle, memory, cpu_affinity } = settings.pool.clone();
     ProcessOptions {
         args: vec!["worker".into()],
+        env: memory.map(|_| SPARING.map(|(name, value)| (name.into(), value.into())).into()).unwrap_or_default(),
         workers: settings.pool.processes(workers, settings.generators),
         threads_per_worker,
         max_tasks_per_worker,

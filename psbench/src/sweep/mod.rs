@@ -27,6 +27,7 @@ use crate::clock::SystemClock;
 use crate::gateways::{GatewayMeter, PrivateError, PrivateGateways};
 use crate::plan::{ObjectLifetime, Settings, SweepPlan, TrialPlan};
 use crate::results::record::TrialRecord;
+use crate::threads;
 
 /// A sweep that is ready to run: what it needs is there.
 pub struct Sweep {
@@ -139,9 +140,10 @@ impl Sweep {
                 return;
             }
             events.trial_starts(trial);
-            let record = vain.take().unwrap_or_else(|| {
+            let mut record = vain.take().unwrap_or_else(|| {
                 self.bench(trial, &**broker).run(trial, &mut |items, bytes| events.progress(items, bytes))
             });
+            record.problems = record.problems.into_iter().map(threads::with_remedy).collect();
             for problem in &record.problems {
                 tracing::warn!(trial = trial.index, "{problem}");
             }

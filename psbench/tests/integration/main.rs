@@ -21,6 +21,7 @@ mod interop;
 mod kafka;
 mod launchers;
 mod lifetimes;
+mod limits;
 mod pool;
 mod scistream;
 mod services;

@@ -104,14 +104,14 @@ fn a_task_that_hangs_is_ended_in_time() {
 }
 
 #[test]
-fn a_process_that_outgrows_its_memory_ends_and_says_so() {
+fn an_item_that_outgrows_the_memory_of_a_process_is_named() {
     let trial = incomplete(
         &Bench::new(),
         "--max-workers 2 --stream-method default --data-size-bytes 1500MB --task-count 2 --worker-memory 1250MB --timeout 8",
     );
     assert_balanced(&trial);
     let problems = trial["problems"].to_string();
-    assert!(problems.contains("out of memory"), "{problems}");
+    assert!(problems.contains("no memory for an item of 1500000000 bytes"), "{problems}");
 }
 
 /// What takes long, or is held in full elsewhere.

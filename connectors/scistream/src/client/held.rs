@@ -57,7 +57,10 @@ pub fn release_held_paths() {
     thread::scope(|scope| {
         for (uid, gateways) in &held {
             // Those that can't be asked must not keep the others' paths; what they say, nobody is there to hear.
-            scope.spawn(move || gateways.release(*uid));
+            let release = move || gateways.release(*uid);
+            if thread::Builder::new().spawn_scoped(scope, release).is_err() {
+                let _ = release();
+            }
         }
     });
 }

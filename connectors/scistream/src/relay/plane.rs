@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
@@ -25,17 +26,26 @@ impl DataPlane {
     pub fn new(threads: Option<NonZero<usize>>) -> io::Result<Self> {
         let threads = threads.map_or_else(thread::available_parallelism, Ok)?.get();
         let end = CancellationToken::new();
+        // Ends those that were started where another can't be.
+        let guard = end.clone().drop_guard();
         let start = |index| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let handle = runtime.handle().clone();
+            let (tell, started) = mpsc::channel();
             let end = end.clone();
-            thread::Builder::new()
-                .name(format!("data-{index}"))
-                .spawn(move || runtime.block_on(end.cancelled_owned()))?;
-            Ok(handle)
+            // The runtime is made in the thread, since it must not be dropped within another one, which whoever calls may be in.
+            let run = move || match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let _ = tell.send(Ok(runtime.handle().clone()));
+                    runtime.block_on(end.cancelled_owned());
+                }
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                }
+            };
+            thread::Builder::new().name(format!("data-{index}")).spawn(run)?;
+            started.recv().map_err(io::Error::other)?
         };
         let threads = (0..threads).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { threads, turn: AtomicUsize::new(0), _end: end.drop_guard() })
+        Ok(Self { threads, turn: AtomicUsize::new(0), _end: guard })
     }
 
     /// How many tasks there are: those of sessions, and none where there is no session.

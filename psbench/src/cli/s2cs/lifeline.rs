@@ -19,9 +19,13 @@ pub(super) fn read_token() -> io::Result<String> {
 }
 
 /// Cancels when standard input ends.
-pub(super) fn hold_on(end: CancellationToken) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// The system refuses a thread.
+pub(super) fn hold_on(end: CancellationToken) -> io::Result<()> {
+    let hold = move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         end.cancel();
-    });
+    };
+    thread::Builder::new().name("s2cs-lifeline".into()).spawn(hold).map(drop)
 }

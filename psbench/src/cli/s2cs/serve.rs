@@ -43,7 +43,7 @@ impl S2cs {
     ) -> Result<Ending, S2csError> {
         let shutdown = interrupts().map_err(S2csError::System)?;
         if self.lifeline {
-            lifeline::hold_on(shutdown.clone());
+            lifeline::hold_on(shutdown.clone()).map_err(S2csError::System)?;
         }
         let (listener, address) = listen(self.place.control(), "--port").await?;
         let metrics = match self.place.metrics {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// The least limit of this process's control groups and those above, in bytes; absent where they have none, or can't be read.
-pub(super) fn memory_limit() -> Option<u64> {
+pub(crate) fn memory_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     least(&groups, Path::new("/sys/fs/cgroup"))
 }
