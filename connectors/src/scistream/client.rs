@@ -145,8 +145,7 @@ impl Listeners {
     fn call(&self, address: &PeerAddress) -> Result<Socket, ConnectorError> {
         let failed = |action| move |source| ConnectorError::Io { connector: self.connector.clone(), action, source };
         let socket = Socket::connect(address).map_err(failed(format!(
-            "connect to the gateway at {address} (is it reachable from this host, and its control server running? psbench s2uc status \
-             tells of its paths; with --keep-sessions they outlive psbench s2cs)"
+            "connect to the gateway at {address} (is it reachable from this host, and its control server running? psbench s2uc status tells)"
         )))?;
         let not_let_in = |source| {
             failed(format!(

@@ -47,6 +47,8 @@ pub struct Route {
 pub struct Crossing {
     /// What is asked of them.
     pub route: Route,
+    /// Whether they are psbench's own: then nobody named them.
+    pub private: bool,
     /// The control server at the side of whoever stores.
     pub producer: GatewayAccess,
     /// Those at the workers' sides: a path is made to each.
@@ -117,7 +119,7 @@ impl Crossing {
     /// Private gateways of this host.
     pub(crate) fn between(route: &Route, gateways: &Gateways) -> Self {
         let consumer = Consumer { site: String::new(), gateway: gateways.consumer.clone() };
-        Self { route: route.clone(), producer: gateways.producer.clone(), consumers: vec![consumer] }
+        Self { route: route.clone(), private: true, producer: gateways.producer.clone(), consumers: vec![consumer] }
     }
 
     pub(super) fn gateways(&self, consumer: &Consumer) -> Gateways {

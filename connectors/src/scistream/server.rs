@@ -3,8 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use ::scistream::client::{ClientError, HeldPath};
+use ::scistream::client::{ClientError, Code, ConnectRequest, HeldPath};
 use ::scistream::dataserver::Target;
 use bytes::Bytes;
 
@@ -55,8 +57,7 @@ impl ScistreamServer {
         let mut sites = Vec::new();
         for consumer in &crossing.consumers {
             let request = crossing.request(crossing.uid(keys, consumer), target.clone());
-            let path = HeldPath::make(&crossing.gateways(consumer), &request)
-                .map_err(|error| refused(crossing, consumer, &error))?;
+            let path = make(crossing, consumer, &request).map_err(|error| refused(crossing, consumer, &error))?;
             sites.push(Site::new(&consumer.site, path.listeners()));
             paths.push(path);
         }
@@ -67,6 +68,34 @@ impl ScistreamServer {
             ConnectorError::Io { connector: name(crossing), action, source }
         })?;
         Ok(Self { config, _paths: kept, peer })
+    }
+}
+
+/// Private gateways are started anew where one ends: as long as that may take, they are asked again.
+fn make(crossing: &Crossing, consumer: &Consumer, request: &ConnectRequest) -> Result<HeldPath, ClientError> {
+    const STARTS: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(200);
+    let gateways = crossing.gateways(consumer);
+    let until = Instant::now() + STARTS;
+    loop {
+        match HeldPath::make(&gateways, request) {
+            Err(error) if crossing.private && may_have_ended(&error) && Instant::now() < until => {
+                sleep(PAUSE);
+                // What the other one has of it, or this one has kept.
+                let _ = gateways.release(request.uid);
+            }
+            made => return made,
+        }
+    }
+}
+
+/// Whether a control server that ends within an answer may be why, or one that is stopped.
+fn may_have_ended(error: &ClientError) -> bool {
+    let broke_off = |code| matches!(code, Code::Unknown | Code::Internal | Code::Cancelled);
+    match error {
+        ClientError::Barred { .. } | ClientError::Timeout { .. } => true,
+        ClientError::Refused { code, .. } if broke_off(*code) => true,
+        other => other.may_pass(),
     }
 }
 
@@ -124,6 +153,7 @@ fn unusable(crossing: &Crossing, reason: String) -> ConnectorError {
 fn refused(crossing: &Crossing, consumer: &Consumer, error: &ClientError) -> ConnectorError {
     let Consumer { site, gateway } = consumer;
     let action = match error.address() {
+        Some(address) if crossing.private => format!("ask the private gateway at {address} for a path"),
         Some(address) if *address == crossing.producer.address => format!("--scistream-producer-s2cs {address}"),
         Some(address) if site.is_empty() => format!("--scistream-consumer-s2cs {address}"),
         Some(address) => format!("--scistream-site {site}={address}"),

@@ -1,21 +1,29 @@
 //! Two control servers of psbench's own, on this host, for one sweep: neither others nor their ports are needed for a try.
 //!
 //! Each is a process, as gateways are: what they use is theirs. They end with standard input, and so with psbench, however that ends.
+//!
+//! One that ends, or stays stopped, is started anew as workers are: at its address and with its sessions, which it keeps in a directory, so
+//! that whoever knows it or a path through it finds both again.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
 use std::num::NonZero;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use scistream::DataPlane;
 use scistream::client::{GatewayAccess, Gateways, Wishes};
 use scistream::dataserver::{DataServerSettings, DataServerType, Target, data_server};
 use serde::Deserialize;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::plan::{Method, Settings, SweepPlan, TrialPlan};
@@ -29,6 +37,16 @@ const LOOK: Duration = Duration::from_millis(5);
 /// As each answer takes milliseconds, but the machine may be busy with what is measured.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
+/// Between two looks whether both are well.
+const WATCH: Duration = Duration::from_millis(100);
+/// Looks in a row that find one stopped, until it counts as ended.
+const STOPPED: u32 = 20;
+/// Times in a row that one may fail to start anew, and times in all that one may end.
+const FAILED_STARTS: u32 = 3;
+const ENDS: u32 = 100;
+/// Before one that failed to start is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Sessions' ports, apart for both, and below those that the system hands out.
 const PRODUCER_PORTS: &str = "10000-16383";
 const CONSUMER_PORTS: &str = "16384-22767";
@@ -41,16 +59,36 @@ pub struct PrivateError(String);
 /// A pair of control servers, which end with it.
 #[derive(Debug)]
 pub struct PrivateGateways {
-    producer: Server,
-    consumer: Server,
-    token: String,
+    pair: Arc<Pair>,
+    /// Ends the thread that watches over them.
+    ending: Option<Sender<()>>,
+    watching: Option<JoinHandle<()>>,
 }
 
-/// One of them.
+#[derive(Debug)]
+struct Pair {
+    terms: Terms,
+    producer: Server,
+    consumer: Server,
+}
+
+/// What both have in common.
+#[derive(Debug)]
+struct Terms {
+    token: String,
+    kinds: Vec<DataServerType>,
+}
+
+/// One of them, at the same place whichever process it is.
 #[derive(Debug)]
 struct Server {
-    process: Child,
+    ports: &'static str,
     address: Target,
+    /// What it keeps of its sessions. Goes with it; where this process is killed, with its own.
+    directory: TempDir,
+    process: Mutex<Child>,
+    /// It is started no more.
+    given_up: AtomicBool,
 }
 
 /// What psbench s2cs prints.
@@ -101,25 +139,112 @@ impl PrivateGateways {
     /// # Errors
     /// One does not start, or a type does not work here.
     pub fn start(kinds: &[DataServerType]) -> Result<Self, PrivateError> {
-        let token = Uuid::new_v4().simple().to_string();
-        let start = |ports| Server::start(ports, kinds, &token);
-        Ok(Self { producer: start(PRODUCER_PORTS)?, consumer: start(CONSUMER_PORTS)?, token })
+        let terms = Terms { token: Uuid::new_v4().simple().to_string(), kinds: kinds.to_vec() };
+        let producer = Server::start(PRODUCER_PORTS, &terms)?;
+        let pair = Arc::new(Pair { consumer: Server::start(CONSUMER_PORTS, &terms)?, producer, terms });
+        let (ending, ended) = mpsc::channel();
+        let watched = Arc::clone(&pair);
+        let watching = thread::Builder::new()
+            .name("psbench-gateways".into())
+            .spawn(move || watched.watch(&ended))
+            .map_err(|error| PrivateError(format!("cannot start the thread that watches over them: {error}")))?;
+        Ok(Self { pair, ending: Some(ending), watching: Some(watching) })
     }
 
     /// How both are reached.
     pub fn gateways(&self) -> Gateways {
         let access = |server: &Server| GatewayAccess {
-            token: Some(self.token.clone()),
+            token: Some(self.pair.terms.token.clone()),
             time_limit: TIME_LIMIT,
             ..GatewayAccess::plain(server.address.clone())
         };
-        Gateways { producer: access(&self.producer), consumer: access(&self.consumer) }
+        Gateways { producer: access(&self.pair.producer), consumer: access(&self.pair.consumer) }
+    }
+
+    /// Waits until both serve, where one is being started anew, or is to be.
+    pub(super) fn settle(&self) {
+        let until = Instant::now() + READY;
+        while Instant::now() < until && self.pair.both().iter().any(|server| server.is_missed()) {
+            thread::sleep(LOOK);
+        }
     }
 
     /// The process of the one at this address.
     pub(super) fn pid(&self, address: &Target) -> Option<u32> {
-        let both = [&self.producer, &self.consumer];
-        both.into_iter().find(|server| server.address == *address).map(|server| server.process.id())
+        self.pair.both().into_iter().find(|server| server.address == *address).map(|server| server.process().id())
+    }
+}
+
+impl Pair {
+    fn both(&self) -> [&Server; 2] {
+        [&self.producer, &self.consumer]
+    }
+
+    fn watch(&self, ended: &Receiver<()>) {
+        let mut care = [Care::default(), Care::default()];
+        while ended.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
+            for (server, care) in self.both().into_iter().zip(&mut care) {
+                care.look(server, &self.terms);
+            }
+        }
+    }
+}
+
+/// How one of them has fared.
+#[derive(Default)]
+struct Care {
+    /// Looks in a row that found it stopped.
+    stopped: u32,
+    ends: u32,
+    failed_starts: u32,
+    /// It is not started before then.
+    due: Option<Instant>,
+}
+
+impl Care {
+    fn look(&mut self, server: &Server, terms: &Terms) {
+        if server.given_up.load(Ordering::Relaxed) || self.due.is_some_and(|due| Instant::now() < due) {
+            return;
+        }
+        let ended = server.process().try_wait();
+        match ended {
+            Ok(None) => self.look_whether_stopped(server),
+            Ok(Some(end)) => self.start_anew(server, terms, &end.to_string()),
+            Err(error) => self.start_anew(server, terms, &error.to_string()),
+        }
+    }
+
+    fn look_whether_stopped(&mut self, server: &Server) {
+        let mut process = server.process();
+        self.stopped = if is_stopped(process.id()) { self.stopped + 1 } else { 0 };
+        if self.stopped == STOPPED {
+            tracing::warn!("the private gateway at {} was stopped (SIGSTOP): it is ended", server.address);
+            let _ = process.kill();
+        }
+    }
+
+    fn start_anew(&mut self, server: &Server, terms: &Terms, end: &str) {
+        if self.failed_starts == 0 {
+            self.ends += 1;
+            tracing::warn!("the private gateway at {} ended ({end}): it is started anew", server.address);
+        }
+        let started = launch(server.ports, terms, server.directory.path(), server.address.port());
+        let problem = match started {
+            Ok((process, _)) => {
+                *server.process() = process;
+                (self.failed_starts, self.stopped) = (0, 0);
+                format!("it ended {ENDS} times")
+            }
+            Err(error) => {
+                self.failed_starts += 1;
+                self.due = Some(Instant::now() + PAUSE);
+                error.to_string()
+            }
+        };
+        if self.ends >= ENDS || self.failed_starts >= FAILED_STARTS {
+            server.given_up.store(true, Ordering::Relaxed);
+            tracing::error!("the private gateway at {} is not started any more: {problem}", server.address);
+        }
     }
 }
 
@@ -131,37 +256,62 @@ fn works_here(kind: &DataServerType) -> bool {
 }
 
 impl Server {
-    fn start(ports: &str, kinds: &[DataServerType], token: &str) -> Result<Self, PrivateError> {
-        let program = std::env::current_exe().map_err(|error| PrivateError(error.to_string()))?;
-        let mut command = Command::new(program);
-        command
-            .args(["s2cs", "--lifeline", "--insecure", "--json", "--port", "0", "--log-level", "WARNING"])
-            .args(["--listener-ip", &own_loopback().to_string(), "--port-range", ports])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C is psbench's to act on.
-            .process_group(0);
-        if !kinds.is_empty() {
-            let usual = [DataServerType::Copy, DataServerType::Splice, DataServerType::Tls, DataServerType::Quic];
-            let all: BTreeSet<_> = kinds.iter().chain(&usual).map(ToString::to_string).collect();
-            let all: Vec<_> = all.into_iter().collect();
-            command.args(["--allow-type", &all.join(",")]);
+    fn start(ports: &'static str, terms: &Terms) -> Result<Self, PrivateError> {
+        let failed = |error: io::Error| PrivateError(format!("its directory can't be made: {error}"));
+        let directory = TempDir::with_prefix("psbench-s2cs-").map_err(failed)?;
+        let (process, address) = launch(ports, terms, directory.path(), 0)?;
+        Ok(Self { ports, address, directory, process: Mutex::new(process), given_up: AtomicBool::new(false) })
+    }
+
+    fn process(&self) -> MutexGuard<'_, Child> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it does not serve, and will.
+    fn is_missed(&self) -> bool {
+        let mut process = self.process();
+        let serves = matches!(process.try_wait(), Ok(None)) && !is_stopped(process.id());
+        !serves && !self.given_up.load(Ordering::Relaxed)
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+}
+
+/// Starts one that listens at this port, 0 for any, and keeps its sessions in this directory; waits until it serves.
+fn launch(ports: &str, terms: &Terms, directory: &Path, port: u16) -> Result<(Child, Target), PrivateError> {
+    let program = std::env::current_exe().map_err(|error| PrivateError(error.to_string()))?;
+    let mut command = Command::new(program);
+    command
+        .args(["s2cs", "--lifeline", "--insecure", "--json", "--port", &port.to_string(), "--log-level", "WARNING"])
+        .args(["--listener-ip", &own_loopback().to_string(), "--port-range", ports, "--keep-sessions", "--state-dir"])
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Ctrl-C is psbench's to act on.
+        .process_group(0);
+    if !terms.kinds.is_empty() {
+        let usual = [DataServerType::Copy, DataServerType::Splice, DataServerType::Tls, DataServerType::Quic];
+        let all: BTreeSet<_> = terms.kinds.iter().chain(&usual).map(ToString::to_string).collect();
+        let all: Vec<_> = all.into_iter().collect();
+        command.args(["--allow-type", &all.join(",")]);
+    }
+    let mut process = command.spawn().map_err(|error| PrivateError(error.to_string()))?;
+    let report = ready(&mut process, &terms.token);
+    match report.and_then(|report| report.address.parse().map_err(|_| "it has no address".to_owned())) {
+        Ok(address) => {
+            if let Some(stderr) = process.stderr.take() {
+                pass_on(stderr);
+            }
+            Ok((process, address))
         }
-        let mut process = command.spawn().map_err(|error| PrivateError(error.to_string()))?;
-        let report = ready(&mut process, token);
-        match report.and_then(|report| report.address.parse().map_err(|_| "it has no address".to_owned())) {
-            Ok(address) => {
-                if let Some(stderr) = process.stderr.take() {
-                    pass_on(stderr);
-                }
-                Ok(Self { process, address })
-            }
-            Err(problem) => {
-                let _ = process.kill();
-                let _ = process.wait();
-                Err(PrivateError(problem))
-            }
+        Err(problem) => {
+            let _ = process.kill();
+            let _ = process.wait();
+            Err(PrivateError(problem))
         }
     }
 }
@@ -218,12 +368,13 @@ fn own_loopback() -> Ipv4Addr {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
+        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(process.stdin.take());
         let until = Instant::now() + ENDING;
-        while matches!(self.process.try_wait(), Ok(None)) {
+        while matches!(process.try_wait(), Ok(None)) {
             if Instant::now() >= until {
-                let _ = self.process.kill();
-                let _ = self.process.wait();
+                let _ = process.kill();
+                let _ = process.wait();
                 return;
             }
             thread::sleep(LOOK);
@@ -233,8 +384,11 @@ impl Drop for Server {
 
 impl Drop for PrivateGateways {
     fn drop(&mut self) {
+        drop(self.ending.take());
+        // It has logged whatever went wrong in it.
+        let _ = self.watching.take().map(JoinHandle::join);
         // Both at once: each takes its time to end what it runs.
-        drop((self.producer.process.stdin.take(), self.consumer.process.stdin.take()));
+        self.pair.both().iter().for_each(|server| drop(server.process().stdin.take()));
     }
 }
 

@@ -44,6 +44,9 @@ impl GatewayMeter {
     /// Has the gateways of a trial count from now on, before its generators make paths.
     pub(crate) fn begin(&self, trial: &TrialPlan) -> Vec<Reading> {
         let gateways = gateways_of(trial);
+        if let Some(private) = self.private.as_ref().filter(|_| !gateways.is_empty()) {
+            private.settle();
+        }
         let told = ask_all(&gateways, GatewayAccess::status_anew);
         let readings = gateways.into_iter().zip(told).filter_map(|(gateway, told)| self.read(gateway, told));
         readings.collect()

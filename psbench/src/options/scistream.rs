@@ -59,7 +59,7 @@ impl StreamScalingOptions {
         Ok(ConnectorConfig::Scistream(match gateways {
             None => Reach::Private(Box::new(route)),
             Some(NamedGateways { producer, consumers }) => {
-                Reach::Through(Box::new(Crossing { route, producer, consumers }))
+                Reach::Through(Box::new(Crossing { route, private: false, producer, consumers }))
             }
         }))
     }

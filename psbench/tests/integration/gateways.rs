@@ -116,6 +116,52 @@ fn private_gateways(types: &[&str]) {
     wait_until("directories of control servers are gone", || temporary.path().read_dir().unwrap().next().is_none());
 }
 
+/// The private control servers of a run, that of the producer's side first.
+fn servers_of(run: &Child) -> Vec<u32> {
+    let mut servers = descendants_of(run.id());
+    servers.retain(|pid| command_line(*pid).contains(" s2cs --lifeline "));
+    servers.sort_unstable();
+    servers
+}
+
+#[test]
+fn a_private_gateway_that_ends_or_stops_is_started_anew_and_the_sweep_goes_on() {
+    for (which, signal) in [(0, "KILL"), (1, "KILL"), (1, "STOP")] {
+        let temporary = tempfile::tempdir().unwrap();
+        let bench = Bench::new();
+        let child = bench.command(&format!("{BUSY} --repeat 2")).env("TMPDIR", temporary.path()).spawn().unwrap();
+        wait_until("workers are ready", || bench.log().contains("workers are ready"));
+        let servers = servers_of(&child);
+        assert_eq!(servers.len(), 2);
+        send_signal(servers[which], signal);
+        wait_until("it is started anew", || {
+            let now = servers_of(&child);
+            now.len() == 2 && now != servers
+        });
+        let output = finish(child);
+        let said = text(&output);
+        let results = bench.results();
+        let trials = results["trials"].as_array().unwrap();
+        assert_balanced(&trials[0]);
+        assert!(trials[0]["items"]["finished"].as_u64().unwrap() > 0, "{said}");
+        assert_complete(&trials[1]);
+        assert!(said.contains("it is started anew") && !said.contains("--scistream"), "{said}");
+        wait_until("directories are gone", || temporary.path().read_dir().unwrap().next().is_none());
+    }
+}
+
+#[test]
+fn private_gateways_leave_no_directory_where_psbench_is_killed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let bench = Bench::new();
+    let mut child = bench.command(BUSY).env("TMPDIR", temporary.path()).spawn().unwrap();
+    wait_until("workers are ready", || bench.log().contains("workers are ready"));
+    assert_eq!(temporary.path().read_dir().unwrap().count(), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("directories are gone", || temporary.path().read_dir().unwrap().next().is_none());
+}
+
 #[test]
 fn only_paths_through_gateways_count_them() {
     let bench = Bench::new();

@@ -143,6 +143,11 @@ fn remedy(rpc: &str, code: Code) -> &'static str {
 }
 
 impl ClientError {
+    /// Whether a control server that is starting again may be why. One that takes its time has had enough.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Refused { code: Code::Unavailable, .. })
+    }
+
     pub(super) fn refused(client: &UserClient, rpc: &'static str, status: &Status) -> Self {
         let message = match std::error::Error::source(status) {
             Some(cause) if status.message().is_empty() => causes(cause),

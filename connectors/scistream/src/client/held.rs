@@ -199,7 +199,7 @@ async fn released(way: &Way, uid: Uuid) -> Result<(), ClientError> {
     loop {
         match way.release(uid).await {
             Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) if may_pass(&error) && began.elapsed() < way.time_limit() => match pauses.next() {
+            Err(error) if error.may_pass() && began.elapsed() < way.time_limit() => match pauses.next() {
                 Some(pause) => sleep(*pause).await,
                 None => return Err(error),
             },
@@ -216,11 +216,6 @@ async fn known(way: &Way, uid: Uuid) -> Result<bool, ClientError> {
         Err(error) if error.code() == Some(Code::Unimplemented) => Ok(true),
         Err(error) => Err(error),
     }
-}
-
-/// Whether a control server that is starting again may be why. One that takes its time has had enough.
-fn may_pass(error: &ClientError) -> bool {
-    matches!(error, ClientError::Connect { .. } | ClientError::Refused { code: Code::Unavailable, .. })
 }
 
 /// Waits for what is asked in a thread of its own: this one may be a runtime's, which must not wait.

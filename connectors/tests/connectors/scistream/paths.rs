@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use psbench_connectors::conformance::check;
 use psbench_connectors::multi::{Part, Policy};
-use psbench_connectors::scistream::Reach;
+use psbench_connectors::scistream::{Crossing, Reach};
 use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy, Store, StoreOptions};
 use scistream::dataserver::DataServerType;
 use uuid::Uuid;
@@ -131,7 +131,7 @@ fn private_gateways_are_named_ahead_of_the_start() {
     assert!(config.private_routes() == [&crossing.route] && !config.reaches_other_hosts() && config.is_loopback());
     config.open(KeySource::random()).unwrap_err();
     let gateways = scistream::client::Gateways { producer: pair.producer.access(), consumer: pair.consumer.access() };
-    assert_eq!(config.through(&gateways), through(crossing));
+    assert_eq!(config.through(&gateways), through(Crossing { private: true, ..crossing }));
     assert!(config.through(&gateways).private_routes().is_empty());
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn crossing(producer: GatewayAccess, consumers: Vec<(&str, GatewayAcc
     let consumer = |(site, gateway): (&str, _)| Consumer { site: site.to_owned(), gateway };
     let (wishes, salt) = (Wishes::default(), Uuid::nil());
     let route = Route { num_conn: 1, rate: 0, wishes, listen: None, limit: 1 << 30, salt };
-    Crossing { route, producer, consumers: consumers.into_iter().map(consumer).collect() }
+    Crossing { route, private: false, producer, consumers: consumers.into_iter().map(consumer).collect() }
 }
 
 pub(crate) fn through(crossing: Crossing) -> ConnectorConfig {

@@ -91,6 +91,7 @@ impl S2cs {
 
     fn directory(&self) -> Result<Directory, S2csError> {
         match &self.sessions.state_dir {
+            Some(named) if self.lifeline => Ok(Directory::Private(named.clone())),
             Some(named) => Ok(Directory::Named(named.clone())),
             None => match self.place.control().port() {
                 // Nobody could find it again.
@@ -152,6 +153,8 @@ struct Report {
 /// What is the control server's own.
 enum Directory {
     Named(PathBuf),
+    /// Of whoever holds on to it, and goes with it where that can't see to it.
+    Private(PathBuf),
     /// Goes with it.
     Temporary(TempDir),
 }
@@ -159,8 +162,16 @@ enum Directory {
 impl Directory {
     fn path(&self) -> &std::path::Path {
         match self {
-            Self::Named(path) => path,
+            Self::Named(path) | Self::Private(path) => path,
             Self::Temporary(directory) => directory.path(),
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Self::Private(path) = self {
+            let _ = std::fs::remove_dir_all(path);
         }
     }
 }
