@@ -218,6 +218,16 @@ impl ConnectorConfig {
         }
     }
 
+    /// Notes that processes elsewhere could not reach the objects of this connector, where finding that out takes long: here it is tried
+    /// once for each then, until one is reached.
+    pub fn doubt(&self) {
+        match self {
+            Self::Scistream(reach) => scistream::doubt(reach),
+            Self::Multi { parts, .. } => parts.iter().for_each(|part| part.config.doubt()),
+            _ => {}
+        }
+    }
+
     /// Gives back what one that was [opened](Self::open) with these keys has at other hosts, where its process has ended without doing so.
     ///
     /// # Errors

@@ -86,6 +86,8 @@ impl ItemOutcome {
 pub struct ItemFailure {
     /// Whether it was for the item's length or checksum.
     pub corrupt: bool,
+    /// Whether nobody could be reached where its bytes are: those of other items from there will not be had either.
+    pub unreachable: bool,
     /// In one line: which object, connector and worker, and why.
     pub reason: String,
 }
@@ -113,6 +115,15 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_stdvec(value).map(Bytes::from).unwrap_or_default()
 }
 
+/// What stands after the head of a task whose bytes could not be reached by other workers: this one need not try for long.
+pub const DOUBTED: u8 = 1;
+
+/// Reads the head of a task, and whether its bytes are [doubted](DOUBTED) to be had.
+pub fn decode_task(bytes: &[u8]) -> Option<(Head, bool)> {
+    let (head, rest) = postcard::take_from_bytes(bytes).ok()?;
+    Some((head, rest == [DOUBTED]))
+}
+
 /// Reads what [`encode`] wrote; `None` for anything else.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
@@ -135,6 +146,8 @@ mod tests {
         let bytes = encode(&head);
         assert_eq!(decode::<Head>(&bytes), Some(head));
         assert!(bytes.len() < 80, "{}", bytes.len());
+        assert_eq!(decode_task(&bytes), Some((head, false)));
+        assert_eq!(decode_task(&[&bytes[..], &[DOUBTED]].concat()), Some((head, true)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::patience::{Doubt, Patience};
+use super::patience::{Patience, Standing};
 use super::{Reach, Ways, site};
 use crate::lock::lock;
 use crate::net::{STALL_TIMEOUT, Socket, be_let_in};
@@ -52,7 +52,7 @@ struct Listeners {
     secret: Secret,
     next: AtomicUsize,
     unsure: Unsure,
-    doubt: Arc<Doubt>,
+    standing: Arc<Standing>,
 }
 
 impl ScistreamClient {
@@ -78,9 +78,9 @@ impl ScistreamClient {
         }
         let connector = config.to_string();
         let (next, unsure) = (AtomicUsize::new(0), Unsure::default());
-        let patience = Patience::default();
-        let doubt = patience.doubt();
-        let listeners = Listeners { connector, addresses, secret: ways.secret, next, unsure, doubt };
+        let patience = Patience::with(&ways.secret);
+        let standing = patience.standing();
+        let listeners = Listeners { connector, addresses, secret: ways.secret, next, unsure, standing };
         // Outside the pool's own requests, which may be repeated as well.
         let first = patience.persist(|| listeners.connect())?;
         let pool = Pool::with(first, CONNECTIONS, move || listeners.connect());
@@ -153,7 +153,7 @@ impl Listeners {
                  objects still running?)"
             ))(source)
         };
-        let doubted = self.doubt.is_there();
+        let doubted = self.standing.is_doubted();
         if doubted {
             socket.set_read_timeout(Some(ANSWER)).map_err(not_let_in)?;
         }

@@ -1,12 +1,14 @@
 //! Trying again.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::ConnectorError;
+use crate::lock::lock;
+use crate::{ConnectorError, Secret};
 
 /// Before each further try.
 const PAUSES: [Duration; 3] = [Duration::from_millis(30), Duration::from_millis(370), Duration::from_secs(2)];
@@ -21,24 +23,48 @@ const STALLS: usize = 1;
 /// Tries again where a path broke off, but not for ever.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    is_down: AtomicBool,
-    doubt: Arc<Doubt>,
+    standing: Arc<Standing>,
 }
 
-/// Whether what was tried last over a path broke off.
+/// What is known of the paths to one process, by all here that use them.
 #[derive(Debug, Default)]
-pub(super) struct Doubt(AtomicBool);
+pub(super) struct Standing {
+    /// Everything was tried in vain.
+    is_down: AtomicBool,
+    /// What was tried last broke off.
+    is_doubted: AtomicBool,
+}
 
-impl Doubt {
-    pub(super) fn is_there(&self) -> bool {
-        self.0.load(Relaxed)
+/// By the secret of whom they lead to.
+static KNOWN: Mutex<BTreeMap<[u8; 16], Arc<Standing>>> = Mutex::new(BTreeMap::new());
+
+/// What is known of the paths to whoever has this secret.
+fn standing(secret: &Secret) -> Arc<Standing> {
+    Arc::clone(lock(&KNOWN).entry(secret.0).or_default())
+}
+
+/// Notes that others have tried everything in vain.
+pub(super) fn doubt(secret: &Secret) {
+    let standing = standing(secret);
+    standing.is_down.store(true, Relaxed);
+    standing.is_doubted.store(true, Relaxed);
+}
+
+impl Standing {
+    pub(super) fn is_doubted(&self) -> bool {
+        self.is_doubted.load(Relaxed)
     }
 }
 
 impl Patience {
+    /// With the paths to whoever has this secret.
+    pub(super) fn with(secret: &Secret) -> Self {
+        Self { standing: standing(secret) }
+    }
+
     /// What those see who connect.
-    pub(super) fn doubt(&self) -> Arc<Doubt> {
-        Arc::clone(&self.doubt)
+    pub(super) fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
     }
 
     /// What a request that may be repeated comes to.
@@ -47,7 +73,7 @@ impl Patience {
         mut request: impl FnMut() -> Result<T, ConnectorError>,
     ) -> Result<T, ConnectorError> {
         let mut pauses = &PAUSES[..];
-        if self.is_down.load(Relaxed) {
+        if self.standing.is_down.load(Relaxed) {
             sleep(DOWN);
             pauses = &[];
         }
@@ -55,17 +81,17 @@ impl Patience {
         loop {
             let error = match request() {
                 Ok(answer) => {
-                    self.is_down.store(false, Relaxed);
-                    self.doubt.0.store(false, Relaxed);
+                    self.standing.is_down.store(false, Relaxed);
+                    self.standing.is_doubted.store(false, Relaxed);
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
             let ConnectorError::Io { source, .. } = &error else { return Err(error) };
-            self.doubt.0.store(true, Relaxed);
+            self.standing.is_doubted.store(true, Relaxed);
             stalls += usize::from(source.kind() == ErrorKind::TimedOut);
             let Some((pause, more)) = pauses.split_first().filter(|_| stalls <= STALLS) else {
-                self.is_down.store(true, Relaxed);
+                self.standing.is_down.store(true, Relaxed);
                 return Err(error);
             };
             tracing::debug!("tried again after {pause:?}: {error}");
@@ -102,7 +128,26 @@ mod tests {
         patience.persist(&mut fail).unwrap_err();
         assert_eq!(tries, 4 + 1);
         patience.persist(|| Ok(())).unwrap();
-        assert!(!patience.is_down.load(Relaxed));
+        assert!(!patience.standing.is_down.load(Relaxed));
+    }
+
+    #[test]
+    fn whoever_goes_the_same_way_knows_what_others_found() {
+        let (secret, other) = (Secret([71; 16]), Secret([72; 16]));
+        let tries_of = |secret: &Secret| {
+            let mut tries = 0;
+            let request = || {
+                tries += 1;
+                Err::<(), _>(broken(ErrorKind::ConnectionRefused))
+            };
+            Patience::with(secret).persist(request).unwrap_err();
+            tries
+        };
+        doubt(&secret);
+        assert_eq!((tries_of(&secret), tries_of(&other), tries_of(&other)), (1, 4, 1));
+        Patience::with(&secret).persist(|| Ok(())).unwrap();
+        assert!(!standing(&secret).is_doubted());
+        assert_eq!(tries_of(&secret), 4);
     }
 
     #[test]

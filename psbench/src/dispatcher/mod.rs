@@ -85,6 +85,8 @@ struct State {
     gone: Vec<Option<String>>,
     /// How many items the end of each generator's stream told of, once it has come. An external generator has one, too.
     ends: Vec<Option<u64>>,
+    /// Whether a worker could not reach what each generator stored, and none has since: the others learn it with their tasks.
+    doubted: Vec<bool>,
     /// What each generator may make; none where nothing bounds that.
     allowances: Vec<Allowance>,
     /// Why no task goes out any more.
@@ -166,6 +168,7 @@ impl Dispatcher {
             hosts: vec![None; bounds.generators as usize],
             gone: vec![None; bounds.generators as usize],
             ends: vec![None; bounds.generators.max(1) as usize],
+            doubted: vec![false; bounds.generators.max(1) as usize],
             allowances: bounds
                 .inflight_items
                 .map(|ahead| Allowance::each(ahead, bounds.items, bounds.generators))
@@ -228,9 +231,10 @@ impl Dispatcher {
             let bytes = message.len();
             state.bytes.sent += bytes;
             let id = TaskId(head.sequence);
+            let message_head = state.with_doubt(&head, message.head);
             state.outstanding_bytes += bytes;
             state.outstanding.insert(id, Outstanding { head, received, submitted, bytes });
-            tasks.push(Task { id, head: message.head, payload: message.payload, exclusive: false });
+            tasks.push(Task { id, head: message_head, payload: message.payload, exclusive: false });
         }
         tasks
     }
@@ -430,6 +434,19 @@ impl State {
         self.gone.get(self.maker_of(head.sequence))?.as_ref()
     }
 
+    /// A task's head, which tells where other workers could not reach the item's bytes.
+    fn with_doubt(&self, head: &ItemHead, bytes: Bytes) -> Bytes {
+        if self.doubted[self.maker_of(head.sequence)] { [&bytes[..], &[item::DOUBTED]].concat().into() } else { bytes }
+    }
+
+    fn note_reach(&mut self, sequence: u64, outcome: &ItemOutcome) {
+        let unreachable = outcome.failure.as_ref().is_some_and(|failure| failure.unreachable);
+        if unreachable || outcome.resolved.is_some() {
+            let maker = self.maker_of(sequence);
+            self.doubted[maker] = unreachable;
+        }
+    }
+
     /// Fails what waits of a generator's items, which it held.
     fn lose_held(&mut self, generator: usize, end: &str, now: Nanos) {
         self.hosts[generator] = None;
@@ -550,6 +567,7 @@ impl State {
         });
         match outcome {
             Ok((outcome, worker)) => {
+                self.note_reach(head.sequence, &outcome);
                 self.recorder.record(worker, &head, Dispatched { received, submitted, recorded }, outcome);
             }
             Err(reason) => {

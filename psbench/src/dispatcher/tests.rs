@@ -6,11 +6,13 @@ use crate::item::Body;
 
 /// Remembers what it was given.
 #[derive(Default)]
-struct Remembering(Mutex<Vec<TaskId>>, Mutex<Vec<(TaskId, u64)>>);
+struct Remembering(Mutex<Vec<TaskId>>, Mutex<Vec<(TaskId, u64)>>, Mutex<Vec<u64>>);
 
 impl Executor for Remembering {
     fn submit(&self, tasks: Vec<Task>) {
         self.0.lock().unwrap().extend(tasks.iter().map(|task| task.id));
+        let doubted = tasks.iter().filter(|task| item::decode_task(&task.head).is_some_and(|(_, doubted)| doubted));
+        self.2.lock().unwrap().extend(doubted.map(|task| task.id.0));
     }
 
     fn cancel(&self, _: TaskId) {}
@@ -243,6 +245,23 @@ fn a_killed_generator_made_what_shows_and_one_that_stopped_early_what_it_told() 
     let balance = finished.recorder.balance(30, finished.all_generated(), 0);
     // Nine of the first one's ten, and item 4.
     assert_eq!((balance.generated, balance.lost), (15, 10));
+}
+
+#[test]
+fn what_one_worker_could_not_reach_the_others_learn_with_their_tasks() {
+    let (dispatcher, executor) = dispatcher_of(Bounds { outstanding: 1, generators: 2, ..BOUNDS });
+    dispatcher.accept(&mut (0..8).map(message).collect()).unwrap();
+    let outcome = |sequence, unreachable: bool| {
+        let failure = unreachable.then(|| item::ItemFailure { corrupt: false, unreachable, reason: "down".into() });
+        let resolved = (!unreachable).then_some(0);
+        let outcome = ItemOutcome { started: 0, resolved, finished: 1, evicted: None, bytes: 3, failure };
+        Outcome { task: TaskId(sequence), worker: Some(WorkerId(0)), result: Ok(item::encode(&outcome)) }
+    };
+    // Those of the first generator can't be reached from item 0 on, and can again from item 4 on.
+    for (item, unreachable) in [(0, true), (1, false), (2, true), (3, false), (4, false), (5, false), (6, false)] {
+        dispatcher.deliver(&mut vec![outcome(item, unreachable)]);
+    }
+    assert_eq!(*executor.2.lock().unwrap(), [2, 4]);
 }
 
 #[test]

@@ -428,7 +428,8 @@ mod tests {
         let mut recorder = Recorder::new(Some(Duration::from_nanos(80)), 1, 1);
         for sequence in [0, 2, 1, 1] {
             if recorder.arrive(sequence) {
-                let failure = (sequence == 2).then(|| ItemFailure { corrupt: true, reason: "bad".into() });
+                let failure =
+                    (sequence == 2).then(|| ItemFailure { corrupt: true, unreachable: false, reason: "bad".into() });
                 recorder.record(WorkerId(0), &head(sequence), DISPATCHED, ItemOutcome { failure, ..outcome() });
             }
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use psbench_connectors::{
-    ConnectorConfig, Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions, checksum,
+    ConnectorConfig, ConnectorError, Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions,
+    checksum,
 };
 use psbench_executors::{ClockOffset, Task, TaskContext, Work};
 use serde::{Deserialize, Serialize};
@@ -123,10 +124,10 @@ impl StreamWork {
 
     fn process(&self, task: Task, context: &TaskContext<'_>) -> Result<Bytes, String> {
         let started = self.clock.now();
-        let Some(Head::Item(head)) = item::decode(&task.head) else { return Err("not an item".into()) };
+        let Some((Head::Item(head), doubted)) = item::decode_task(&task.head) else { return Err("not an item".into()) };
         let arrived = match head.body {
             Body::Full { size, checksum } => self.check(&head, task.payload, size, checksum),
-            Body::Proxy => self.resolve(&task.payload, context),
+            Body::Proxy => self.resolve(&task.payload, doubted, context),
             Body::Unusable => Err(unusable(&head, &task.payload)),
         };
         let mut outcome = ItemOutcome { started, resolved: None, finished: 0, evicted: None, bytes: 0, failure: None };
@@ -144,7 +145,11 @@ impl StreamWork {
     }
 
     fn check(&self, head: &ItemHead, bytes: Bytes, size: u64, checksum: Option<u64>) -> Result<Arrived, ItemFailure> {
-        let corrupt = |what: String| ItemFailure { corrupt: true, reason: format!("item {}: {what}", head.sequence) };
+        let corrupt = |what: String| ItemFailure {
+            corrupt: true,
+            unreachable: false,
+            reason: format!("item {}: {what}", head.sequence),
+        };
         if bytes.len() as u64 != size {
             return Err(corrupt(format!("{} bytes came instead of {size}", bytes.len())));
         }
@@ -154,15 +159,24 @@ impl StreamWork {
         }
     }
 
-    fn resolve(&self, proxy: &[u8], context: &TaskContext<'_>) -> Result<Arrived, ItemFailure> {
-        let failure = |corrupt, error: &dyn std::error::Error| ItemFailure { corrupt, reason: chain(error) };
-        let proxy = Proxy::decode(proxy).map_err(|error| failure(true, &error))?;
+    fn resolve(&self, proxy: &[u8], doubted: bool, context: &TaskContext<'_>) -> Result<Arrived, ItemFailure> {
+        let failure = |corrupt, unreachable, error: &dyn std::error::Error| ItemFailure {
+            corrupt,
+            unreachable,
+            reason: chain(error),
+        };
+        let proxy = Proxy::decode(proxy).map_err(|error| failure(true, false, &error))?;
+        if doubted {
+            proxy.config.doubt();
+        }
         if proxy.key.size.is_none_or(|size| size >= LARGE) {
             context.about_to_wait();
         }
         let resolved = self.resolver.resolve(&proxy, self.setup.verify).map_err(|error| {
             let corrupt = matches!(error.reason, ResolveFailure::Length { .. } | ResolveFailure::Checksum { .. });
-            failure(corrupt, &error)
+            let unreachable =
+                matches!(&error.reason, ResolveFailure::Connector(error) if matches!(**error, ConnectorError::Io { .. }));
+            failure(corrupt, unreachable, &error)
         })?;
         Ok(Arrived { bytes: resolved.bytes, resolved: true, evicted: resolved.evicted })
     }
@@ -188,7 +202,8 @@ impl StreamWork {
 }
 
 fn unusable(head: &ItemHead, why: &[u8]) -> ItemFailure {
-    ItemFailure { corrupt: false, reason: format!("item {}: {}", head.sequence, String::from_utf8_lossy(why)) }
+    let reason = format!("item {}: {}", head.sequence, String::from_utf8_lossy(why));
+    ItemFailure { corrupt: false, unreachable: false, reason }
 }
 
 /// Objects from this size on take longer to come than outcomes of earlier tasks should wait, bytes.
