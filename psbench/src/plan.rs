@@ -154,6 +154,11 @@ impl EnginePlan {
         }
     }
 
+    /// Whether workers on other hosts find no way in: the dispatcher listens for this host's alone.
+    pub fn keeps_out(&self) -> bool {
+        self.door.listen.is_loopback() && self.through.is_none()
+    }
+
     /// Whether its workers are known to be on other hosts. Of others it shows when they are there.
     pub fn is_elsewhere(&self) -> bool {
         match &self.placement {
@@ -418,6 +423,12 @@ impl Settings {
         self.generator == GeneratorKind::External
     }
 
+    /// Workers of a trial that compute nothing, since they generate, or are left to whoever does. A generator beside this process takes none of
+    /// an engine's.
+    pub fn placed_generators(&self) -> u32 {
+        if self.generator == GeneratorKind::Local && self.engine.is_some() { 0 } else { self.generators }
+    }
+
     /// Tasks that travel together as one of an engine's.
     pub fn batch(&self) -> u32 {
         self.engine.as_ref().map_or(1, |engine| engine.batch)
@@ -456,7 +467,7 @@ impl TrialPlan {
 
     /// Workers that compute.
     pub fn compute_workers(&self) -> u32 {
-        self.workers - self.settings.generators
+        self.workers - self.settings.placed_generators()
     }
 
     /// Tasks at the executor at any time, at most: those that workers compute, and those that wait at each of them.

@@ -232,6 +232,50 @@ mod tests {
     }
 
     #[test]
+    fn a_generator_stays_here_where_workers_elsewhere_could_not_reach_this_host() {
+        use crate::plan::GeneratorKind::{Internal, Local};
+        let pasted = |change: &dyn Fn(&mut StreamScalingOptions)| {
+            let mut options = StreamScalingOptions {
+                executor: Some("globus".into()),
+                globus_compute_endpoint: Some(Uuid::nil().to_string()),
+                ps_connector: Some("redis".into()),
+                stream: Some("redis".into()),
+                max_workers: vec![1],
+                ..StreamScalingOptions::default()
+            };
+            change(&mut options);
+            let planned = options.plan().unwrap();
+            let again = planned.options.plan().unwrap();
+            assert_eq!(again.plan.settings.generator, planned.plan.settings.generator);
+            assert!(!again.notes.iter().any(|note| note.contains("generator")), "what is recorded says it");
+            let trial = &planned.plan.trials[0];
+            (trial.settings.generator, trial.compute_workers(), planned.notes)
+        };
+        let polaris = |options: &mut StreamScalingOptions| {
+            options.executor = Some("parsl".into());
+            options.parsl_executor = Some("htex-polaris-headless".into());
+            options.globus_compute_endpoint = None;
+        };
+        let embedded = |options: &mut StreamScalingOptions| {
+            options.stream = None;
+            options.worker_listen = Some(Ipv4Addr::UNSPECIFIED.into());
+        };
+        for pasted in [pasted(&|_| ()), pasted(&polaris), pasted(&embedded)] {
+            assert_eq!((pasted.0, pasted.1), (Local, 1));
+            let note = &pasted.2[0];
+            assert!(
+                note.starts_with("--generator local is taken") && note.contains("--worker-listen 0.0.0.0"),
+                "{note}"
+            );
+        }
+        let reached = pasted(&|options| {
+            options.worker_listen = Some(Ipv4Addr::UNSPECIFIED.into());
+            options.max_workers = vec![2];
+        });
+        assert_eq!(reached, (Internal, 1, Vec::new()));
+    }
+
+    #[test]
     fn what_an_engine_lacks_is_named() {
         let refused = |executor: &str, change: &dyn Fn(&mut StreamScalingOptions)| {
             plan(|options| {

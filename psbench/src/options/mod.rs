@@ -68,7 +68,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1.., action = ArgAction::Set)]
     pub data_size_bytes: Vec<Size>,
 
-    /// Workers, each number swept: --generators of them generate, the others compute [default: the executor's own option, else
+    /// Workers, each number swept: --generators of them generate, unless these are local, the others compute [default: the executor's own option, else
     /// the CPUs but at least 3 beside the generators]
     #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1.., action = ArgAction::Set)]
     pub max_workers: Vec<u32>,
@@ -499,7 +499,8 @@ pub struct StreamScalingOptions {
 
     /// Who generates [default: internal]
     ///
-    /// A local one runs beside the dispatcher, whatever the executor: workers of an engine all compute then.
+    /// A local one runs beside the dispatcher, whatever the executor: workers of an engine all compute then. It is the default where an
+    /// engine's workers are known to be on other hosts, from which they could not reach this one.
     ///
     /// An external one is another program (psbench generate, or a StreamProducer) that publishes to --stream-topic. There is one
     /// trial then: --stream-method and --ps-connector say what is expected of it, and the size recorded is the mean of what came.

@@ -82,6 +82,7 @@ impl StreamScalingOptions {
         let mut options = self.clone();
         let mut notes = Vec::new();
 
+        let asked_for = options.generator.is_some();
         let generator = options.generator()?;
         let executor = options.executor()?;
         let engine = options.engine(executor)?;
@@ -89,9 +90,15 @@ impl StreamScalingOptions {
         let methods = options.methods(&mut notes)?;
         let sizes = options.data_sizes(&mut notes)?;
         let task_count = within("--task-count", *options.task_count.get_or_insert(TASK_COUNT), 1..=u32::MAX.into())?;
-        let generators = options.generators(generator, task_count)?;
-        let (workers, pool_workers) = options.workers(executor, generators, &mut notes)?;
         let broker = options.broker(&methods, &sizes)?;
+        let generator = match &engine {
+            Some(engine) if !asked_for => options.generator_for(engine, &broker, &mut notes),
+            _ => generator,
+        };
+        let generators = options.generators(generator, task_count)?;
+        // A generator beside psbench takes none of an engine's workers.
+        let placed = if generator == GeneratorKind::Local && engine.is_some() { 0 } else { generators };
+        let (workers, pool_workers) = options.workers(executor, placed, &mut notes)?;
         let lifetime = options.lifetime(&mut notes)?;
         let connector = options.connector(&sizes, &mut notes)?;
         check_reach((executor, engine.as_ref()), generator, &broker, &connector, &methods)?;
@@ -159,6 +166,20 @@ impl StreamScalingOptions {
         Ok((Planned { benchmark: "stream-scaling", plan, options, outputs, notes }, chosen))
     }
 
+    /// Who generates where nobody said so: workers of the engine, unless they are elsewhere and could reach neither broker nor dispatcher.
+    fn generator_for(&mut self, engine: &EnginePlan, broker: &BrokerChoice, notes: &mut Vec<String>) -> GeneratorKind {
+        // Workers that get their items from the dispatcher have to reach it whoever generates.
+        let in_vain = engine.submit == SubmitMode::Pilot && engine.keeps_out();
+        if !engine.is_elsewhere() || in_vain || (*broker != BrokerChoice::Memory && !engine.keeps_out()) {
+            return GeneratorKind::Internal;
+        }
+        notes.push(format!(
+            "--generator local is taken, as workers on other hosts could not reach this one: to have one of them generate, write \
+             --generator internal, --worker-listen 0.0.0.0 and {REACHED_BROKER}"
+        ));
+        *self.generator.insert(GeneratorKind::Local)
+    }
+
     fn outputs(&mut self) -> Result<Outputs, OptionError> {
         let csv_file = self.csv_file.get_or_insert_with(|| "results.csv".into());
         let log_file = self.log_file.get_or_insert_with(|| "log.txt".into());
@@ -201,6 +222,7 @@ fn chosen(
 pub(crate) const USE_A_CONNECTOR: &str = "use --ps-connector redis, s3, endpoint or scistream, file in a directory that all hosts mount, or peer with --ps-address 0.0.0.0";
 /// What generators on other hosts reach.
 pub(crate) const USE_A_BROKER: &str = "use --stream kafka, redis or redis-queue, or --generator local";
+const REACHED_BROKER: &str = "--stream kafka, redis or redis-queue";
 
 /// Refuses what workers can't reach.
 fn check_reach(
@@ -230,10 +252,7 @@ fn check_reach(
         let problem = format!("a generator of --executor {executor} can't reach it from its host; {USE_A_BROKER}");
         return Err(OptionError::invalid("--stream", &broker.name(), problem));
     }
-    if engine.door.listen.is_loopback()
-        && engine.through.is_none()
-        && (generates_there || engine.submit == SubmitMode::Pilot)
-    {
+    if engine.keeps_out() && (generates_there || engine.submit == SubmitMode::Pilot) {
         let problem = format!(
             "workers of --executor {executor} can't connect to it from their hosts; write an address of this host, or 0.0.0.0"
         );

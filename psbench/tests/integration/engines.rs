@@ -110,7 +110,7 @@ fn a_local_generator_leaves_the_engine_to_the_tasks() {
         );
         for trial in trials(&options) {
             assert_complete(&trial);
-            assert_eq!((in_role(&trial, "generator").len(), in_role(&trial, "worker").len()), (2, 2), "{trial:#}");
+            assert_eq!((in_role(&trial, "generator").len(), in_role(&trial, "worker").len()), (2, 4), "{trial:#}");
             let parents: Vec<String> = in_role(&trial, "generator")
                 .iter()
                 .map(|generator| generator["label"].as_str().unwrap().to_owned())
@@ -118,6 +118,31 @@ fn a_local_generator_leaves_the_engine_to_the_tasks() {
             assert!(parents[0].starts_with("worker 0 (pid") && parents[1].starts_with("worker 1 (pid"), "{parents:?}");
         }
     }
+}
+
+#[test]
+fn one_worker_computes_what_a_local_generator_makes() {
+    for submit in ["task", "pilot"] {
+        let options =
+            format!("{POOL} --submit {submit} --generator local --data-size-bytes 1kB --task-count 20 --max-workers 1");
+        for trial in trials(&options) {
+            assert_complete(&trial);
+            assert_eq!((in_role(&trial, "generator").len(), in_role(&trial, "worker").len()), (1, 1), "{trial:#}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_tells_that_the_generator_stays_here() {
+    let options = "--executor globus --globus-compute-endpoint 4b116d3c-1703-4f8f-9f6f-39921e5864df --ps-connector redis \
+                   --ps-host head --stream redis --stream-servers head:6379 --dry-run";
+    let output = Bench::new().run(options);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(
+        text(&output).contains("WARNING --generator local is taken, as workers on other hosts"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]

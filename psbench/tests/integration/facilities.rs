@@ -149,7 +149,7 @@ fn a_sweep_runs_from_one_to_the_other() {
     for trial in trials {
         assert_complete(trial);
         let workers = in_role(trial, "worker");
-        assert_eq!(workers.len(), 3);
+        assert_eq!(workers.len(), 4);
         assert!(workers.iter().all(|worker| worker["host"] == "compute" && worker["clock"].is_object()), "{workers:?}");
         assert!(in_role(trial, "generator").iter().all(|generator| generator["host"].is_null()));
     }
@@ -171,7 +171,7 @@ fn interrupted(test: &str, bench: &Bench, signal: impl FnOnce(u32)) -> Option<(F
             .into_iter()
             .filter(|pid| crate::support::command_line(*pid).contains(" worker --connect 10.2.0.1:"))
     };
-    wait_until("the workers are there", || workers().count() == 2);
+    wait_until("the workers are there", || workers().count() == 3);
     wait_until("items go to them", || {
         let Some(status) = facilities.status("compute", "192.0.2.2:5000") else { return false };
         let mut carried = Carried::default();

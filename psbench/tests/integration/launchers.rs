@@ -199,7 +199,7 @@ mod slow {
         command.args(["-n", "4", "--quiet"]).arg(psbench.get_program()).args(psbench.get_args());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let trials = both_methods(command, &bench);
-        assert_eq!(in_role(&trials[0], "worker").len(), 3, "the generator is no task of the allocation");
+        assert_eq!(in_role(&trials[0], "worker").len(), 4, "the generator is no task of the allocation");
     }
 
     #[test]
