@@ -9,7 +9,7 @@ use psbench_connectors::{ConnectorConfig, Key, KeySource};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{Bench, Kafka, Redis, assert_complete, python, send_signal, text, wait_until};
+use crate::support::{Bench, Kafka, Redis, assert_complete, problems, python, send_signal, text, wait_until};
 
 const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
 const BROKERS: [&str; 2] = ["redis", "redis-queue"];
@@ -253,14 +253,30 @@ fn items_that_can_not_be_had_fail_by_name_and_the_rest_finishes() {
         let (code, trial) = external.finish();
         assert_eq!((code, &trial["status"]), (1, &"incomplete".into()), "{trial:#}");
         let items = &trial["items"];
-        assert_eq!((&items["generated"], &items["finished"], &items["failed"]), (&8.into(), &4.into(), &4.into()));
+        assert_eq!((&items["generated"], &items["finished"], &items["failed"]), (&8.into(), &5.into(), &3.into()));
         let problems = trial["problems"].to_string();
-        for named in ["item 4: ", "a dict, not bytes", "`no-uuid` is no UUID", "a.b.MargoConnector", "LocalConnector"] {
+        for named in ["item 5: ", "`no-uuid` is no UUID", "a.b.MargoConnector", "LocalConnector"] {
             assert!(problems.contains(named), "{named}: {problems}");
         }
         // What two of the unusable events left there.
         assert_eq!(server.keys().len(), 2);
         redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
+    }
+}
+
+#[test]
+fn objects_of_any_kind_in_events_stay_serialised() {
+    let server = Redis::start(&UNLIMITED);
+    for broker in BROKERS {
+        let external =
+            External::start(&server, &format!("--stream {broker} --executor process --stream-method default"));
+        succeed(&program("produce_odd.py", &[broker, &server.port.to_string(), TOPIC, "values"]).output().unwrap());
+        let (code, trial) = external.finish();
+        assert_eq!(code, 0, "{trial:#}");
+        assert_complete(&trial);
+        assert_eq!((&trial["items"]["finished"], problems(&trial)), (&11.into(), String::new()));
+        // The array alone is 8 kB.
+        assert!(trial["data_size_bytes"].as_u64().unwrap() > 8000 / 11, "{trial:#}");
     }
 }
 

@@ -1,4 +1,4 @@
-"""Produces what no single StreamProducer does: BROKER PORT TOPIC {mixed,raw,code,garbage}."""
+"""Produces what no single StreamProducer does: BROKER PORT TOPIC {mixed,values,raw,code,garbage}."""
 
 import os
 import pickle
@@ -41,6 +41,29 @@ if what == "mixed":
         EndOfStreamEvent(topic),
     ]
     publisher.send_message(topic, event_to_bytes(EventBatch(topic, events)))
+elif what == "values":
+    import collections
+    import datetime
+
+    import numpy
+
+    values = [
+        {"a": [1, (2.5, None)]},
+        7,
+        None,
+        numpy.arange(1000.0),
+        numpy.float32(1.5),
+        collections.OrderedDict(a=1),
+        collections.deque([1, 2]),
+        {1, 2},
+        datetime.datetime(2025, 1, 1),
+        lambda: 1,
+    ]
+    # Where one can only be pickled by cloudpickle, the whole batch is.
+    for batch in (values[:-1], values[-1:] + values[:1]):
+        events = [NewObjectEvent(topic, value, {"n": numpy.int64(1)}) for value in batch]
+        publisher.send_message(topic, event_to_bytes(EventBatch(topic, events)))
+    publisher.send_message(topic, event_to_bytes(EventBatch(topic, [EndOfStreamEvent(topic)])))
 elif what == "raw":
     for n in range(5):
         publisher.send_message(topic, bytes([n]) * 1000)

@@ -97,7 +97,10 @@ fn event(value: Value<'_>) -> Result<Event<'_>, EventError> {
         Some(NEW_OBJECT) => full(value),
         Some(NEW_OBJECT_KEY) => proxy(value),
         other => {
-            let kind = clip(other.unwrap_or(value.type_name()));
+            let kind = match value.foreign() {
+                Some((module, name)) => format!("an object of Python's {}.{}", clip(module), clip(name)),
+                None => clip(other.unwrap_or(value.type_name())).to_owned(),
+            };
             return Err(EventError::Form(format!("an event of an unknown kind: {kind}")));
         }
     };
@@ -106,10 +109,8 @@ fn event(value: Value<'_>) -> Result<Event<'_>, EventError> {
 
 fn full(event: Value<'_>) -> Result<Object, String> {
     let object = event.get(OBJECT).ok_or("its event has no object")?;
-    object
-        .as_bytes()
-        .map(Object::Full)
-        .ok_or_else(|| format!("the object in its event is {}, not bytes", object.type_name()))
+    // What is no plain bytes stays serialised.
+    Ok(Object::Full(object.as_bytes().unwrap_or_else(|| object.serialised())))
 }
 
 fn proxy(event: Value<'_>) -> Result<Object, String> {

@@ -1,5 +1,7 @@
 //! What a pickle comes to: plain values.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -16,6 +18,9 @@ pub const MAX_SEARCHED: usize = 256;
 pub struct Document {
     pub(super) nodes: Vec<Node>,
     pub(super) root: Id,
+    pub(super) input: Bytes,
+    /// Where in the input each node is.
+    pub(super) spans: Vec<Range<usize>>,
 }
 
 /// The number of a node.
@@ -36,8 +41,13 @@ pub(super) enum Node {
     Set(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
+    /// A name that is not known here.
+    Foreign {
+        module: ByteString,
+        name: ByteString,
+    },
     Object {
-        global: Global,
+        callable: Id,
         args: Id,
         state: Option<Id>,
     },
@@ -147,14 +157,36 @@ impl<'a> Value<'a> {
         entries.filter(|(name, _)| name.as_str() == Some(key)).last().map(|(_, value)| value)
     }
 
-    /// A call or a new object.
+    /// A call or a new object of what is known here.
     pub fn as_object(self) -> Option<Object<'a>> {
         match self.node()? {
-            Node::Object { global, args, state } => {
-                Some(Object { global: *global, args: self.at(*args), state: state.map(|state| self.at(state)) })
-            }
+            Node::Object { callable, args, state } => match self.at(*callable).node()? {
+                Node::Global(global) => {
+                    Some(Object { global: *global, args: self.at(*args), state: state.map(|state| self.at(state)) })
+                }
+                _ => None,
+            },
             _ => None,
         }
+    }
+
+    /// The module and name of what an object that is not known here would be made by.
+    pub fn foreign(self) -> Option<(&'a str, &'a str)> {
+        let mut value = self;
+        // What is called may have been made by a call itself, but that was there before it.
+        while let Node::Object { callable, .. } = value.node()? {
+            value = self.at(*callable);
+        }
+        match value.node()? {
+            Node::Foreign { module, name } => Some((module, name)),
+            _ => None,
+        }
+    }
+
+    /// The part of the pickle that makes it, as a slice of the input. It is no pickle by itself: it may refer to what stands ahead of it.
+    pub fn serialised(self) -> Bytes {
+        let span = self.document.spans.get(self.id as usize).cloned().unwrap_or_default();
+        self.document.input.slice(span)
     }
 
     /// What Python calls its type, for errors.
@@ -170,7 +202,7 @@ impl<'a> Value<'a> {
             Some(Node::List(_)) => "a list",
             Some(Node::Set(_)) => "a set",
             Some(Node::Dict(_)) => "a dict",
-            Some(Node::Global(_)) => "a class",
+            Some(Node::Global(_) | Node::Foreign { .. }) => "a class",
             Some(Node::Object { .. }) => "an object",
         }
     }

@@ -19,14 +19,6 @@ pub enum PickleError {
         /// Its place.
         at: usize,
     },
-    /// It names something of Python that is not known here.
-    #[error(
-        "it names Python's {name}, and only ProxyStore's own configurations are read: send bytes, and metadata of plain values"
-    )]
-    Global {
-        /// Module and name.
-        name: String,
-    },
     /// It makes no sense.
     #[error("a malformed pickle: {what} at byte {at}")]
     Malformed {

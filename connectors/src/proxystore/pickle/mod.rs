@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a small stack machine, and Python's own reader calls whatever that program names. [`Document::read`]
 //! takes any bytes and turns them into plain values or an error: it imports nothing, calls nothing, and knows four names
-//! ([`Global`]), which become data. What it may come to need in memory is bounded by [`MAX_OPCODES`], and long strings are slices of the input.
+//! ([`Global`]); these, and all others, become data. What it may come to need in memory is bounded by [`MAX_OPCODES`], and long strings are slices of the input.
 //!
 //! The opcodes are those of CPython's `Lib/pickletools.py`, protocols 2 to 5.
 
@@ -19,7 +19,7 @@ pub use self::error::PickleError;
 pub use self::reader::MAX_OPCODES;
 pub use self::writer::{Pickle, Writer};
 
-/// What a pickle may name: all else is an error.
+/// What a pickle may name that is known here: all else is a name and nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Global {
     /// The class `proxystore.store.config.StoreConfig`.

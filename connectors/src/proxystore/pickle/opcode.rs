@@ -43,6 +43,7 @@ pub(super) const BINBYTES8: u8 = 0x8e;
 pub(super) const EMPTY_SET: u8 = 0x8f;
 pub(super) const ADDITEMS: u8 = 0x90;
 pub(super) const FROZENSET: u8 = 0x91;
+pub(super) const NEWOBJ_EX: u8 = 0x92;
 pub(super) const STACK_GLOBAL: u8 = 0x93;
 pub(super) const MEMOIZE: u8 = 0x94;
 pub(super) const FRAME: u8 = 0x95;

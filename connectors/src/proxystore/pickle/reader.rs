@@ -1,5 +1,7 @@
 //! The stack machine.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -20,12 +22,21 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// [`PickleError`] for anything else than a pickle of plain values and of what [`Global`] lists.
+    /// [`PickleError`] for anything else than a pickle. What it names of Python's beyond [`Global`] is a name and nothing more.
     pub fn read(input: Bytes) -> Result<Self, PickleError> {
-        let mut machine =
-            Machine { input, at: 0, nodes: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
+        let mut machine = Machine {
+            input,
+            at: 0,
+            from: 0,
+            nodes: Vec::new(),
+            spans: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+        };
         for _ in 0..MAX_OPCODES {
             let at = machine.at;
+            machine.from = at;
             let opcode = machine.byte()?;
             if opcode == opcode::STOP {
                 return machine.stop();
@@ -41,11 +52,22 @@ impl Document {
 struct Machine {
     input: Bytes,
     at: usize,
+    /// Where what the present opcode makes begins: at the opcode, or at the first of what it takes from the stack.
+    from: usize,
     nodes: Vec<Node>,
-    stack: Vec<Id>,
-    /// Where on the stack the open marks are.
-    marks: Vec<usize>,
+    /// Where in the input each node is.
+    spans: Vec<Range<usize>>,
+    stack: Vec<Slot>,
+    /// Where on the stack the open marks are, and in the input.
+    marks: Vec<(usize, usize)>,
     memo: Vec<Id>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    id: Id,
+    /// Where in the input what pushed it begins.
+    from: usize,
 }
 
 impl Machine {
@@ -54,14 +76,14 @@ impl Machine {
             opcode::PROTO => self.proto(),
             opcode::FRAME => self.frame(),
             opcode::MARK => {
-                self.marks.push(self.stack.len());
+                self.marks.push((self.stack.len(), at));
                 Ok(())
             }
             opcode::POP => self.pop().map(drop),
             opcode::POP_MARK => self.pop_mark().map(drop),
             opcode::DUP => {
-                let top = self.top()?;
-                self.stack.push(top);
+                let id = self.top()?;
+                self.stack.push(Slot { id, from: at });
                 Ok(())
             }
             opcode::MEMOIZE => self.put(self.memo.len()),
@@ -71,7 +93,8 @@ impl Machine {
             opcode::LONG_BINGET => self.length4().and_then(|index| self.fetch(index)),
             opcode::STACK_GLOBAL => self.stack_global(),
             opcode::GLOBAL => self.line_global(),
-            opcode::NEWOBJ | opcode::REDUCE => self.object(),
+            opcode::NEWOBJ | opcode::REDUCE => self.object(false),
+            opcode::NEWOBJ_EX => self.object(true),
             opcode::BUILD => self.build(),
             opcode::SETITEM | opcode::SETITEMS => self.set_items(opcode == opcode::SETITEMS),
             opcode::APPEND | opcode::APPENDS => self.append(opcode == opcode::APPENDS),
@@ -122,7 +145,7 @@ impl Machine {
         if self.at < self.input.len() {
             return Err(self.malformed("something follows its end"));
         }
-        Ok(Document { nodes: self.nodes, root })
+        Ok(Document { nodes: self.nodes, root, input: self.input, spans: self.spans })
     }
 
     fn proto(&mut self) -> Result<(), PickleError> {
@@ -144,35 +167,39 @@ impl Machine {
     fn stack_global(&mut self) -> Result<(), PickleError> {
         let (name, module) = (self.pop()?, self.pop()?);
         let text = |id: Id| match self.nodes.get(id as usize) {
-            Some(Node::Str(text)) => Some(&**text),
+            Some(Node::Str(text)) => Some(text.clone()),
             _ => None,
         };
         let (Some(module), Some(name)) = (text(module), text(name)) else {
             return Err(self.malformed("a global whose name is no text"));
         };
-        let node = global(module, name)?;
-        self.push(node)
+        self.push(global(module, name))
     }
 
     fn line_global(&mut self) -> Result<(), PickleError> {
         let (module, name) = (self.line()?, self.line()?);
-        let (Ok(module), Ok(name)) = (std::str::from_utf8(&module), std::str::from_utf8(&name)) else {
+        let (Ok(module), Ok(name)) = (ByteString::try_from(module), ByteString::try_from(name)) else {
             return Err(self.malformed("a global whose name is no text"));
         };
-        let node = global(module, name)?;
-        self.push(node)
+        self.push(global(module, name))
     }
 
-    fn object(&mut self) -> Result<(), PickleError> {
+    /// What would be called may have been made by a call itself: nothing is.
+    fn object(&mut self, by_name: bool) -> Result<(), PickleError> {
+        if by_name {
+            self.pop()?;
+        }
         let (args, callable) = (self.pop()?, self.pop()?);
-        let Some(Node::Global(global)) = self.nodes.get(callable as usize) else {
+        if !matches!(
+            self.nodes.get(callable as usize),
+            Some(Node::Global(_) | Node::Foreign { .. } | Node::Object { .. })
+        ) {
             return Err(self.malformed("a call of something that is no global"));
-        };
-        let global = *global;
+        }
         if !matches!(self.nodes.get(args as usize), Some(Node::Tuple(_))) {
             return Err(self.malformed("a call whose arguments are no tuple"));
         }
-        self.push(Node::Object { global, args, state: None })
+        self.push(Node::Object { callable, args, state: None })
     }
 
     fn build(&mut self) -> Result<(), PickleError> {
@@ -191,6 +218,8 @@ impl Machine {
         };
         match self.top_node()? {
             Node::Dict(entries) => entries.extend(pairs.iter().map(|[key, value]| (*key, *value))),
+            // Of a class that is not known here.
+            Node::Object { .. } => {}
             _ => return Err(self.malformed("entries for something that is no dict")),
         }
         Ok(())
@@ -200,6 +229,7 @@ impl Machine {
         let items = if many { self.pop_mark()? } else { self.pop_last(1)? };
         match self.top_node()? {
             Node::List(elements) => elements.extend(items),
+            Node::Object { .. } => {}
             _ => return Err(self.malformed("elements for something that is no list")),
         }
         Ok(())
@@ -209,6 +239,7 @@ impl Machine {
         let items = self.pop_mark()?;
         match self.top_node()? {
             Node::Set(elements) => elements.extend(items),
+            Node::Object { .. } => {}
             _ => return Err(self.malformed("elements for something that is no set")),
         }
         Ok(())
@@ -217,6 +248,7 @@ impl Machine {
     /// Every writer counts up: so the memo is no larger than what is put into it.
     fn put(&mut self, index: usize) -> Result<(), PickleError> {
         let top = self.top()?;
+        self.reach(top);
         if index == self.memo.len() {
             self.memo.push(top);
             return Ok(());
@@ -232,50 +264,71 @@ impl Machine {
         let Some(id) = self.memo.get(index) else {
             return Err(self.malformed("a memo that was never put"));
         };
-        self.stack.push(*id);
+        self.stack.push(Slot { id: *id, from: self.from });
         Ok(())
     }
 
     fn push(&mut self, node: Node) -> Result<(), PickleError> {
         let id = Id::try_from(self.nodes.len()).map_err(|_| PickleError::TooLong)?;
         self.nodes.push(node);
-        self.stack.push(id);
+        self.spans.push(self.from..self.at);
+        self.stack.push(Slot { id, from: self.from });
         Ok(())
     }
 
     /// Where the innermost mark is, below which nothing is taken from the stack.
     fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
+        self.marks.last().map_or(0, |(floor, _)| *floor)
     }
 
     fn top(&self) -> Result<Id, PickleError> {
         match self.stack.last() {
-            Some(top) if self.stack.len() > self.floor() => Ok(*top),
+            Some(top) if self.stack.len() > self.floor() => Ok(top.id),
             _ => Err(self.malformed("an empty stack")),
         }
     }
 
     fn top_node(&mut self) -> Result<&mut Node, PickleError> {
         let (top, at) = (self.top()?, self.at);
+        self.reach(top);
         self.nodes.get_mut(top as usize).ok_or(PickleError::Malformed { what: "an empty stack", at })
+    }
+
+    /// A node takes in what was just read.
+    fn reach(&mut self, id: Id) {
+        if let Some(span) = self.spans.get_mut(id as usize) {
+            span.end = self.at;
+        }
     }
 
     fn pop(&mut self) -> Result<Id, PickleError> {
         let top = self.top()?;
-        self.stack.pop();
+        if let Some(slot) = self.stack.pop() {
+            self.from = self.from.min(slot.from);
+        }
         Ok(top)
+    }
+
+    /// All of the stack from here on.
+    fn split_off(&mut self, first: usize) -> Vec<Id> {
+        let taken = self.stack.split_off(first);
+        self.from = taken.first().map_or(self.from, |slot| self.from.min(slot.from));
+        taken.into_iter().map(|slot| slot.id).collect()
     }
 
     fn pop_last(&mut self, count: usize) -> Result<Vec<Id>, PickleError> {
         match self.stack.len().checked_sub(count) {
-            Some(first) if first >= self.floor() => Ok(self.stack.split_off(first)),
+            Some(first) if first >= self.floor() => Ok(self.split_off(first)),
             _ => Err(self.malformed("an empty stack")),
         }
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Id>, PickleError> {
         match self.marks.pop() {
-            Some(first) if first <= self.stack.len() => Ok(self.stack.split_off(first)),
+            Some((first, at)) if first <= self.stack.len() => {
+                self.from = self.from.min(at);
+                Ok(self.split_off(first))
+            }
             _ => Err(self.malformed("no mark")),
         }
     }
@@ -342,10 +395,7 @@ impl Machine {
     }
 }
 
-fn global(module: &str, name: &str) -> Result<Node, PickleError> {
-    /// Of a name in an error, characters.
-    const MOST: usize = 200;
-    Global::find(module, name)
-        .map(Node::Global)
-        .ok_or_else(|| PickleError::Global { name: format!("{module}.{name}").chars().take(MOST).collect() })
+/// A name costs no more than the text that it is.
+fn global(module: ByteString, name: ByteString) -> Node {
+    Global::find(&module, &name).map_or(Node::Foreign { module, name }, Node::Global)
 }

@@ -113,16 +113,38 @@ fn configurations_become_data() {
 }
 
 #[test]
-fn nothing_else_of_python_is_named() {
+fn all_else_of_python_is_a_name() {
     // pickle.dumps(os.system, 4)
-    let newer = refused(b"\x80\x04\x95\x14\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.");
+    let newer = read(b"\x80\x04\x95\x14\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.");
     // pickle.dumps(os.system, 2)
-    let older = refused(b"\x80\x02cposix\nsystem\nq\x00.");
-    for error in [newer, older] {
-        assert_eq!(error, PickleError::Global { name: "posix.system".into() });
+    let older = read(b"\x80\x02cposix\nsystem\nq\x00.");
+    // What pickle.dumps makes of an object whose __reduce__ returns (os.system, ("id",)), and of a call of what that returns.
+    let call = read(b"\x80\x04cposix\nsystem\n\x8c\x02id\x85R.");
+    let twice = read(b"\x80\x04cposix\nsystem\n\x8c\x02id\x85R)R.");
+    for document in [&newer, &older, &call, &twice] {
+        let value = document.root();
+        assert_eq!((value.foreign(), value.as_object().is_none()), (Some(("posix", "system")), true));
     }
     assert!(matches!(refused(b"\x80\x04Pid\n."), PickleError::Opcode { opcode: b'P', at: 2 }), "persistent ids");
     assert!(matches!(refused(b"\x80\x02\x82\x01."), PickleError::Opcode { opcode: 0x82, at: 2 }), "extension codes");
+}
+
+#[test]
+fn each_value_knows_its_part_of_the_pickle() {
+    // pickle.dumps([(1, 2), {"a": (3, 4)}, frozenset((5,)), b"xy"], 4), and the tuple once more.
+    let document = read(
+        b"\x80\x04]\x94(K\x01K\x02\x86\x94}\x94\x8c\x01a\x94K\x03K\x04\x86\x94s(K\x05\x91\x94C\x02xy\x94cx\ny\nK\x06\x85Rh\x01e.",
+    );
+    let parts: Vec<_> = document.root().elements().unwrap().map(Value::serialised).collect();
+    let expected: [&[u8]; 6] = [
+        b"K\x01K\x02\x86\x94",
+        b"}\x94\x8c\x01a\x94K\x03K\x04\x86\x94s",
+        b"(K\x05\x91\x94",
+        b"C\x02xy\x94",
+        b"cx\ny\nK\x06\x85R",
+        b"K\x01K\x02\x86\x94",
+    ];
+    assert_eq!(parts, expected);
 }
 
 #[test]
