@@ -1,9 +1,11 @@
 //! Which endpoint this host uses, and where it is.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -61,6 +63,28 @@ pub fn home(endpoints: &[Uuid], dir: &Path) -> Result<ConnectorConfig, Connector
         problems.push(not_configured(dir, &configured));
     }
     Err(unreachable(problems.join("; ")))
+}
+
+/// Where the endpoint `id` is, which is configured in ProxyStore's directory on this host. What was found once is not looked for again.
+///
+/// # Errors
+///
+/// Why it is not known, in words.
+pub fn locate(id: Uuid) -> Result<ConnectorConfig, String> {
+    static FOUND: Mutex<BTreeMap<Uuid, ConnectorConfig>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = found.get(&id) {
+        return Ok(known.clone());
+    }
+    let dir = directory().ok_or("neither PROXYSTORE_HOME nor HOME is set")?;
+    let configured = configured(&dir).map_err(|error| error.to_string())?;
+    let Some(endpoint) = configured.iter().find(|endpoint| endpoint.uuid == id) else {
+        return Err(format!("endpoint {id} is {}", not_configured(&dir, &configured)));
+    };
+    let host = endpoint.host.clone().ok_or_else(|| format!("endpoint {} was never started", endpoint.name))?;
+    let config = ConnectorConfig::Endpoint { host, port: endpoint.port, id };
+    found.insert(id, config.clone());
+    Ok(config)
 }
 
 fn not_configured(dir: &Path, configured: &[Endpoint]) -> String {

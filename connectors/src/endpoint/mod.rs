@@ -11,7 +11,7 @@ mod http;
 use bytes::Bytes;
 use uuid::Uuid;
 
-pub use self::home::{directory, home};
+pub use self::home::{directory, home, locate};
 use self::http::Http;
 use crate::proxystore::{PREFIX, strip_prefix};
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};

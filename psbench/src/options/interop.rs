@@ -25,7 +25,7 @@ const ONE_SIZE: Size = Size::from_bytes(1_000_000);
 const ONE_METHOD: Method = Method::Proxy;
 
 /// The options that `psbench generate` has of those of a sweep.
-pub const OF_GENERATE: [&str; 18] = [
+pub const OF_GENERATE: [&str; 21] = [
     "data-size-bytes",
     "stream-method",
     "task-count",
@@ -38,6 +38,9 @@ pub const OF_GENERATE: [&str; 18] = [
     "ps-file-dir",
     "ps-host",
     "ps-port",
+    "ps-endpoints",
+    "ps-multi",
+    "ps-tags",
     "ps-lifetime",
     "stream",
     "stream-topic",
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn connectors_that_proxystore_has_not_are_refused_where_they_are_used() {
         let peer = StreamScalingOptions { ps_connector: Some("peer".into()), ..options("redis") };
-        assert!(refused(&peer).contains("there are: file, redis"), "{}", refused(&peer));
+        assert!(refused(&peer).contains("there are: endpoint, file, multi (of these), redis"), "{}", refused(&peer));
         StreamScalingOptions { stream_method: vec!["default".into()], ..peer }.plan().unwrap();
     }
 

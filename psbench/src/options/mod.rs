@@ -493,7 +493,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "KEY=VALUE", num_args = 1.., action = ArgAction::Append)]
     pub kafka_option: Vec<String>,
 
-    /// Speak another program's streams instead of psbench's own; over Redis or Kafka, with the file or the redis connector
+    /// Speak another program's streams instead of psbench's own; over Redis or Kafka, with the endpoint, file or redis connector, or several of these
     #[arg(long, help_heading = STREAM)]
     pub interop: Option<Interop>,
 

@@ -9,7 +9,7 @@ use psbench_connectors::{ConnectorConfig, Key, KeySource};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{Bench, Kafka, Redis, assert_complete, problems, python, send_signal, text, wait_until};
+use crate::support::{Bench, Endpoint, Kafka, Redis, assert_complete, problems, python, send_signal, text, wait_until};
 
 const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
 const BROKERS: [&str; 2] = ["redis", "redis-queue"];
@@ -58,12 +58,17 @@ struct External {
 impl External {
     /// Returns once it is subscribed.
     fn start(server: &Redis, arguments: &str) -> Self {
+        Self::start_with(server, arguments, Path::new("/nowhere"))
+    }
+
+    /// With ProxyStore's directory.
+    fn start_with(server: &Redis, arguments: &str, home: &Path) -> Self {
         let bench = Bench::new();
         let arguments = format!(
             "--interop proxystore --generator external --stream-topic {TOPIC} --stream-servers {} --max-workers 3 {arguments}",
             server.address()
         );
-        let mut running = bench.command(&arguments).spawn().unwrap();
+        let mut running = bench.command(&arguments).env("PROXYSTORE_HOME", home).spawn().unwrap();
         let mut says = BufReader::new(running.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("waiting for a producer on topic frames") {
@@ -163,6 +168,71 @@ fn psbench_consumes_what_python_produces() {
         assert_eq!(server.keys(), [""; 0], "{broker} {store}: objects were left behind");
     }
     assert_eq!(std::fs::read_dir(directory.path().join("objects")).unwrap().count(), 0, "files were left behind");
+}
+
+/// The places that ProxyStore's users have beside Redis and files: as psbench takes them, and as the tests' programs do.
+fn other_places(server: &Redis, endpoint: &Endpoint, objects: &Path) -> [(String, String); 2] {
+    let (port, objects) = (server.port, objects.display());
+    let id = endpoint.id;
+    [
+        (format!("--ps-connector endpoint --ps-endpoints {id}"), format!("endpoint:{id}")),
+        (
+            format!(
+                "--ps-connector multi --ps-multi redis,max=6000 file,min=6001 --ps-host 127.0.0.1 --ps-port {port} --ps-file-dir {objects}"
+            ),
+            format!("multi:{port}:{objects}"),
+        ),
+    ]
+}
+
+#[test]
+fn endpoints_and_several_connectors_carry_what_psbench_generates() {
+    const COUNT: usize = 20;
+    let (server, endpoint) = (Redis::start(&UNLIMITED), Endpoint::start());
+    let directory = tempfile::tempdir().unwrap();
+    let objects = directory.path().join("objects");
+    for (connector, _) in other_places(&server, &endpoint, &objects) {
+        for size in [5000, 10_000] {
+            let (payload, output) = (directory.path().join("payload"), directory.path().join("output"));
+            let content: Vec<u8> = (0..size * COUNT).map(|n| (n * n / 97) as u8).collect();
+            std::fs::write(&payload, &content).unwrap();
+            let port = server.port.to_string();
+            let mut consume = program("consume.py", &["redis", &port, TOPIC, output.to_str().unwrap(), "proxies"]);
+            let consumer = consume.env("PROXYSTORE_HOME", endpoint.home()).spawn().unwrap();
+            let arguments = format!(
+                "--stream redis --stream-method proxy {connector} --data-size-bytes {size} --task-count {COUNT} --payload-file {}",
+                payload.display()
+            );
+            succeed(&generate(&server, &arguments).env("PROXYSTORE_HOME", endpoint.home()).output().unwrap());
+            let consumed: Value = serde_json::from_str(&succeed(&consumer.wait_with_output().unwrap())).unwrap();
+            assert!(std::fs::read(&output).unwrap() == content, "{connector}: the items are not what was generated");
+            assert_eq!(consumed["resolved"], COUNT);
+            assert_eq!(server.keys(), [""; 0], "{connector} left objects behind");
+        }
+    }
+    assert_eq!(std::fs::read_dir(objects).unwrap().count(), 0, "files were left behind");
+}
+
+#[test]
+fn endpoints_and_several_connectors_carry_what_python_produces() {
+    let (server, endpoint) = (Redis::start(&UNLIMITED), Endpoint::start());
+    let directory = tempfile::tempdir().unwrap();
+    let objects = directory.path().join("objects");
+    for (connector, place) in other_places(&server, &endpoint, &objects) {
+        for size in ["5000", "10000"] {
+            let arguments = format!("--stream redis-queue --executor process {connector} --task-count 100");
+            let external = External::start_with(&server, &arguments, endpoint.home());
+            let port = server.port.to_string();
+            let mut produce = program("produce.py", &["redis-queue", &port, TOPIC, "37", size, "5", &place]);
+            succeed(&produce.env("PROXYSTORE_HOME", endpoint.home()).output().unwrap());
+            let (code, trial) = external.finish();
+            assert_eq!(code, 0, "{trial:#}");
+            assert_complete(&trial);
+            assert_eq!((&trial["items"]["finished"], &trial["store"]["evictions"]), (&37.into(), &37.into()));
+            assert_eq!(server.keys(), [""; 0], "{place} left objects behind");
+        }
+    }
+    assert_eq!(std::fs::read_dir(objects).unwrap().count(), 0, "files were left behind");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 import signal
 
 import confluent_kafka
+from proxystore.connectors.endpoint import EndpointConnector
 from proxystore.connectors.file import FileConnector
+from proxystore.connectors.multi import MultiConnector, Policy
 from proxystore.connectors.redis import RedisConnector
 from proxystore.store import Store
 from proxystore.stream.shims.kafka import KafkaPublisher, KafkaSubscriber
@@ -41,8 +43,18 @@ SUBSCRIBERS = {"redis": RedisSubscriber, "redis-queue": RedisQueueSubscriber, "k
 
 
 def connector(place):
-    """`redis:PORT` or `file:DIRECTORY`."""
+    """`redis:PORT`, `file:DIRECTORY`, `endpoint:UUID`, or `multi:PORT:DIRECTORY`: small objects in Redis, others in files."""
     kind, _, where = place.partition(":")
+    if kind == "endpoint":
+        return EndpointConnector([where])
+    if kind == "multi":
+        port, _, directory = where.partition(":")
+        return MultiConnector(
+            {
+                "small": (connector(f"redis:{port}"), Policy(max_size_bytes=6000)),
+                "large": (connector(f"file:{directory}"), Policy(min_size_bytes=6001)),
+            }
+        )
     if kind == "redis":
         return RedisConnector("127.0.0.1", int(where))
     return FileConnector(where, clear=False)

@@ -115,9 +115,9 @@ fn full(event: Value<'_>) -> Result<Object, String> {
 
 fn proxy(event: Value<'_>) -> Result<Object, String> {
     let field = |name: &str| event.get(name).ok_or_else(|| format!("its event has no {name}"));
-    let config = store::read(field(STORE_CONFIG)?)?;
+    let store = field(STORE_CONFIG)?;
     let key_type = field(KEY_TYPE)?.as_str().unwrap_or_default();
-    let id = store::read_key(&config, key_type, field(RAW_KEY)?)?;
+    let (config, id) = store::read(store, key_type, field(RAW_KEY)?)?;
     let evict = field(EVICT)?.as_bool().ok_or("whether to evict it is not said")?;
     let lifetime = if evict { Lifetime::Owned } else { Lifetime::Kept };
     Ok(Object::Proxy(Proxy { config: Arc::new(config), key: Key::named(id), checksum: None, lifetime }))

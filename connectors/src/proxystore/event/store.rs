@@ -4,13 +4,17 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::clip;
-use crate::ConnectorConfig;
 use crate::proxystore::pickle::{Global, Value, Writer};
+use crate::{ConnectorConfig, Key, endpoint};
 
 const REDIS: &str = "proxystore.connectors.redis.RedisConnector";
 const REDIS_KEY: &str = "proxystore.connectors.redis.RedisKey";
 const FILE: &str = "proxystore.connectors.file.FileConnector";
 const FILE_KEY: &str = "proxystore.connectors.file.FileKey";
+const ENDPOINT: &str = "proxystore.connectors.endpoint.EndpointConnector";
+const ENDPOINT_KEY: &str = "proxystore.connectors.endpoint.EndpointKey";
+const MULTI: &str = "proxystore.connectors.multi.MultiConnector";
+const MULTI_KEY: &str = "proxystore.connectors.multi.MultiKey";
 
 const NAME: &str = "name";
 const CONNECTOR: &str = "connector";
@@ -20,6 +24,7 @@ const HOSTNAME: &str = "hostname";
 const PORT: &str = "port";
 const STORE_DIR: &str = "store_dir";
 const CLEAR: &str = "clear";
+const ENDPOINTS: &str = "endpoints";
 
 /// The longest host name or path (`PATH_MAX`), bytes.
 const MAX_PLACE: usize = 4096;
@@ -29,7 +34,7 @@ const FIELDS: &str = "__dict__";
 
 /// A connector whose objects ProxyStore can't reach.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("ProxyStore can't reach the objects of {0}; there are: file, redis")]
+#[error("ProxyStore can't reach the objects of {0}; there are: endpoint, file, multi (of these), redis")]
 pub struct NotProxyStores(String);
 
 /// Whether ProxyStore reaches the objects of this connector.
@@ -40,20 +45,35 @@ pub struct NotProxyStores(String);
 pub fn is_proxystores(config: &ConnectorConfig) -> Result<(), NotProxyStores> {
     let refused = |what: String| Err(NotProxyStores(what));
     match config {
-        ConnectorConfig::Redis { .. } => Ok(()),
+        ConnectorConfig::Redis { .. } | ConnectorConfig::Endpoint { .. } => Ok(()),
+        ConnectorConfig::Multi { parts, .. } => parts.iter().try_for_each(|part| is_proxystores(&part.config)),
         ConnectorConfig::File { dir } if dir.to_str().is_some() => Ok(()),
         ConnectorConfig::File { dir } => refused(format!("{} (the path is not UTF-8)", dir.display())),
         other => refused(other.name().into()),
     }
 }
 
-/// The Python type of this connector's keys.
-pub(super) fn key_type(config: &ConnectorConfig) -> Result<&'static str, NotProxyStores> {
-    is_proxystores(config).map(|()| if matches!(config, ConnectorConfig::Redis { .. }) { REDIS_KEY } else { FILE_KEY })
+/// The Python types of a connector that keeps an object, and of its keys. One of several connectors keeps none: its proxies name the part.
+pub(super) fn types(config: &ConnectorConfig) -> Result<(&'static str, &'static str), NotProxyStores> {
+    is_proxystores(config)?;
+    match config {
+        ConnectorConfig::Redis { .. } => Ok((REDIS, REDIS_KEY)),
+        ConnectorConfig::File { .. } => Ok((FILE, FILE_KEY)),
+        ConnectorConfig::Endpoint { .. } => Ok((ENDPOINT, ENDPOINT_KEY)),
+        other => Err(NotProxyStores(other.name().into())),
+    }
 }
 
-/// Writes the `StoreConfig` of a connector, as a call that makes it.
-pub(super) fn write(writer: &mut Writer, config: &ConnectorConfig) {
+/// Writes the key of an object: the fields of its type.
+pub(super) fn write_key(writer: &mut Writer, config: &ConnectorConfig, key: &Key) {
+    writer.str(&key.to_string());
+    if let ConnectorConfig::Endpoint { id, .. } = config {
+        writer.str(&id.to_string());
+    }
+}
+
+/// Writes the `StoreConfig` of a connector of this Python type, as a call that makes it.
+pub(super) fn write(writer: &mut Writer, config: &ConnectorConfig, kind: &str) {
     writer.call(Global::ValidateStoreConfig, |writer| {
         writer.dict(|writer| {
             writer.str(NAME);
@@ -62,7 +82,7 @@ pub(super) fn write(writer: &mut Writer, config: &ConnectorConfig) {
             writer.str(CONNECTOR);
             writer.dict(|writer| {
                 writer.str(KIND);
-                writer.str(if matches!(config, ConnectorConfig::Redis { .. }) { REDIS } else { FILE });
+                writer.str(kind);
                 writer.str(OPTIONS);
                 writer.dict(|writer| options(writer, config));
             });
@@ -82,6 +102,11 @@ fn options(writer: &mut Writer, config: &ConnectorConfig) {
             writer.str(STORE_DIR);
             writer.str(&dir.to_string_lossy());
         }
+        ConnectorConfig::Endpoint { id, .. } => {
+            writer.str(ENDPOINTS);
+            writer.list(|writer| writer.str(&id.to_string()));
+            return;
+        }
         _ => {}
     }
     // Else the first consumer that closes its store deletes the objects of all.
@@ -89,24 +114,65 @@ fn options(writer: &mut Writer, config: &ConnectorConfig) {
     writer.bool(false);
 }
 
-/// The connector that a `StoreConfig` describes; what is wrong where there is none such.
-pub(super) fn read(config: Value<'_>) -> Result<ConnectorConfig, String> {
+/// Where an object is: the connector that a `StoreConfig` describes, or the part of it, and the object's name; what is wrong where there is
+/// none such. `raw` are the fields of its key.
+pub(super) fn read(config: Value<'_>, key_type: &str, raw: Value<'_>) -> Result<(ConnectorConfig, Uuid), String> {
     let fields = fields(config, [Global::StoreConfig, Global::ValidateStoreConfig])?;
     let connector = fields.get(CONNECTOR).ok_or("its store has no connector")?;
     let fields = self::fields(connector, [Global::ConnectorConfig, Global::ValidateConnectorConfig])?;
     let kind = fields.get(KIND).and_then(Value::as_str).ok_or("its connector has no kind")?;
     let options = fields.get(OPTIONS).ok_or("its connector has no options")?;
+    if !is_kind(kind, MULTI) {
+        return read_one(kind, options, key_type, raw);
+    }
+    expect_type(key_type, MULTI_KEY)?;
+    let Some([name, key]) = raw.elements().and_then(fixed) else { return Err("its key is not of two fields".into()) };
+    // To compare a long text with each of a store's names would take for ever.
+    let part = name
+        .as_str()
+        .filter(|name| name.len() <= MAX_PLACE)
+        .and_then(|name| options.get(name))
+        .ok_or("no connector of its store has its key's name")?;
+    let Some([kind, options, _policy]) = part.elements().and_then(fixed) else {
+        return Err("a connector of its store is not described by three fields".into());
+    };
+    let kind = kind.as_str().ok_or("a connector of its store has no kind")?;
+    let (module, class) = key.foreign().ok_or("its key's own key is none of ProxyStore's")?;
+    let fields = key.arguments().ok_or("its key's own key has no fields")?;
+    read_one(kind, options, &format!("{}.{}", clip(module), clip(class)), fields)
+}
+
+/// So many values, and no more.
+fn fixed<'a, const N: usize>(values: impl ExactSizeIterator<Item = Value<'a>>) -> Option<[Value<'a>; N]> {
+    (values.len() == N).then(|| values.collect::<Vec<_>>().try_into().ok())?
+}
+
+/// As [`read`], where one connector keeps all objects.
+fn read_one(kind: &str, options: Value<'_>, key_type: &str, raw: Value<'_>) -> Result<(ConnectorConfig, Uuid), String> {
     let text = |option: &str| options.get(option).and_then(Value::as_str).filter(|text| text.len() <= MAX_PLACE);
     let missing = |option: &str| format!("its {kind} has no usable `{option}`");
     if is_kind(kind, REDIS) {
         let host = text(HOSTNAME).ok_or_else(|| missing(HOSTNAME))?;
         let port = options.get(PORT).and_then(Value::as_int).and_then(|port| u16::try_from(port).ok());
-        return Ok(ConnectorConfig::Redis { host: host.into(), port: port.ok_or_else(|| missing(PORT))? });
+        let config = ConnectorConfig::Redis { host: host.into(), port: port.ok_or_else(|| missing(PORT))? };
+        return Ok((config, read_name(key_type, REDIS_KEY, raw)?));
     }
     if is_kind(kind, FILE) {
-        return Ok(ConnectorConfig::File { dir: text(STORE_DIR).ok_or_else(|| missing(STORE_DIR))?.into() });
+        let config = ConnectorConfig::File { dir: text(STORE_DIR).ok_or_else(|| missing(STORE_DIR))?.into() };
+        return Ok((config, read_name(key_type, FILE_KEY, raw)?));
     }
-    Err(format!("it is in a store with the connector {}; there are: {REDIS}, {FILE}", clip(kind)))
+    if is_kind(kind, ENDPOINT) {
+        expect_type(key_type, ENDPOINT_KEY)?;
+        let Some([name, endpoint]) = raw.elements().and_then(fixed) else {
+            return Err("its key is not of two fields".into());
+        };
+        // Where ProxyStore's directory is on this host is not for others to say.
+        return Ok((endpoint::locate(read_uuid(endpoint)?)?, read_uuid(name)?));
+    }
+    Err(format!(
+        "it is in a store with the connector {}; there are: {REDIS}, {FILE}, {ENDPOINT}, and {MULTI} of these",
+        clip(kind)
+    ))
 }
 
 /// The fields of a configuration: a dictionary, the one that a call makes it of, or the state of a new object.
@@ -129,16 +195,20 @@ fn is_kind(kind: &str, path: &str) -> bool {
     kind == path || kind.eq_ignore_ascii_case(class) || kind.eq_ignore_ascii_case(short)
 }
 
-/// The object's name in an event's raw key of this connector; what is wrong where it is no UUID.
-pub(super) fn read_key(config: &ConnectorConfig, key_type: &str, raw: Value<'_>) -> Result<Uuid, String> {
-    let expected = self::key_type(config).map_err(|error| error.to_string())?;
-    if key_type != expected {
-        return Err(format!("its key is a {}, not a {expected}", clip(key_type)));
-    }
-    let mut parts = raw.elements().ok_or_else(|| format!("its key is {}, not a list", raw.type_name()))?;
-    let (Some(name), None) = (parts.next().and_then(Value::as_str), parts.next()) else {
-        return Err("its key is not one text".into());
-    };
+fn expect_type(key_type: &str, expected: &str) -> Result<(), String> {
+    if key_type == expected { Ok(()) } else { Err(format!("its key is a {}, not a {expected}", clip(key_type))) }
+}
+
+/// The object's name in a key that has nothing else; what is wrong where it is no UUID.
+fn read_name(key_type: &str, expected: &str, raw: Value<'_>) -> Result<Uuid, String> {
+    expect_type(key_type, expected)?;
+    let parts = raw.elements().ok_or_else(|| format!("its key is {}, not a list", raw.type_name()))?;
+    let Some([name]) = fixed(parts) else { return Err("its key is not one text".into()) };
+    read_uuid(name)
+}
+
+fn read_uuid(value: Value<'_>) -> Result<Uuid, String> {
+    let name = value.as_str().ok_or("its key is not one text")?;
     // Written in another way it would name another object. The parser reads all of what it refuses, to say why.
     Some(name)
         .filter(|name| name.len() == Hyphenated::LENGTH)

@@ -105,7 +105,7 @@ fn what_is_written_is_read() {
 fn what_proxystore_can_not_reach_is_refused_with_what_it_can() {
     let memory = ConnectorConfig::Memory { space: Uuid::nil(), limit: 1 };
     let error = is_proxystores(&memory).unwrap_err();
-    assert!(error.to_string().contains("memory; there are: file, redis"), "{error}");
+    assert!(error.to_string().contains("memory; there are: endpoint, file, multi (of these), redis"), "{error}");
     assert_eq!(
         BatchWriter::write("t", |events| events.proxy(&proxy(memory, Lifetime::Owned), |_| {})).unwrap_err(),
         error

@@ -54,18 +54,18 @@ impl BatchWriter<'_> {
     ///
     /// ProxyStore has no such connector.
     pub fn proxy(&mut self, proxy: &Proxy, metadata: impl FnOnce(&mut Writer)) -> Result<(), NotProxyStores> {
-        let key_type = store::key_type(&proxy.config)?;
+        let (kind, key_type) = store::types(&proxy.config)?;
         self.event(NEW_OBJECT_KEY, |writer| {
             writer.str(KEY_TYPE);
             writer.str(key_type);
             writer.str(RAW_KEY);
-            writer.list(|writer| writer.str(&proxy.key.to_string()));
+            writer.list(|writer| store::write_key(writer, &proxy.config, &proxy.key));
             writer.str(EVICT);
             writer.bool(proxy.lifetime == Lifetime::Owned);
             writer.str(METADATA);
             writer.dict(metadata);
             writer.str(STORE_CONFIG);
-            store::write(writer, &proxy.config);
+            store::write(writer, &proxy.config, kind);
         });
         Ok(())
     }

@@ -183,6 +183,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// What an object, known here or not, would be made with: a tuple.
+    pub fn arguments(self) -> Option<Value<'a>> {
+        match self.node()? {
+            Node::Object { args, .. } => Some(self.at(*args)),
+            _ => None,
+        }
+    }
+
     /// The part of the pickle that makes it, as a slice of the input. It is no pickle by itself: it may refer to what stands ahead of it.
     pub fn serialised(self) -> Bytes {
         let span = self.document.spans.get(self.id as usize).cloned().unwrap_or_default();
