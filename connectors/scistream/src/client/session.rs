@@ -160,9 +160,7 @@ impl UserClient {
     /// # Errors
     /// The control server refuses, or does not answer in time; what was made is released.
     pub async fn inbound(&self, request: &SessionRequest, application: &[Target]) -> Result<Granted, ClientError> {
-        let reserved = self.reserve(request, Role::Producer, application).await?;
-        self.or_release(request.uid, self.update(request.uid, request.role, application).await).await?;
-        Ok(reserved)
+        self.half(request, application, || ()).await
     }
 
     /// The consumer's half of a path: reserves ports, and forwards what they accept to the producer's gateway.
@@ -170,8 +168,22 @@ impl UserClient {
     /// # Errors
     /// The control server refuses, or does not answer in time; what was made is released.
     pub async fn outbound(&self, request: &SessionRequest, producer: &[Target]) -> Result<Granted, ClientError> {
-        let reserved = self.reserve(request, Role::Producer, producer).await?;
-        self.or_release(request.uid, self.update(request.uid, request.role, producer).await).await?;
+        self.half(request, producer, || ()).await
+    }
+
+    /// [`inbound`](Self::inbound) or [`outbound`](Self::outbound), by the request's role. `greeted` is called once the control server
+    /// has heard hello.
+    ///
+    /// # Errors
+    /// The control server refuses, or does not answer in time; what was made is released.
+    pub async fn half(
+        &self,
+        request: &SessionRequest,
+        targets: &[Target],
+        greeted: impl FnOnce(),
+    ) -> Result<Granted, ClientError> {
+        let reserved = self.reserve_and_tell(request, Role::Producer, targets, greeted).await?;
+        self.or_release(request.uid, self.update(request.uid, request.role, targets).await).await?;
         Ok(reserved)
     }
 
@@ -182,6 +194,23 @@ impl UserClient {
     pub async fn prod_req(&self, request: &SessionRequest, wait: Duration) -> Result<Granted, ClientError> {
         let reserved = self.or_release(request.uid, self.req_within(request, wait).await).await?;
         self.or_release(request.uid, self.forward_to_application(request, &reserved).await).await?;
+        Ok(reserved)
+    }
+
+    /// Reserves ports, waits as long as this for the application to say hello by itself, and forwards what they accept to the producer's
+    /// gateway.
+    ///
+    /// # Errors
+    /// The control server refuses, or does not answer in time; what was made is released.
+    pub async fn cons_req(
+        &self,
+        request: &SessionRequest,
+        producer: &[Target],
+        wait: Duration,
+    ) -> Result<Granted, ClientError> {
+        let reserved = self.or_release(request.uid, self.req_within(request, wait).await).await?;
+        self.or_release(request.uid, self.complete(request, &reserved)).await?;
+        self.or_release(request.uid, self.update(request.uid, request.role, producer).await).await?;
         Ok(reserved)
     }
 
@@ -202,7 +231,17 @@ impl UserClient {
         hello: Role,
         application: &[Target],
     ) -> Result<Granted, ClientError> {
-        let reserved = self.req_and_hello(request, hello, application).await;
+        self.reserve_and_tell(request, hello, application, || ()).await
+    }
+
+    async fn reserve_and_tell(
+        &self,
+        request: &SessionRequest,
+        hello: Role,
+        application: &[Target],
+        greeted: impl FnOnce(),
+    ) -> Result<Granted, ClientError> {
+        let reserved = self.req_and_hello(request, hello, application, greeted).await;
         let reserved = reserved.and_then(|reserved| self.complete(request, &reserved).map(|()| reserved));
         self.or_release(request.uid, reserved).await
     }
@@ -212,16 +251,21 @@ impl UserClient {
         request: &SessionRequest,
         hello: Role,
         application: &[Target],
+        greeted: impl FnOnce(),
     ) -> Result<Granted, ClientError> {
         let mut asked = pin!(self.req(request));
         let hello = self.hello_once_requested(request.uid, hello, application);
-        let greeted = tokio::select! {
+        let answer = tokio::select! {
             biased;
-            reserved = &mut asked => return reserved,
-            greeted = hello => greeted,
+            // What is granted was greeted before, whichever answer is seen first.
+            reserved = &mut asked => return reserved.inspect(|_| greeted()),
+            answer = hello => answer,
         };
-        match greeted {
-            Ok(_) => asked.await,
+        match answer {
+            Ok(_) => {
+                greeted();
+                asked.await
+            }
             // Which of both is heard first is chance, and only a request that was refused leaves nothing to release.
             Err(error) => match timeout(LAST_WORDS, asked).await {
                 Ok(Err(refused)) => Err(refused),

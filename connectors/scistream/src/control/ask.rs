@@ -86,9 +86,15 @@ pub(crate) fn bounded(texts: &[String], most: usize) -> Result<(), SessionError>
     }
 }
 
+/// Whether a text of a list is nothing: what the usual user client makes of a comma at the end, of its targets or of its ports.
+pub(crate) fn is_empty(text: &str) -> bool {
+    text.is_empty() || text.ends_with(':')
+}
+
 /// Where listeners are to forward to. Some user clients hand several on as one text, with commas.
 pub(crate) fn targets(texts: &[String], most: usize) -> Result<Vec<Target>, SessionError> {
-    let texts: Vec<_> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
+    let texts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    let texts: Vec<_> = texts.filter(|text| !is_empty(text)).collect();
     if texts.len() > most {
         return Err(invalid("remote_listeners", format!("{} of them; {most} at most", texts.len())));
     }

@@ -130,7 +130,8 @@ impl proto::control_server::Control for Service {
         let producer = message.role.parse() == Ok(Role::Producer);
         // They come back as targets, or not at all: what they are matters then.
         ask::bounded(&message.prod_listeners, self.most_texts())?;
-        let prod_listeners = if producer { message.prod_listeners } else { Vec::new() };
+        let mut prod_listeners = if producer { message.prod_listeners } else { Vec::new() };
+        prod_listeners.retain(|text| !ask::is_empty(text));
         let session = self.0.hello(&owner, uid, Hello { prod_listeners }).await?;
         let (message, listeners) = if producer {
             ("Sending Prod listeners...", Vec::new())

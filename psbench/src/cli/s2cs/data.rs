@@ -20,7 +20,7 @@ const OWN: [DataServerType; 4] =
 #[command(next_help_heading = HEADING)]
 pub(super) struct DataOptions {
     /// What forwards where a user client asks for nothing else: copy, splice, sockmap, quic, tls, haproxy, stunnel or nginx
-    #[arg(long = "type", value_name = "TYPE", default_value = "copy", value_parser = data_server_type)]
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "copy", value_parser = data_server_type)]
     kind: DataServerType,
 
     /// Others that may be asked for: types between commas, `all` that work here, or `none` [default: copy, splice, tls and quic, where

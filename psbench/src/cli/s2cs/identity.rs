@@ -8,6 +8,7 @@ use scistream::auth::{Anonymous, Authenticator, GLOBUS_AUTH, Globus, GlobusSetti
 use scistream::tls::ServerTls;
 
 use super::S2csError;
+use crate::cli::gateway::yes_or_no;
 use crate::options::OptionError;
 use crate::options::read_secret;
 use crate::units::Seconds;
@@ -29,13 +30,13 @@ pub(super) struct IdentityOptions {
     #[arg(long, value_name = "FILE", default_value = "server.key")]
     server_key: PathBuf,
 
-    /// Use TLS, as it does anyway
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    /// Use TLS, as it does anyway; False is --insecure
+    #[arg(long, num_args = 0..=1, default_missing_value = "True", value_parser = yes_or_no, hide = true)]
     ssl: Option<bool>,
 
     /// Serve this host alone, without TLS: whoever is on it can read tokens and sessions' keys
     #[arg(long)]
-    pub(super) insecure: bool,
+    insecure: bool,
 
     /// Let in only clients that show a certificate of this file, or one that an authority of it signed
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
@@ -47,12 +48,22 @@ pub(super) struct IdentityOptions {
 
     /// Let in only clients with a token of Globus Auth for this client's scistream scope. Its secret is the environment's
     /// PSBENCH_GLOBUS_CLIENT_SECRET, or in --globus-client-secret-file
-    #[arg(long, value_name = "ID")]
+    #[arg(long, alias = "client-id", value_name = "ID")]
     globus_client_id: Option<String>,
 
     /// A file with the secret of --globus-client-id
     #[arg(long, value_name = "FILE", requires = "globus_client_id")]
     globus_client_secret_file: Option<PathBuf>,
+
+    /// The secret itself. Everybody on this host can see it
+    #[arg(
+        long,
+        value_name = "SECRET",
+        requires = "globus_client_id",
+        conflicts_with = "globus_client_secret_file",
+        hide = true
+    )]
+    client_secret: Option<String>,
 
     /// Where Globus Auth is
     #[arg(long, value_name = "URL", default_value = GLOBUS_AUTH, requires = "globus_client_id")]
@@ -68,14 +79,23 @@ pub(super) struct IdentityOptions {
 }
 
 impl IdentityOptions {
+    /// The option by which it goes without TLS.
+    pub(super) fn insecure(&self) -> Option<&'static str> {
+        match (self.insecure, self.ssl) {
+            (true, _) => Some("--insecure"),
+            (false, Some(false)) => Some("--ssl=False"),
+            (false, _) => None,
+        }
+    }
+
     /// `None`: without TLS.
     pub(super) fn tls(&self) -> Result<Option<ServerTls>, S2csError> {
-        if self.insecure {
+        if self.insecure().is_some() {
+            if let Some(path) = &self.client_ca {
+                let problem = "without TLS clients show no certificate; leave --ssl=False out";
+                return Err(OptionError::invalid("--client-ca", &path.display(), problem).into());
+            }
             return Ok(None);
-        }
-        if self.ssl == Some(false) {
-            let problem = "control servers have TLS; --insecure serves this host alone without";
-            return Err(OptionError::invalid("--ssl", &"false", problem).into());
         }
         if !self.server_crt.exists() {
             return Err(S2csError::NoCertificate { path: self.server_crt.clone() });
@@ -88,12 +108,22 @@ impl IdentityOptions {
             return Ok(Arc::new(Tokens::load(tokens)?));
         }
         let Some(client_id) = &self.globus_client_id else { return Ok(Arc::new(Anonymous)) };
-        let client_secret = match &self.globus_client_secret_file {
-            Some(file) => read_secret("--globus-client-secret-file", file)?,
-            None => env::var(GLOBUS_SECRET).ok().filter(|secret| !secret.is_empty()).ok_or(OptionError::Missing {
-                option: "PSBENCH_GLOBUS_CLIENT_SECRET in the environment, or --globus-client-secret-file",
-                needed_by: "--globus-client-id",
-            })?,
+        let named = self.client_secret.as_ref().filter(|secret| !secret.is_empty());
+        let client_secret = match (named, &self.globus_client_secret_file) {
+            (Some(secret), _) => {
+                tracing::warn!(
+                    "--client-secret: everybody on this host can see it; {GLOBUS_SECRET} in the environment or \
+                     --globus-client-secret-file keep it"
+                );
+                secret.clone()
+            }
+            (None, Some(file)) => read_secret("--globus-client-secret-file", file)?,
+            (None, None) => {
+                env::var(GLOBUS_SECRET).ok().filter(|secret| !secret.is_empty()).ok_or(OptionError::Missing {
+                    option: "PSBENCH_GLOBUS_CLIENT_SECRET in the environment, or --globus-client-secret-file",
+                    needed_by: "--globus-client-id",
+                })?
+            }
         };
         Ok(Arc::new(Globus::new(GlobusSettings {
             address: self.globus_address.clone(),

@@ -9,8 +9,10 @@ mod place;
 mod serve;
 mod sessions;
 
+use clap::ArgAction;
+
 use super::Ending;
-use super::gateway::underscores_too;
+use super::gateway::{underscores_too, yes_or_no};
 
 use self::data::DataOptions;
 pub use self::error::S2csError;
@@ -23,6 +25,7 @@ use crate::logging::LogLevel;
 /// How a control server works.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, mut_args = underscores_too)]
+#[command(version = concat!("version: ", env!("CARGO_PKG_VERSION")), display_name = "s2cs,")]
 pub struct S2cs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -50,6 +53,10 @@ pub struct S2cs {
     /// What is logged, to standard error
     #[arg(long, value_name = "LEVEL", default_value = "INFO", ignore_case = true)]
     log_level: LogLevel,
+
+    /// Log all that psbench has to tell, as --log-level DEBUG does
+    #[arg(short, long, num_args = 0..=1, default_value = "False", default_missing_value = "True", value_parser = yes_or_no, action = ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "True|False")]
+    verbose: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]

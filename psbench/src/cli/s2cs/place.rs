@@ -59,12 +59,13 @@ impl PlaceOptions {
         self.advertise.clone()
     }
 
-    /// What --insecure demands.
-    pub(super) fn only_this_host(&self) -> Result<(), OptionError> {
+    /// What `without_tls`, an option, demands.
+    pub(super) fn only_this_host(&self, without_tls: &str) -> Result<(), OptionError> {
         for (option, ip) in [("--listener-ip", self.listener_ip()), ("--control-ip", self.control().ip())] {
             if !ip.is_loopback() {
-                let problem =
-                    "--insecure serves this host alone; leave it out and make a certificate (psbench s2cs init)";
+                let problem = format!(
+                    "{without_tls} serves this host alone; leave it out and make a certificate (psbench s2cs init)"
+                );
                 return Err(OptionError::invalid(option, &ip, problem));
             }
         }

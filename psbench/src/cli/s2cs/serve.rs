@@ -16,14 +16,14 @@ use tokio::net::TcpListener;
 use super::{S2cs, S2csError, lifeline};
 use crate::cli::gateway::interrupts;
 use crate::cli::{Ending, print};
-use crate::logging;
+use crate::logging::{self, LogLevel};
 
 impl S2cs {
     /// Until it is told to end; then all sessions are over, too.
     pub(super) fn serve(&self) -> Result<Ending, S2csError> {
-        logging::start_on_stderr(self.log_level)?;
-        if self.identity.insecure {
-            self.place.only_this_host()?;
+        logging::start_on_stderr(if self.verbose { LogLevel::Debug } else { self.log_level })?;
+        if let Some(option) = self.identity.insecure() {
+            self.place.only_this_host(option)?;
         }
         let tls = self.identity.tls()?;
         let authenticator = if self.lifeline {
@@ -113,11 +113,14 @@ impl S2cs {
                 "--idle-session: sessions of type {kind}, which does not tell what goes through, are never idle"
             );
         }
-        if self.identity.insecure && !self.lifeline {
+        if let Some(option) = self.identity.insecure()
+            && !self.lifeline
+        {
             tracing::warn!(
-                "--insecure: whoever is on this host can read tokens and sessions' keys, and ask for sessions"
+                "{option}: whoever is on this host can read tokens and sessions' keys, and ask for sessions"
             );
-        } else if !address.ip().is_loopback() && self.identity.lets_everybody_in() {
+        } else if self.identity.insecure().is_none() && !address.ip().is_loopback() && self.identity.lets_everybody_in()
+        {
             tracing::warn!(
                 "whoever reaches {address} can have sessions; --tokens, --globus-client-id or --client-ca let in only some"
             );

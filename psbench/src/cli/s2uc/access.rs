@@ -86,7 +86,7 @@ impl Access {
 impl Trust {
     /// To one of perhaps two control servers.
     pub(in crate::cli) fn access(&self, side: &Side<'_>) -> Result<GatewayAccess, OptionError> {
-        let token = self.token(side)?;
+        let token = self.token(side.token_file)?;
         if !self.scope.is_empty() && token.is_none() {
             let problem = "psbench does not log in at Globus Auth; give it the token for that scope, by --token-file";
             return Err(OptionError::invalid("--scope", &self.scope, problem));
@@ -99,6 +99,16 @@ impl Trust {
             time_limit: self.timeout.duration(),
         }
         .access()
+    }
+
+    /// The token that is shown to every control server.
+    pub(super) fn shown(&self) -> Result<Option<String>, OptionError> {
+        self.token(Named { option: "--token-file", value: None })
+    }
+
+    /// That of Globus Auth; empty where nobody named one.
+    pub(super) fn scope(&self) -> &str {
+        &self.scope
     }
 
     fn trusted<'a>(&'a self, side: &Side<'a>) -> Result<Trusted<'a>, OptionError> {
@@ -117,8 +127,8 @@ impl Trust {
         Ok(Trusted::Pinned(certificate.unwrap_or(Path::new(USUAL_CERTIFICATE))))
     }
 
-    fn token(&self, side: &Side<'_>) -> Result<Option<String>, OptionError> {
-        match (side.token_file, &self.token, &self.token_file) {
+    fn token(&self, own_file: Named<Option<&Path>>) -> Result<Option<String>, OptionError> {
+        match (own_file, &self.token, &self.token_file) {
             (Named { option, value: Some(file) }, ..) => read_secret(option, file).map(Some),
             (_, Some(token), _) => Ok(Some(token.clone())),
             (_, None, Some(file)) => read_secret("--token-file", file).map(Some),

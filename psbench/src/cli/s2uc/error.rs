@@ -13,6 +13,17 @@ pub enum S2ucError {
     /// Options that don't fit.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// There is no token to go on with.
+    #[error(
+        "psbench does not log in at Globus Auth: get a token for https://auth.globus.org/scopes/{scope}/scistream there, and give it by \
+         {tokens}"
+    )]
+    NoLogin {
+        /// The scope, as Globus Auth has it.
+        scope: String,
+        /// The ways that a token goes.
+        tokens: &'static str,
+    },
     /// A control server refuses, or is not there.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -29,6 +40,7 @@ impl S2ucError {
     pub fn ending(&self) -> Ending {
         match self {
             Self::Option(_)
+            | Self::NoLogin { .. }
             | Self::Client(
                 ClientError::Address(_) | ClientError::Token | ClientError::OneServer(_) | ClientError::Tls(_),
             ) => Ending::BadInput,

@@ -2,6 +2,7 @@
 
 mod access;
 mod error;
+mod globus;
 mod output;
 mod path;
 mod requests;
@@ -9,17 +10,25 @@ mod status;
 
 use std::future::Future;
 
+use clap::ArgAction;
+
 pub(super) use self::access::{Side, Trust};
 pub use self::error::S2ucError;
+use self::globus::{CheckAuth, Login, Logout};
 use self::path::{Connect, Disconnect};
-use self::requests::{HelloRequest, InboundRequest, OutboundRequest, ProdRequest, ReleaseRequest};
+use self::requests::{ConsRequest, HelloRequest, InboundRequest, OutboundRequest, ProdRequest, ReleaseRequest};
 use self::status::StatusRequest;
 use super::Ending;
 use super::gateway::interrupts;
 
 /// What to ask of control servers.
 #[derive(Debug, clap::Args)]
+#[command(version = concat!("version ", env!("CARGO_PKG_VERSION")), display_name = "s2uc,", disable_version_flag = true)]
 pub struct S2uc {
+    /// Print version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(subcommand)]
     action: Action,
 }
@@ -34,17 +43,30 @@ enum Action {
     /// End a session at both control servers
     Disconnect(Disconnect),
     /// Ask for the producer's half of a path: ports at its gateway, which lead to the application
+    #[command(alias = "inbound_request")]
     InboundRequest(InboundRequest),
     /// Ask for the consumer's half of a path: ports at its gateway, which lead to the producer's gateway
+    #[command(alias = "outbound_request")]
     OutboundRequest(OutboundRequest),
     /// Ask for the producer's half of a path, and wait until the application says hello by itself
+    #[command(alias = "prod_req")]
     ProdReq(ProdRequest),
+    /// Ask for the consumer's half of a path, and wait until the application says hello by itself
+    #[command(alias = "cons_req")]
+    ConsReq(ConsRequest),
     /// Say hello for an application
     Hello(HelloRequest),
     /// End a session at one control server
     Release(ReleaseRequest),
     /// Print how sessions fare: those of whoever asks
     Status(StatusRequest),
+    /// Say where a token of Globus Auth is to come from: psbench does not log in there
+    Login(Login),
+    /// Say that there is nothing to log out of: psbench keeps no token
+    Logout(Logout),
+    /// Print the token that requests show
+    #[command(alias = "check_auth")]
+    CheckAuth(CheckAuth),
 }
 
 impl S2uc {
@@ -61,9 +83,13 @@ impl S2uc {
                 Action::InboundRequest(request) => request.run().await,
                 Action::OutboundRequest(request) => request.run().await,
                 Action::ProdReq(request) => request.run().await,
+                Action::ConsReq(request) => request.run().await,
                 Action::Hello(hello) => hello.run().await,
                 Action::Release(release) => release.run().await,
                 Action::Status(status) => status.run().await,
+                Action::Login(login) => login.run(),
+                Action::Logout(logout) => logout.run(),
+                Action::CheckAuth(check) => check.run(),
             }
         })
     }

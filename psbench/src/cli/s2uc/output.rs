@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
+use scistream::Role;
 use scistream::dataserver::{DataServerType, Target};
 use serde::Serialize;
 use uuid::Uuid;
@@ -12,10 +13,13 @@ use crate::cli::print;
 /// In place of a token, where there is none: the line keeps its four words.
 const NO_TOKEN: &str = "INVALID_TOKEN";
 
+/// What the usual user client prints once the control server has heard hello. Scripts wait for it.
+pub(super) const GREETED: &str = "Hello message sent successfully";
+
 /// The two lines that the usual user client begins with. Scripts take the second one apart by its words, and hand the third on to
-/// programs that say hello: the token is printed here and nowhere else. The role is the same for both sides there.
-pub(super) fn announce(uid: Uuid, s2cs: &str, token: Option<&str>) -> io::Result<()> {
-    print(format_args!("uid; s2cs; access_token; role\n{uid} {s2cs} {} PROD", token.unwrap_or(NO_TOKEN)))
+/// programs that say hello.
+pub(super) fn announce(uid: Uuid, s2cs: &str, token: Option<&str>, role: Role) -> io::Result<()> {
+    print(format_args!("uid; s2cs; access_token; role\n{uid} {s2cs} {} {role}", token.unwrap_or(NO_TOKEN)))
 }
 
 /// `Listeners: ['10.0.0.1:5100', '10.0.0.1:5101']`.

@@ -11,7 +11,7 @@ use super::access::{Side, Trust};
 use super::output::{name, print_json, texts};
 use super::requests::WishOptions;
 use super::{S2ucError, unless_interrupted};
-use crate::cli::gateway::underscores_too;
+use crate::cli::gateway::{List, underscores_too};
 use crate::cli::{Ending, print};
 use crate::options::Named;
 
@@ -70,8 +70,8 @@ impl Both {
 pub(super) struct Connect {
     /// Where the producer's application listens, as the producer's gateway reaches it: HOST:PORT; several between commas, or the option
     /// several times, are taken in turn
-    #[arg(long, value_name = "ADDR", required = true, value_delimiter = ',')]
-    target: Vec<Target>,
+    #[arg(long, value_name = "ADDR", required = true)]
+    target: Vec<List<Target>>,
 
     /// Ports to ask for, at each gateway
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Session")]
@@ -110,7 +110,7 @@ impl Connect {
         let ways = self.both.ways()?;
         let request = ConnectRequest {
             uid: self.uid.unwrap_or_else(Uuid::new_v4),
-            targets: self.target.clone(),
+            targets: self.target.iter().flat_map(|list| &list.0).cloned().collect(),
             num_conn: self.num_conn,
             rate: self.rate,
             wishes: self.wishes.wishes(),

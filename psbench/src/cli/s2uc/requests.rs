@@ -7,12 +7,29 @@ use scistream::dataserver::{DataServerType, MOST_AHEAD, MOST_STRIPES, Target, Tr
 use uuid::Uuid;
 
 use super::access::Access;
-use super::output::{Half, announce, name, print_json, print_listeners, texts};
+use super::output::{GREETED, Half, announce, name, print_json, print_listeners, texts};
 use super::{S2ucError, unless_interrupted};
-use crate::cli::gateway::{List, underscores_too};
+use crate::cli::gateway::{List, underscores_too, yes_or_no};
 use crate::cli::{Ending, print};
 use crate::options::{OptionError, data_server_type};
 use crate::units::Seconds;
+
+/// The session of `--mock True`, which the tutorials of SciStream's name later on.
+const MOCK: Uuid = Uuid::from_u128(0x4f85_83bc_a4d3_11ee_9fd6_034d_1fcb_d7c3);
+
+/// A session's name, where nobody gave it one.
+#[derive(Clone, Debug, clap::Args)]
+struct NewSession {
+    /// The session of SciStream's tutorials
+    #[arg(long, value_name = "True|False", value_parser = yes_or_no, action = clap::ArgAction::Set, default_value = "False", hide = true)]
+    mock: bool,
+}
+
+impl NewSession {
+    fn uid(&self) -> Uuid {
+        if self.mock { MOCK } else { Uuid::new_v4() }
+    }
+}
 
 /// What a session is to be like.
 #[derive(Clone, Debug, clap::Args)]
@@ -73,7 +90,7 @@ struct Application {
     remote_ip: String,
 
     /// The application's ports, between commas
-    #[arg(long, value_name = "PORTS", default_value = "5074,5075,5076,5077,5078")]
+    #[arg(long, value_name = "PORTS", default_value = "5074,5075,5076,37000,47000")]
     receiver_ports: List<u16>,
 }
 
@@ -103,6 +120,9 @@ pub(super) struct InboundRequest {
     session: SessionOptions,
 
     #[command(flatten)]
+    new: NewSession,
+
+    #[command(flatten)]
     application: Application,
 
     #[command(flatten)]
@@ -116,8 +136,17 @@ pub(super) struct InboundRequest {
 impl InboundRequest {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
         let application = self.application.targets()?;
-        let half = Asked::new(Uuid::new_v4(), Role::Producer, self.num_conn, &self.session, &self.access, self.json)?;
-        half.make(async |client, request| client.inbound(request, &application).await).await
+        let half = Asked::new(self.new.uid(), Role::Producer, self.num_conn, &self.session, &self.access, self.json)?;
+        half.make(
+            &[
+                "sending client request message",
+                "started client request",
+                "waiting for hello message",
+                "sending for hello message",
+            ],
+            async |client, request, greeted| client.half(request, &application, greeted).await,
+        )
+        .await
     }
 }
 
@@ -159,7 +188,10 @@ pub(super) struct OutboundRequest {
 impl OutboundRequest {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
         let half = Asked::new(self.uid, Role::Consumer, self.num_conn, &self.session, &self.access, self.json)?;
-        half.make(async |client, request| client.outbound(request, &self.prod_listeners.0).await).await
+        half.make(&["started client request", "waiting for hello message"], async |client, request, greeted| {
+            client.half(request, &self.prod_listeners.0, greeted).await
+        })
+        .await
     }
 }
 
@@ -179,6 +211,9 @@ pub(super) struct ProdRequest {
     wait: Seconds,
 
     #[command(flatten)]
+    new: NewSession,
+
+    #[command(flatten)]
     access: Access,
 
     /// Print JSON: uid, s2cs, listeners, prod_listeners, type. Whoever says hello has to know the session before, though: it is in the
@@ -189,9 +224,52 @@ pub(super) struct ProdRequest {
 
 impl ProdRequest {
     pub(super) async fn run(self) -> Result<Ending, S2ucError> {
-        let half = Asked::new(Uuid::new_v4(), Role::Producer, self.num_conn, &self.session, &self.access, self.json)?;
+        let half = Asked::new(self.new.uid(), Role::Producer, self.num_conn, &self.session, &self.access, self.json)?;
         let wait = self.wait.duration();
-        half.make(async |client, request| client.prod_req(request, wait).await).await
+        half.make(WAITING, async |client, request, _| client.prod_req(request, wait).await).await
+    }
+}
+
+/// What is printed while somebody else is to say hello.
+const WAITING: &[&str] = &["waiting for hello message", "started client request"];
+
+/// `cons-req`.
+#[derive(Debug, clap::Args)]
+#[command(mut_args = underscores_too)]
+pub(super) struct ConsRequest {
+    /// The session, as prod-req printed it
+    #[arg(value_name = "UID")]
+    uid: Uuid,
+
+    /// The listeners that prod-req printed, between commas
+    #[arg(value_name = "PROD_LSTN")]
+    prod_listeners: List<Target>,
+
+    /// Ports to ask for
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Session")]
+    num_conn: u16,
+
+    #[command(flatten)]
+    session: SessionOptions,
+
+    /// How long to wait for the application's hello
+    #[arg(long, value_name = "SECONDS", default_value = "180s", help_heading = "Session")]
+    wait: Seconds,
+
+    #[command(flatten)]
+    access: Access,
+
+    /// Print JSON: uid, s2cs, listeners, prod_listeners, type
+    #[arg(long)]
+    json: bool,
+}
+
+impl ConsRequest {
+    pub(super) async fn run(self) -> Result<Ending, S2ucError> {
+        let half = Asked::new(self.uid, Role::Consumer, self.num_conn, &self.session, &self.access, self.json)?;
+        let wait = self.wait.duration();
+        half.make(WAITING, async |client, request, _| client.cons_req(request, &self.prod_listeners.0, wait).await)
+            .await
     }
 }
 
@@ -216,17 +294,27 @@ impl<'a> Asked<'a> {
         Ok(Self { request, s2cs: &access.s2cs, way: access.way()?, json })
     }
 
+    /// `steps`: what the usual user client prints of its own, up to hello. `ask` gets what is to be called once that was heard.
     async fn make(
         self,
-        ask: impl AsyncFnOnce(&UserClient, &SessionRequest) -> Result<Granted, ClientError>,
+        steps: &[&str],
+        ask: impl AsyncFnOnce(&UserClient, &SessionRequest, &dyn Fn()) -> Result<Granted, ClientError>,
     ) -> Result<Ending, S2ucError> {
         let uid = self.request.uid;
         let client = self.way.connect().await?;
         if !self.json {
             // Before anything is asked: whoever says hello reads it here.
-            announce(uid, self.s2cs, self.way.token())?;
+            announce(uid, self.s2cs, self.way.token(), self.request.role)?;
+            steps.iter().try_for_each(print)?;
         }
-        let work = async { ask(&client, &self.request).await.map_err(|error| self.way.explain(error).into()) };
+        let greeted = || {
+            if !self.json {
+                // If it can't be printed, the listeners can't either, which ends psbench.
+                let _ = print(GREETED);
+            }
+        };
+        let work =
+            async { ask(&client, &self.request, &greeted).await.map_err(|error| self.way.explain(error).into()) };
         let undo = async {
             let _ = client.release(uid).await;
         };

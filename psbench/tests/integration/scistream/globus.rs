@@ -22,8 +22,13 @@ fn only_whoever_globus_knows_gets_in() {
     place.secret("globus-secret", &format!("{SECRET}\n"));
     let options = format!("--globus-client-id {CLIENT} --globus-address {}", globus.address);
     let producer = place.s2cs(&format!("{options} --globus-client-secret-file globus-secret --quota-sessions 1"));
-    let mut command = place.psbench(&format!("s2cs --port 0 --port-range {} {options}", ports()));
-    let consumer = S2cs::start(command.env("PSBENCH_GLOBUS_CLIENT_SECRET", SECRET));
+    // With the names of SciStream's own control server.
+    let mut command = place.psbench(&format!(
+        "s2cs --port 0 --port_range {} --client_id={CLIENT} --globus-address {}",
+        ports(),
+        globus.address
+    ));
+    let consumer = S2cs::start(command.args(["--client_secret", SECRET]));
     let both = format!("--producer-s2cs {} --consumer-s2cs {}", producer.address(), consumer.address());
     let connect = format!("connect {both} --target {}", echo());
 
@@ -89,4 +94,9 @@ fn globus_is_known_by_its_certificate_and_not_waited_for() {
     let options = format!("--globus-client-id {CLIENT} --globus-client-secret-file nothing");
     let error = refusal(&mut place.psbench(&format!("s2cs --port 0 {options}")), 2);
     assert!(error.contains("nothing"), "{error}");
+    // An empty secret lets nobody in, rather than everybody.
+    for secret in ["", "--client-secret="] {
+        let error = refusal(&mut place.psbench(&format!("s2cs --port 0 --client-id {CLIENT} {secret}")), 2);
+        assert!(error.contains("PSBENCH_GLOBUS_CLIENT_SECRET in the environment"), "{error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Our user client and the reference's control server.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use scistream::Role::{Consumer, Producer};
@@ -31,6 +32,38 @@ async fn hello_is_said_again_until_the_request_is_known() {
     // In the order of the stock client.
     let calls = ["req PROD", "hello PROD", "update PROD", "req CONS", "hello PROD", "update CONS", "release"];
     assert_eq!(double.calls(), calls);
+}
+
+#[tokio::test]
+async fn hello_is_told_of_once_and_before_anything_is_forwarded() {
+    let double = Double::start(10, SLOW, None).await;
+    let client = double.client().await;
+    let target = [application("first").await];
+    for role in [Producer, Consumer] {
+        let told = Mutex::new(Vec::new());
+        client.half(&asks(role, 1), &target, || told.lock().unwrap().push(double.calls())).await.unwrap();
+        let told = told.into_inner().unwrap();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].last().unwrap(), "hello PROD");
+    }
+    let told = Mutex::new(0);
+    client.half(&asks(Producer, 100), &target, || *told.lock().unwrap() += 1).await.unwrap_err();
+    assert_eq!(*told.lock().unwrap(), 1, "it was heard, though there are not so many ports");
+}
+
+#[tokio::test]
+async fn an_application_that_says_hello_itself_is_waited_for_at_the_consumers_too() {
+    let double = Double::start(10, SLOW, None).await;
+    let client = double.client().await;
+    let target = [application("first").await];
+    let request = asks(Consumer, 1);
+    let (granted, greeting) = tokio::join!(
+        client.cons_req(&request, &target, Duration::from_secs(60)),
+        client.hello_once_requested(request.uid, Consumer, &[]),
+    );
+    assert_eq!(greeting.unwrap().message, "Sending listeners...");
+    assert_eq!(heard(&granted.unwrap().listeners[0], "!").await, "first!");
+    assert_eq!(double.calls(), ["req CONS", "hello CONS", "update CONS"]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use scistream::Role::{Consumer, Producer};
 use scistream::client::{Granted, SessionRequest};
 use scistream::control::SessionStage;
 use scistream::dataserver::{DataServerType, Target};
-use scistream::proto::Hello;
+use scistream::proto::{Hello, UpdateTargets};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -73,6 +73,31 @@ async fn a_consumers_hello_answers_with_where_to_connect() {
     let hello = Hello { uid: request.uid.to_string(), role: "consumer".into(), ..Hello::default() };
     let told = gateway.raw().await.hello(hello).await.unwrap().into_inner();
     assert_eq!((told.message, told.listeners.len()), (greeting.message, 2));
+}
+
+/// What the usual user client makes of a comma at the end, of ports and of listeners.
+#[tokio::test]
+async fn empty_elements_of_lists_are_passed_over() {
+    let gateway = Gateway::start().await;
+    let mut raw = gateway.raw().await;
+    let request = asks(Producer, 2);
+    let uid = request.uid.to_string();
+    let first = application("first").await.to_string();
+    let client = gateway.client().await;
+    let listeners = |texts: [&str; 3]| texts.map(str::to_owned).to_vec();
+    let hello = Hello { uid: uid.clone(), role: "PROD".into(), prod_listeners: listeners([&first, "localhost:", ""]) };
+    let (granted, greeting) = tokio::join!(client.req(&request), raw.hello(hello));
+    greeting.unwrap();
+    let granted = granted.unwrap();
+    assert_eq!(granted.prod_listeners, [&*first]);
+    let update = |texts| UpdateTargets { uid: uid.clone(), role: "PROD".into(), remote_listeners: listeners(texts) };
+    let error = raw.update(update(["", ",", "localhost:"])).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("none: say where"), "{error}");
+    raw.update(update(["", &format!("{first},"), "localhost:"])).await.unwrap();
+    for listener in &granted.listeners {
+        assert_eq!(heard(listener, "!").await, "first!");
+    }
 }
 
 #[tokio::test]
