@@ -152,6 +152,11 @@ fn of_cargo(arguments: &[&str], place: &Place) -> Result<(), String> {
         }
         ["+nightly", "fuzz", "run", target, ..] => exists(&format!("fuzz/fuzz_targets/{target}.rs")),
         ["install", "--path", folder] => exists(&format!("{folder}/Cargo.toml")),
+        ["deny", "--all-features", "check", checks @ ..] if !checks.is_empty() => {
+            let known = fs::read_to_string(root().join("deny.toml")).map_err(|error| error.to_string())?;
+            let section = |check: &&str| known.lines().any(|line| line == format!("[{check}]"));
+            checks.iter().all(section).then_some(()).ok_or("deny.toml has no section of that name".to_owned())
+        }
         ["build" | "bench" | "test" | "doc" | "fmt" | "clippy" | "check", ..] => Ok(()),
         _ => Err("cargo is used in a new way: tell this test how to check it".to_owned()),
     }
