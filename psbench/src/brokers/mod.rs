@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use self::choice::BrokerChoice;
 pub use self::format::MessageFormat;
 pub use self::kafka::KafkaSettings;
+pub(crate) use self::kafka::{LONGEST_TOPIC, OF_A_TRIAL};
 pub use self::memory::MemoryBroker;
 pub use self::own::{BrokerFactory, OWN_BROKERS};
 pub use self::paths::{PathError, PathPlan};
@@ -113,6 +114,11 @@ pub trait Broker: Send + Sync {
 
     /// Deletes what the broker still holds of a topic.
     fn delete(&self, topic: &str) -> Result<(), BrokerError>;
+
+    /// Deletes what [`delete`](Self::delete) could not, of all trials so far; an error names what stays. Called once after the last trial.
+    fn delete_rest(&self) -> Result<(), BrokerError> {
+        Ok(())
+    }
 
     /// How many subscribers a topic has; `None` where the broker keeps messages until one comes.
     fn subscribers(&self, _topic: &str) -> Result<Option<u64>, BrokerError> {

@@ -70,6 +70,10 @@ impl Broker for Through {
         self.way.ask(|| self.broker.delete(topic))
     }
 
+    fn delete_rest(&self) -> Result<(), BrokerError> {
+        self.way.ask(|| self.broker.delete_rest())
+    }
+
     fn subscribers(&self, topic: &str) -> Result<Option<u64>, BrokerError> {
         self.way.ask(|| self.broker.subscribers(topic))
     }

@@ -143,6 +143,10 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     tracing::info!(command = results.command.join(" "), dir = %writer.dir().display(), "sweep starts");
     let mut keeper = Keeper { progress, results, writer, failure: None };
     sweep.run(&mut keeper);
+    let left = sweep.tidy();
+    for left in &left {
+        tracing::warn!("{left}");
+    }
 
     let Keeper { results, writer, failure, .. } = keeper;
     if let Some(verdict) = &results.verdict {
@@ -157,7 +161,7 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     }
     Ok(if sweep.is_interrupted() {
         Ending::Interrupted
-    } else if results.any_failed() || !sweep.unusable().is_empty() {
+    } else if results.any_failed() || !sweep.unusable().is_empty() || !left.is_empty() {
         Ending::TrialFailed
     } else {
         Ending::Success

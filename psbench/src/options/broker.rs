@@ -7,9 +7,9 @@ use super::checks::within;
 use super::choices::{Named, StreamName, choose_any};
 use super::parts::{REDIS_HOST, REDIS_PORT};
 use super::{OptionError, StreamScalingOptions, server};
-use crate::brokers::{BrokerChoice, KafkaSettings};
+use crate::brokers::{BrokerChoice, KafkaSettings, LONGEST_TOPIC, OF_A_TRIAL};
 use crate::generator::BATCH_BYTES;
-use crate::plan::Method;
+use crate::plan::{GeneratorKind, Method};
 use crate::units::{Seconds, Size};
 
 const SERVERS: &str = "--stream-servers";
@@ -73,6 +73,10 @@ impl StreamScalingOptions {
                            leave it out";
             return Err(OptionError::invalid("--stream-partitions", &partitions, problem));
         }
+        if let Some(topic) = &self.stream_topic {
+            let exact = self.generator == Some(GeneratorKind::External);
+            check_topic(topic, if exact { LONGEST_TOPIC } else { LONGEST_TOPIC - OF_A_TRIAL })?;
+        }
         let settings = KafkaSettings {
             servers,
             properties: self.kafka_properties()?,
@@ -115,4 +119,19 @@ impl StreamScalingOptions {
         // Another program's form has what is due together in one message.
         if self.interop.is_some() { largest.max(BATCH_BYTES) } else { largest }
     }
+}
+
+/// Whether Kafka takes a topic whose name begins so, or is so.
+fn check_topic(topic: &str, most: usize) -> Result<(), OptionError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let problem = if topic.is_empty() || !topic.bytes().all(is_plain) {
+        "Kafka's topics have letters, digits, dots, underscores and hyphens".to_owned()
+    } else if topic.len() > most {
+        format!("is of {} characters, and may have {most} with --stream kafka", topic.len())
+    } else if most == LONGEST_TOPIC && matches!(topic, "." | "..") {
+        "Kafka has no topic of that name".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(OptionError::invalid("--stream-topic", &topic, problem))
 }

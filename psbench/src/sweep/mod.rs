@@ -160,6 +160,13 @@ impl Sweep {
         }
     }
 
+    /// Deletes what trials could not at brokers, after the last of them. Returns, in words, what stays there.
+    pub fn tidy(&self) -> Vec<String> {
+        let is_first = |at: usize| !self.brokers[..at].iter().any(|other| Arc::ptr_eq(other, &self.brokers[at]));
+        let brokers = (0..self.brokers.len()).filter(|at| is_first(*at)).map(|at| &self.brokers[at]);
+        brokers.filter_map(|broker| broker.delete_rest().err()).map(|error| error.to_string()).collect()
+    }
+
     /// Runs the first trial, or that of each path, once unrecorded where it is so short that cold memory and programs not yet loaded
     /// would show in it: measured at up to a factor of five in 40 ms. Longer ones drown that. Returns what became of one whose engine could
     /// not be had.

@@ -77,7 +77,16 @@ impl Bench<'_> {
         let before = Usage::of_this_process();
         match Run::start(self, trial, &topic) {
             Ok(run) => run.finish(events, before),
-            Err(error) => self.not_started(trial, topic, &error),
+            Err(error) => {
+                // Where there is no subscriber, the broker knows itself what is left.
+                if !matches!(error, StartError::Broker(_))
+                    && !self.settings.is_external()
+                    && let Err(error) = self.broker.delete(&topic)
+                {
+                    tracing::warn!("{error}");
+                }
+                self.not_started(trial, topic, &error)
+            }
         }
     }
 
@@ -240,7 +249,12 @@ impl<'a> Run<'a> {
             self.abandon();
         }
         let orphaned = self.clean_up(&finished, held);
-        self.record(finished, orphaned, Told { generators: &told, workers: &reports, subscriber: client }, before)
+        self.record(
+            finished,
+            orphaned,
+            Told { generators: &told, workers: &reports, subscriber: client },
+            before,
+        )
     }
 
     /// Takes messages from the broker to the dispatcher until the stream ends; an error is why it could not go on.

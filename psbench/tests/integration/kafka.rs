@@ -1,6 +1,7 @@
 //! Trials over a real Apache Kafka, and over one that misbehaves.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -273,9 +274,137 @@ fn more_replicas_than_brokers_are_refused_by_name() {
     assert!(said.contains("--stream-replication"), "{said}");
 }
 
+#[test]
+fn a_topic_that_kafka_does_not_take_is_refused_ahead() {
+    let longest = "x".repeat(216);
+    for (topic, external, problem) in [
+        ("a b", false, "letters, digits, dots, underscores and hyphens"),
+        ("ä", false, "letters, digits, dots, underscores and hyphens"),
+        (&format!("{longest}x"), false, "is of 217 characters, and may have 216"),
+        (&"x".repeat(250), true, "is of 250 characters, and may have 249"),
+        ("..", true, "Kafka has no topic of that name"),
+    ] {
+        let external = if external { "--interop proxystore --ps-connector redis --generator external" } else { "" };
+        let mut command = Bench::new().command(&format!("{} {external}", at(NOBODY)));
+        let output = finish(command.args(["--stream-topic", topic]).spawn().unwrap());
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        let said = text(&output);
+        assert!(said.starts_with("error: --stream-topic") && said.contains(problem), "{said}");
+    }
+    // The longest is one.
+    let kafka = Kafka::shared();
+    let arguments = format!("{} --stream-topic {longest} --task-count 5 --stream-method proxy", at(&kafka.address()));
+    assert_complete(&Bench::new().trials(&arguments)[0]);
+    assert_eq!(topics(&kafka.address(), &longest), [""; 0]);
+}
+
 /// What takes long, or is held in full elsewhere.
 mod slow {
     use super::*;
+
+    /// Gives a user rights on topics that begin so: all operations up to this one, in the order in which a trial needs them.
+    const RIGHTS: &str = r#"
+import sys
+from confluent_kafka.admin import *
+admin = AdminClient({"bootstrap.servers": sys.argv[1], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+                     "sasl.username": "admin", "sasl.password": "secret"})
+operations = [AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.READ, AclOperation.WRITE, AclOperation.DELETE]
+given = [AclBinding(ResourceType.TOPIC, f"with-{count}", ResourcePatternType.PREFIXED, "User:bench", "*", operation, AclPermissionType.ALLOW)
+         for count in range(1, 6) for operation in operations[:count]]
+for made in admin.create_acls(given).values():
+    made.result()
+"#;
+
+    #[test]
+    fn a_right_that_is_missing_is_named_with_its_topic() {
+        let login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+        let kafka = Kafka::start(&[
+            "listeners=SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller-port}",
+            "advertised.listeners=SASL_PLAINTEXT://127.0.0.1:{port}",
+            "listener.security.protocol.map=SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name=SASL_PLAINTEXT",
+            "sasl.enabled.mechanisms=PLAIN",
+            "sasl.mechanism.inter.broker.protocol=PLAIN",
+            &format!(
+                "listener.name.sasl_plaintext.plain.sasl.jaas.config={login} username=\"admin\" password=\"secret\" \
+                 user_admin=\"secret\" user_bench=\"bench\";"
+            ),
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users=User:admin;User:ANONYMOUS",
+        ]);
+        let given = std::process::Command::new("python").args(["-c", RIGHTS, &kafka.address()]).output().unwrap();
+        assert!(given.status.success(), "{}", text(&given));
+        for (rights, missing) in ["Create", "Describe", "Read", "Write", "Delete"].into_iter().enumerate() {
+            let bench = Bench::new();
+            let arguments = format!(
+                "{} --stream-topic with-{rights} --executor thread --max-workers 2 --data-size-bytes 1kB --task-count 5 \
+                 --stream-method proxy --kafka-option security.protocol=SASL_PLAINTEXT sasl.mechanism=PLAIN sasl.username=bench",
+                at(&kafka.address())
+            );
+            let mut command = bench.command(&arguments);
+            let output = finish(command.env("PSBENCH_KAFKA_SASL_PASSWORD", "bench").spawn().unwrap());
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            let said = problems(&bench.results()["trials"][0]);
+            let named = format!("user bench lacks the right {missing} on topic with-{rights}-");
+            assert!(said.contains(&named) && !said.contains("PSBENCH_KAFKA_SASL_PASSWORD"), "{said}");
+            let remedy = format!("--operation {missing} --topic with-{rights} --resource-pattern-type prefixed");
+            assert!(said.contains(&remedy), "{said}");
+            // What was made and can't be deleted is named, those of no record, too.
+            let stays = text(&output).contains("topics of trials stay there (with-");
+            assert_eq!(stays, rights > 0, "{}", text(&output));
+        }
+        let bench = Bench::new();
+        let arguments = format!(
+            "{} --stream-topic with-5 --task-count 5 --kafka-option security.protocol=SASL_PLAINTEXT sasl.mechanism=PLAIN sasl.username=bench",
+            at(&kafka.address())
+        );
+        // A group's rights are not needed, nor any on the cluster.
+        let output = finish(bench.command(&arguments).env("PSBENCH_KAFKA_SASL_PASSWORD", "bench").spawn().unwrap());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        bench.results()["trials"].as_array().unwrap().iter().for_each(assert_complete);
+    }
+
+    #[test]
+    fn topics_that_a_broker_does_not_delete_are_named_at_the_end() {
+        let kafka = Kafka::start(&["delete.topic.enable=false"]);
+        let bench = Bench::new();
+        let arguments = format!(
+            "{} --data-size-bytes 1kB --task-count 5 --stream-method proxy --repeat 2 --stream-topic kept",
+            at(&kafka.address())
+        );
+        let output = bench.run(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        let left = topics(&kafka.address(), "kept-");
+        assert!(left.len() >= 2, "{left:?}");
+        let said = text(&output);
+        let named = said.lines().find(|line| line.contains("topics of trials stay there")).expect(&said);
+        assert!(
+            left.iter().all(|topic| named.contains(topic)) && named.contains("delete.topic.enable=false"),
+            "{named}"
+        );
+        for trial in bench.results()["trials"].as_array().unwrap() {
+            assert_complete(trial);
+            assert!(problems(trial).contains("delete the topic"), "{}", problems(trial));
+        }
+    }
+
+    /// Whatever was made, or may have been, while the broker came and went.
+    #[test]
+    fn topics_of_trials_without_a_broker_are_deleted_later() {
+        let kafka = Kafka::start(&[]);
+        let bench = Bench::new();
+        let arguments = format!("{} {BUSY} {PATIENCE} --repeat 4 --stream-topic away", at(&kafka.address()));
+        let child = bench.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let first = topic_with(&kafka.address(), "away-", 15);
+        kafka.stop();
+        wait_until("it can't be deleted", || bench.log().contains("delete the topic"));
+        kafka.resume();
+        assert_eq!(topics(&kafka.address(), &first), [first]);
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(!text(&output).contains("stay there"), "{}", text(&output));
+        assert_eq!(topics(&kafka.address(), "away-"), [""; 0]);
+    }
 
     #[test]
     fn large_items_raise_the_limits_that_can_be_raised() {

@@ -1,8 +1,8 @@
 //! The dispatcher's view of a cluster.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::super::{Broker, BrokerConfig, BrokerError, MessageFormat, Publisher, Route, Subscriber};
+use super::super::{Broker, BrokerConfig, BrokerError, Publisher, Route, Subscriber};
 use super::KafkaSettings;
 use super::cluster::Cluster;
 use super::publisher::KafkaPublisher;
@@ -11,17 +11,14 @@ use crate::environment::BrokerInfo;
 
 struct KafkaBroker(Arc<Cluster>);
 
-/// Topics that trials of this process made and did not delete yet.
-static TOPICS: Mutex<Vec<(Weak<Cluster>, String)>> = Mutex::new(Vec::new());
-
-fn topics() -> MutexGuard<'static, Vec<(Weak<Cluster>, String)>> {
-    TOPICS.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Those of this process.
+static CLUSTERS: Mutex<Vec<Weak<Cluster>>> = Mutex::new(Vec::new());
 
 /// Deletes the topics of trials that do not come to it; for a process that is about to exit.
 pub(crate) fn abandon() {
-    for (cluster, topic) in std::mem::take(&mut *topics()) {
-        if let Some(Err(error)) = cluster.upgrade().map(|cluster| cluster.delete(&topic)) {
+    let clusters = std::mem::take(&mut *CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner));
+    for cluster in clusters.iter().filter_map(Weak::upgrade) {
+        if let Err(error) = cluster.delete_rest() {
             tracing::warn!("{error}");
         }
     }
@@ -29,7 +26,9 @@ pub(crate) fn abandon() {
 
 /// Connects to a cluster.
 pub(in super::super) fn open(settings: &KafkaSettings, route: &Route) -> Result<Box<dyn Broker>, BrokerError> {
-    Ok(Box::new(KafkaBroker(Arc::new(Cluster::connect(settings, route)?))))
+    let cluster = Arc::new(Cluster::connect(settings, route)?);
+    CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&cluster));
+    Ok(Box::new(KafkaBroker(cluster)))
 }
 
 /// A publisher to `topic`, which is made where it is missing.
@@ -39,11 +38,13 @@ pub(in super::super) fn publisher(settings: &KafkaSettings, topic: &str) -> Resu
 
 impl Broker for KafkaBroker {
     fn subscribe(&self, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
-        // Those of other programs' streams are theirs.
-        if self.0.settings.format == MessageFormat::Psbench {
-            topics().push((Arc::downgrade(&self.0), topic.to_owned()));
+        match subscribe(&self.0, topic) {
+            Ok(subscriber) => Ok(Box::new(subscriber)),
+            Err(error) => {
+                self.0.leave(topic);
+                Err(error)
+            }
         }
-        Ok(Box::new(subscribe(&self.0, topic)?))
     }
 
     fn config(&self) -> BrokerConfig {
@@ -51,8 +52,11 @@ impl Broker for KafkaBroker {
     }
 
     fn delete(&self, topic: &str) -> Result<(), BrokerError> {
-        topics().retain(|(_, made)| made != topic);
         self.0.delete(topic)
+    }
+
+    fn delete_rest(&self) -> Result<(), BrokerError> {
+        self.0.delete_rest()
     }
 
     fn info(&self) -> Result<BrokerInfo, BrokerError> {

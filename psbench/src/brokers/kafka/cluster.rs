@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication, TopicResult,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::{Metadata, MetadataBroker};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::super::{BrokerError, Route};
 use super::KafkaSettings;
-use super::context::Context;
+use super::context::{Context, code_of};
+use super::refusals::{NOT_LET_IN, Step, is_of_a_trial};
 use super::resolve::create;
 use super::settings::MESSAGE_OVERHEAD;
 
@@ -28,6 +28,15 @@ pub(super) struct Cluster {
     probe: BaseProducer<Context>,
     /// One of its brokers.
     broker: i32,
+    made: Mutex<BTreeMap<String, Made>>,
+}
+
+/// A trial's topic that was made here, or may have been. Those of other programs' streams are theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    InUse,
+    /// It could not be deleted, or nobody knows whether it was made.
+    Left,
 }
 
 /// Time for the cluster to answer one request.
@@ -57,7 +66,8 @@ impl Cluster {
         // Who answered is not told of while it is known by its address alone.
         let broker = metadata.brokers().first().map_or(-1, MetadataBroker::id);
         let admin = create(settings.client(), route).map_err(failed)?;
-        let cluster = Self { settings: settings.clone(), route: route.clone(), admin, probe, broker };
+        let cluster =
+            Self { settings: settings.clone(), route: route.clone(), admin, probe, broker, made: Mutex::default() };
         metadata.brokers().iter().try_for_each(|broker| cluster.reach(broker))?;
         Ok(cluster)
     }
@@ -97,13 +107,25 @@ impl Cluster {
         }
         let until = Instant::now() + ANSWER_TIME;
         loop {
-            match self.offsets(name) {
+            let error = match self.offsets(name) {
                 Ok(offsets) if !offsets.is_empty() => return Ok(offsets),
-                Err(error) if Instant::now() >= until => {
-                    return Err(self.settings.failed("read the topic's offsets", error));
-                }
-                _ => std::thread::sleep(Duration::from_millis(5)),
+                // To whoever may not describe a topic the list of all is one without it.
+                Ok(_) => self.asked_by_name(name).err().unwrap_or(KafkaError::MetadataFetch(UNKNOWN)),
+                Err(error) => error,
+            };
+            if code_of(&error) == Some(RDKafkaErrorCode::TopicAuthorizationFailed) || Instant::now() >= until {
+                return Err(self.settings.failed_at(Step::Look, "read the topic's offsets", name, error));
             }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What the cluster says of a topic that is asked for by its name.
+    fn asked_by_name(&self, name: &str) -> KafkaResult<()> {
+        let metadata = self.probe.client().fetch_metadata(Some(name), ANSWER_TIME)?;
+        match metadata.topics().first().and_then(MetadataTopic::error) {
+            Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+            None => Ok(()),
         }
     }
 
@@ -139,29 +161,87 @@ impl Cluster {
                 topic = topic.set(key, value);
             }
         }
-        let made = block_on(self.admin.create_topics([&topic], &Self::options()));
-        self.done("make the topic", made, RDKafkaErrorCode::TopicAlreadyExists)
-    }
-
-    /// Deletes a topic, where there is one of this name.
-    pub(super) fn delete(&self, name: &str) -> Result<(), BrokerError> {
-        let deleted = block_on(self.admin.delete_topics(&[name], &Self::options()));
-        self.done("delete the topic", deleted, RDKafkaErrorCode::UnknownTopicOrPartition)
-    }
-
-    fn done(
-        &self,
-        action: &str,
-        result: KafkaResult<Vec<TopicResult>>,
-        fine: RDKafkaErrorCode,
-    ) -> Result<(), BrokerError> {
-        match result {
-            Err(error) => Err(self.settings.failed(action, error)),
-            Ok(topics) => match topics.into_iter().find_map(Result::err) {
-                Some((_, code)) if code != fine => Err(self.settings.failed(action, KafkaError::AdminOp(code))),
-                _ => Ok(()),
-            },
+        let failed = |error| Err(settings.failed_at(Step::Make, "make the topic", name, error));
+        if is_of_a_trial(name) {
+            self.made().insert(name.into(), Made::InUse);
         }
+        let made = block_on(self.admin.create_topics([&topic], &Self::options()));
+        match made.map(|made| made.into_iter().find_map(Result::err)) {
+            Ok(None | Some((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Ok(Some((_, code))) => {
+                if !may_have_happened(code) {
+                    self.made().remove(name);
+                }
+                failed(KafkaError::AdminOp(code))
+            }
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Deletes a topic, where there is one of this name, and with it those that could not be deleted before.
+    pub(super) fn delete(&self, name: &str) -> Result<(), BrokerError> {
+        let mut names = self.left();
+        names.retain(|left| left != name);
+        names.push(name.into());
+        match self.delete_all(&names).remove(name) {
+            Some(error) => Err(self.settings.failed_at(Step::Delete, "delete the topic", name, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes all topics that were made here and not deleted yet; an error names those that stay.
+    pub(super) fn delete_rest(&self) -> Result<(), BrokerError> {
+        let names: Vec<_> = self.made().keys().cloned().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let errors = self.delete_all(&names);
+        self.made().clear();
+        let names: Vec<_> = errors.keys().map(String::as_str).collect();
+        let action = format!("topics of trials stay there ({}), which nobody else will delete", names.join(", "));
+        match errors.iter().next() {
+            Some((name, error)) => Err(self.settings.failed_at(Step::Delete, &action, name, error.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Those of these topics that are not deleted, and why.
+    fn delete_all(&self, names: &[String]) -> BTreeMap<String, KafkaError> {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let deleted = block_on(self.admin.delete_topics(&names, &Self::options()));
+        let gone = |code: &RDKafkaErrorCode| *code == RDKafkaErrorCode::UnknownTopicOrPartition;
+        let errors: BTreeMap<_, _> = match deleted {
+            Err(error) => names.iter().map(|name| ((*name).to_owned(), error.clone())).collect(),
+            Ok(topics) => {
+                let refused = topics.into_iter().filter_map(Result::err).filter(|(_, code)| !gone(code));
+                refused.map(|(name, code)| (name, KafkaError::AdminOp(code))).collect()
+            }
+        };
+        let mut made = self.made();
+        for name in names {
+            if errors.contains_key(name) && is_of_a_trial(name) {
+                made.insert(name.to_owned(), Made::Left);
+            } else {
+                made.remove(name);
+            }
+        }
+        errors
+    }
+
+    /// A topic that nobody will come to delete.
+    pub(super) fn leave(&self, name: &str) {
+        if let Some(made) = self.made().get_mut(name) {
+            *made = Made::Left;
+        }
+    }
+
+    fn left(&self) -> Vec<String> {
+        let made = self.made();
+        made.iter().filter(|(_, made)| **made == Made::Left).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The topic's own limit of a batch, where the broker's default is not what the items need.
@@ -224,6 +304,23 @@ impl Cluster {
     }
 }
 
+/// Whether a topic may be there although a broker answered that it could not be made.
+fn may_have_happened(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::RequestTimedOut
+            | Code::OperationTimedOut
+            | Code::BrokerTransportFailure
+            | Code::NotController
+            | Code::NetworkException
+            | Code::Unknown
+    )
+}
+
+/// Said of a topic that is not in the list of all.
+const UNKNOWN: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
+
 /// What bounds every request to a broker, whatever the topic.
 const REQUEST_LIMIT: &str = "socket.request.max.bytes";
 
@@ -272,10 +369,6 @@ fn first_metadata(
     })
 }
 
-/// Said of a cluster that refuses this user.
-const NOT_LET_IN: &str = "; check --kafka-option security.protocol, sasl.mechanism, sasl.username and ssl.ca.location, and the password in \
-                          PSBENCH_KAFKA_SASL_PASSWORD";
-
 /// Why no server can be reached; `None` when one can, or when nobody can tell from here.
 fn not_there(settings: &KafkaSettings, route: &Route) -> Option<String> {
     if !route.is_direct() {
@@ -301,34 +394,4 @@ fn look(host: &str, port: u16) -> std::io::Result<()> {
         }
     }
     Err(last)
-}
-
-impl KafkaSettings {
-    /// An error of the client's, with its remedy where there is one.
-    pub(super) fn failed(&self, action: &str, error: KafkaError) -> BrokerError {
-        use RDKafkaErrorCode as Code;
-        let remedy = match super::context::code_of(&error) {
-            Some(Code::InvalidReplicationFactor) => "; lower --stream-replication to the number of brokers",
-            Some(Code::PolicyViolation | Code::InvalidConfig) => {
-                "; the broker's policy does not allow it: lower --stream-retention or --stream-max-message-bytes"
-            }
-            Some(Code::MessageSizeTooLarge) => {
-                "; raise the topic's max.message.bytes (--stream-max-message-bytes), or use --stream-method proxy"
-            }
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-                "; was the topic deleted while it was in use?"
-            }
-            Some(
-                Code::MessageTimedOut | Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut,
-            ) => "; is the broker running? --kafka-option message.timeout.ms bounds how long psbench waits for it",
-            Some(code) if super::context::is_refusal(code) => NOT_LET_IN,
-            _ => "",
-        };
-        BrokerError::Kafka {
-            broker: self.label(),
-            action: action.into(),
-            source: Box::new(error),
-            remedy: remedy.into(),
-        }
-    }
 }

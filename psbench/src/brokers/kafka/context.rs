@@ -121,7 +121,7 @@ pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-/// Codes that no retry helps.
+/// Codes that no retry helps. A group's rights are not among them: clients have one because they must, and ask it for nothing.
 pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -132,7 +132,6 @@ pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
             | Code::UnsupportedSASLMechanism
             | Code::ClusterAuthorizationFailed
             | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
     )
 }
 

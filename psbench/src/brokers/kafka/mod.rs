@@ -19,6 +19,8 @@ mod properties;
 #[cfg(feature = "kafka")]
 mod publisher;
 #[cfg(feature = "kafka")]
+mod refusals;
+#[cfg(feature = "kafka")]
 mod resolve;
 #[cfg(feature = "kafka")]
 mod subscriber;
@@ -30,6 +32,7 @@ mod broker;
 pub(crate) use self::broker::abandon;
 pub(super) use self::broker::{open, publisher};
 pub use self::settings::KafkaSettings;
+pub(crate) use self::settings::{LONGEST_TOPIC, OF_A_TRIAL};
 
 /// Why a property of librdkafka can't be used.
 #[derive(Debug, PartialEq, Eq)]

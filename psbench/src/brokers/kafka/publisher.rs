@@ -13,6 +13,7 @@ use super::super::{BrokerError, Message, MessageFormat, Publisher, PublisherRepo
 use super::KafkaSettings;
 use super::cluster::Cluster;
 use super::context::Context;
+use super::refusals::Step;
 
 /// Publishes to one topic.
 pub(in super::super) struct KafkaPublisher {
@@ -100,7 +101,7 @@ impl KafkaPublisher {
                     thread::sleep(LOOK);
                     self.look()?;
                 }
-                Err((error, _)) => return Err(self.settings.failed("publish", error)),
+                Err((error, _)) => return Err(self.failed("publish", error)),
             }
         }
         self.sent += 1;
@@ -127,7 +128,11 @@ impl KafkaPublisher {
         let Some(error) = self.producer.context().undelivered() else { return Ok(()) };
         let trouble = self.producer.context().trouble().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
         let action = format!("{} of {} messages were not acknowledged{trouble}", self.unacknowledged(), self.sent);
-        Err(self.settings.failed(&action, error))
+        Err(self.failed(&action, error))
+    }
+
+    fn failed(&self, action: &str, error: KafkaError) -> BrokerError {
+        self.settings.failed_at(Step::Write, action, &self.topic, error)
     }
 
     fn unacknowledged(&self) -> u64 {

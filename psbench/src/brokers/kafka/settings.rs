@@ -33,6 +33,12 @@ pub struct KafkaSettings {
 #[cfg(feature = "kafka")]
 pub(super) const MESSAGE_OVERHEAD: u64 = 64 << 10;
 
+/// Of a topic's name, in characters.
+pub(crate) const LONGEST_TOPIC: usize = 249;
+
+/// What a trial's topic has beyond the name that it begins with, in characters: a hyphen and a UUID.
+pub(crate) const OF_A_TRIAL: usize = 33;
+
 impl KafkaSettings {
     #[cfg(feature = "kafka")]
     /// Whether messages lie in partitions by turns. ProxyStore's consumers end with the first end of a stream that they see, so its

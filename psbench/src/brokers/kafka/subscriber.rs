@@ -21,6 +21,7 @@ use super::KafkaSettings;
 use super::cluster::Cluster;
 use super::context::{Context, code_of, is_refusal};
 use super::message::{Consumer, Received, poll};
+use super::refusals::Step;
 use super::resolve::create;
 use crate::clock::{Clock, Nanos, SystemClock};
 
@@ -156,6 +157,10 @@ impl Shared {
         }
     }
 
+    fn refused(&self, action: &str, error: KafkaError) -> BrokerError {
+        self.settings().failed_at(Step::Read, action, &self.topic, error)
+    }
+
     fn gone(&self, error: KafkaError) -> BrokerError {
         self.settings().failed(&format!("topic {} is gone", self.topic), error)
     }
@@ -209,7 +214,7 @@ impl Reader {
                     waiting.remove(&received.partition);
                     self.take(received)?;
                 }
-                Some(Err(error)) if is_final(&error) => return Err(self.shared.settings().failed("subscribe", error)),
+                Some(Err(error)) if is_final(&error) => return Err(self.shared.refused("subscribe", error)),
                 Some(Err(_)) | None => {}
             }
             if Instant::now() >= until {
@@ -249,7 +254,7 @@ impl Reader {
                     self.take(received)?;
                 }
                 Some(Err(error)) if is_gone(&error) => return Err(self.shared.gone(error)),
-                Some(Err(error)) if is_final(&error) => return Err(self.shared.settings().failed("receive", error)),
+                Some(Err(error)) if is_final(&error) => return Err(self.shared.refused("receive", error)),
                 // librdkafka goes on trying; for how long, the other thread knows.
                 Some(Err(_)) => {}
                 None => break,
