@@ -87,6 +87,12 @@ pub trait Subscriber: Send {
     /// Appends what has arrived to `messages`, waiting at most `wait` for the first. Appends nothing when nothing came.
     fn receive(&mut self, messages: &mut Vec<Message>, wait: Duration) -> Result<(), BrokerError>;
 
+    /// What came from the broker so far for messages, in the form in which the broker carries them, bytes. Provided for brokers that carry
+    /// them as they are: those that were received are counted, then.
+    fn received_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The latest look at how much waits for this subscriber; `None` where nobody looks. Returns at once.
     fn lag(&self) -> Option<LagSample> {
         None

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub(super) struct Queue {
     filled: Condvar,
     /// There is room again, or nobody is there to take.
     drained: Condvar,
+    /// What came so far, as the broker carries it, bytes.
+    received: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +55,16 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves the queue as consistent as it was.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what came of the broker for messages, in its own form: of another program's there is more than psbench's messages keep.
+    pub(super) fn count(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What was counted so far, bytes.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Appends all of `messages`, waiting for room while `may_wait` says so; `Ok(false)` when it gave up before the last.

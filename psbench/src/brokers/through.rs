@@ -94,6 +94,10 @@ impl Subscriber for ThroughSubscriber {
         self.subscriber.receive(messages, wait).map_err(|error| by_way_of(&self.paths, error))
     }
 
+    fn received_bytes(&self) -> Option<u64> {
+        self.subscriber.received_bytes()
+    }
+
     fn lag(&self) -> Option<LagSample> {
         self.subscriber.lag()
     }

@@ -247,9 +247,9 @@ pub struct Jitter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DispatcherBytes {
-    /// From the broker.
+    /// From the broker: messages in the form in which it carries them, without its protocol's framing.
     pub received: u64,
-    /// To the executor.
+    /// To the executor: tasks with their items, without framing.
     pub sent: u64,
 }
 

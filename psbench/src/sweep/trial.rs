@@ -19,7 +19,7 @@ use crate::item::{self, GeneratorReport};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Pacing, Settings, TrialPlan};
 use crate::recorder::{Backlog, ClockErrors, Recorder};
-use crate::results::record::{Balance, BrokerUse, Clocks, Lag, ProcessUsage, Status, TrialRecord};
+use crate::results::record::{Balance, BrokerUse, Clocks, DispatcherBytes, Lag, ProcessUsage, Status, TrialRecord};
 use crate::trace::{self, TraceError, TraceFile};
 use crate::worker::{Usage, WorkerFinish, reset_peak_memory};
 
@@ -225,6 +225,7 @@ impl<'a> Run<'a> {
             self.generators.cancel(&*self.executor);
         }
         let client = self.subscriber.as_ref().and_then(|subscriber| subscriber.statistics());
+        let received = self.subscriber.as_ref().and_then(|subscriber| subscriber.received_bytes());
         // A generator that waits for room at the broker learns from this that nobody takes any more.
         self.subscriber = None;
         tracing::info!("no more messages are taken; waiting for running tasks");
@@ -252,7 +253,7 @@ impl<'a> Run<'a> {
         self.record(
             finished,
             orphaned,
-            Told { generators: &told, workers: &reports, subscriber: client },
+            Told { generators: &told, workers: &reports, subscriber: client, received },
             before,
         )
     }
@@ -403,7 +404,7 @@ impl<'a> Run<'a> {
     }
 
     fn record(mut self, finished: Finished, orphaned: u64, told: Told<'_>, before: Usage) -> TrialRecord {
-        let Told { generators, workers: reports, subscriber } = told;
+        let Told { generators, workers: reports, subscriber, received } = told;
         let generated = finished.all_generated();
         let Finished { ended, bytes, mut recorder, .. } = finished;
         recorder.end_trace();
@@ -446,7 +447,7 @@ impl<'a> Run<'a> {
             rates: recorder.rates(start, end, scheduled, ideal),
             latency: recorder.latency(clock_errors(reports)),
             jitter: recorder.jitter(),
-            dispatcher_bytes: bytes,
+            dispatcher_bytes: DispatcherBytes { received: received.unwrap_or(bytes.received), ..bytes },
             broker,
             cpu_seconds_per_gb: cpu.filter(|_| gigabytes > 0.0).map(|cpu| cpu / gigabytes),
             processes,
@@ -539,6 +540,8 @@ struct Told<'a> {
     generators: &'a [GeneratorReport],
     workers: &'a [WorkerReport],
     subscriber: Option<ClientStatistics>,
+    /// What came from the broker, bytes, where it is more than its messages.
+    received: Option<u64>,
 }
 
 /// Looks after a trial while somebody waits for something.

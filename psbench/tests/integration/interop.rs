@@ -13,7 +13,7 @@ use crate::support::{Bench, Endpoint, Kafka, Redis, assert_complete, problems, p
 
 const UNLIMITED: [&str; 2] = ["--client-output-buffer-limit", "pubsub 0 0 0"];
 const BROKERS: [&str; 2] = ["redis", "redis-queue"];
-const TOPIC: &str = "frames";
+pub(crate) const TOPIC: &str = "frames";
 
 /// A Python program of these tests.
 fn program(name: &str, arguments: &[&str]) -> Command {
@@ -43,12 +43,24 @@ fn generate(server: &Redis, arguments: &str) -> Command {
     command
 }
 
+/// Another psbench generates a stream at this broker.
+pub(crate) fn generate_at(address: &str, topic: &str, arguments: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_psbench"));
+    command.args(["generate", "--interop", "proxystore", "--stream-topic", topic, "--stream-servers", address]);
+    succeed(&command.args(arguments.split_whitespace()).output().unwrap());
+}
+
+/// Python generates one: this many items of this size, so many in a message, with their objects there, or `none`.
+pub(crate) fn produce(broker: &str, port: &str, topic: &str, items: [&str; 4]) {
+    succeed(&program("produce.py", &[&[broker, port, topic], &items[..]].concat()).output().unwrap());
+}
+
 fn redis_connector(server: &Redis) -> String {
     format!("--ps-connector redis --ps-host 127.0.0.1 --ps-port {}", server.port)
 }
 
 /// `psbench stream-scaling` that takes what another program generates.
-struct External {
+pub(crate) struct External {
     bench: Bench,
     running: Child,
     /// What it says, after that it waits for a producer.
@@ -58,15 +70,19 @@ struct External {
 impl External {
     /// Returns once it is subscribed.
     fn start(server: &Redis, arguments: &str) -> Self {
-        Self::start_with(server, arguments, Path::new("/nowhere"))
+        Self::start_with(&server.address(), TOPIC, arguments, Path::new("/nowhere"))
+    }
+
+    /// The same at any broker.
+    pub(crate) fn start_at(address: &str, topic: &str, arguments: &str) -> Self {
+        Self::start_with(address, topic, arguments, Path::new("/nowhere"))
     }
 
     /// With ProxyStore's directory.
-    fn start_with(server: &Redis, arguments: &str, home: &Path) -> Self {
+    fn start_with(address: &str, topic: &str, arguments: &str, home: &Path) -> Self {
         let bench = Bench::new();
         let arguments = format!(
-            "--interop proxystore --generator external --stream-topic {TOPIC} --stream-servers {} --max-workers 3 {arguments}",
-            server.address()
+            "--interop proxystore --generator external --stream-topic {topic} --stream-servers {address} --max-workers 3 {arguments}"
         );
         let mut running = bench.command(&arguments).env("PROXYSTORE_HOME", home).spawn().unwrap();
         let mut says = BufReader::new(running.stderr.take().unwrap());
@@ -79,7 +95,7 @@ impl External {
     }
 
     /// Its exit code and its one trial.
-    fn finish(mut self) -> (i32, Value) {
+    pub(crate) fn finish(mut self) -> (i32, Value) {
         let mut said = String::new();
         std::io::Read::read_to_string(&mut self.says, &mut said).unwrap();
         let output = self.running.wait_with_output().unwrap();
@@ -221,7 +237,7 @@ fn endpoints_and_several_connectors_carry_what_python_produces() {
     for (connector, place) in other_places(&server, &endpoint, &objects) {
         for size in ["5000", "10000"] {
             let arguments = format!("--stream redis-queue --executor process {connector} --task-count 100");
-            let external = External::start_with(&server, &arguments, endpoint.home());
+            let external = External::start_with(&server.address(), TOPIC, &arguments, endpoint.home());
             let port = server.port.to_string();
             let mut produce = program("produce.py", &["redis-queue", &port, TOPIC, "37", size, "5", &place]);
             succeed(&produce.env("PROXYSTORE_HOME", endpoint.home()).output().unwrap());

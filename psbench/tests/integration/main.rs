@@ -30,3 +30,4 @@ mod stream_scaling;
 mod support;
 mod through_gateways;
 mod trace;
+mod wires;

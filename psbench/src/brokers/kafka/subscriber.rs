@@ -96,6 +96,10 @@ impl Subscriber for KafkaSubscriber {
         self.shared.queue.pop(messages, wait)
     }
 
+    fn received_bytes(&self) -> Option<u64> {
+        Some(self.shared.queue.received())
+    }
+
     fn lag(&self) -> Option<LagSample> {
         *self.shared.lag()
     }
@@ -269,6 +273,7 @@ impl Reader {
         let Received { partition, offset, key, value } = received;
         let shared = &self.shared;
         shared.read.fetch_add(1, Ordering::Relaxed);
+        shared.queue.count((key.len() + value.as_ref().map_or(0, Bytes::len)) as u64);
         let protocol = |reason| BrokerError::Protocol { broker: shared.settings().label(), reason };
         let next = usize::try_from(partition).ok().and_then(|partition| self.next.get_mut(partition));
         let next = next.ok_or_else(|| protocol(format!("a message of partition {partition}, which was not there")))?;

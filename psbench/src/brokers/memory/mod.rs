@@ -99,6 +99,10 @@ impl Subscriber for MemorySubscriber {
         self.queue.pop(messages, wait)
     }
 
+    fn received_bytes(&self) -> Option<u64> {
+        Some(self.queue.received())
+    }
+
     fn may_come(&self, _: Nanos) -> Option<bool> {
         // A publisher in this process has put its messages there itself.
         Some(!self.queue.is_drained())
@@ -134,6 +138,7 @@ struct LocalPublisher {
 impl Publisher for LocalPublisher {
     fn publish(&mut self, messages: &[Message]) -> Result<(), BrokerError> {
         let mut messages = messages.iter().cloned().collect::<VecDeque<_>>();
+        self.queue.count(messages.iter().map(Message::len).sum());
         match self.queue.push(&mut messages, || true) {
             Ok(_) => Ok(()),
             Err(Abandoned) => Err(no_subscriber(&self.topic)),
@@ -144,6 +149,8 @@ impl Publisher for LocalPublisher {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
 
     use bytes::Bytes;
 
@@ -171,6 +178,36 @@ mod tests {
     #[test]
     fn conforms_over_the_socket() {
         conformance::check(&OverSocket(MemoryBroker::start().unwrap()));
+    }
+
+    /// With a counter in between.
+    #[test]
+    fn bytes_over_the_socket_are_those_on_the_wire() {
+        let broker = MemoryBroker::start().unwrap();
+        let mut subscriber = broker.subscribe("topic").unwrap();
+        let name = format!("psbench-wire-{}", uuid::Uuid::new_v4());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let wire = UnixListener::bind_addr(&address).unwrap();
+        let mut server = socket::connect(broker.server.name()).unwrap();
+        let counting = std::thread::spawn(move || {
+            let (mut client, _) = wire.accept().unwrap();
+            let (mut back, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+            std::io::copy(&mut client, &mut server).unwrap()
+        });
+        let mut publisher = SocketPublisher::connect(&name, broker.server.secret(), "topic").unwrap();
+        for size in [0, 100, 1 << 20] {
+            let message = Message { head: Bytes::from_static(b"head"), payload: Bytes::from(vec![0; size]) };
+            publisher.publish(&vec![message; 10]).unwrap();
+        }
+        let mut messages = Vec::new();
+        while messages.len() < 30 {
+            subscriber.receive(&mut messages, Duration::from_secs(60)).unwrap();
+        }
+        drop(publisher);
+        let (told, carried) = (subscriber.received_bytes().unwrap(), counting.join().unwrap());
+        // Beside the messages the wire had the secret and the topic.
+        assert!((told + 16..told + 64).contains(&carried), "{told} bytes were told, and {carried} came");
     }
 
     #[test]

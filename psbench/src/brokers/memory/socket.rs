@@ -156,6 +156,7 @@ fn receive(connection: UnixStream, queue: &Sender) -> io::Result<()> {
         {
             batch.push_back(read_message(&mut reader)?);
         }
+        queue.count(batch.iter().map(|message| message.len() + LENGTHS as u64).sum());
         if queue.push(&mut batch, || true).is_err() {
             return Ok(());
         }

@@ -102,6 +102,10 @@ impl Subscriber for RedisSubscriber {
         self.queue.pop(messages, wait)
     }
 
+    fn received_bytes(&self) -> Option<u64> {
+        Some(self.queue.received())
+    }
+
     fn may_come(&self, sent_by: Nanos) -> Option<bool> {
         Some(!self.queue.is_drained() || self.signs.may_come(sent_by))
     }
@@ -134,6 +138,7 @@ fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queu
         }
         let received = source.next(&mut connection, &mut payloads);
         signs.note(!payloads.is_empty() || received.is_err());
+        queue.count(payloads.iter().map(|payload| payload.len() as u64).sum());
         let read = payloads.drain(..).try_for_each(|payload| reader.read(payload, &mut messages));
         // What came ahead of a failure came whole.
         if queue.push(&mut messages, || true).is_err() {

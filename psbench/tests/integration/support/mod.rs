@@ -15,6 +15,7 @@ mod server;
 mod slurm;
 mod sshd;
 mod strays;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -38,6 +39,7 @@ pub(crate) use server::{RedisServer as Redis, free_port};
 pub(crate) use slurm::Slurm;
 pub(crate) use sshd::Sshd;
 pub(crate) use strays::strays;
+pub(crate) use wire::Wire;
 
 impl Redis {
     pub(crate) fn address(&self) -> String {
