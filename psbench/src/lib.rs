@@ -24,6 +24,7 @@ pub mod recorder;
 pub mod report;
 pub mod results;
 pub mod services;
+mod signals;
 pub mod sweep;
 mod threads;
 pub mod trace;

@@ -1,14 +1,12 @@
 //! The program: reads the command line, watches for signals, turns the ending into an exit code.
 
 use std::fmt::Display;
-use std::io;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
@@ -18,6 +16,7 @@ use crate::cli::{
 };
 use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
+use crate::signals::Interrupts;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
 use crate::{threads, worker};
 
@@ -74,35 +73,40 @@ impl Program {
             return fail(&taken, Ending::BadInput).into();
         }
         threads::end_where_refused(clean_up, Ending::TrialFailed.code());
+        // Before anything else: an interrupt that comes early counts, too.
+        if std::env::args_os().nth(1).is_some_and(|command| Interrupts::matter_to(&command))
+            && let Err(error) = Interrupts::watch(clean_up)
+        {
+            return fail(&format!("cannot watch for signals: {error}"), Ending::TrialFailed).into();
+        }
         let open_files = open_files::allow_more();
         let ended = match Cli::parse().command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
             Command::ComparePaths(sweep) => compare_paths(&sweep),
             Command::Generate(generate) => self::generate(&generate),
             Command::Services(services) => self::services(services),
-            Command::S2cs(server) => Ok(s2cs(*server)),
-            Command::S2uc(client) => Ok(s2uc(*client)),
-            Command::Doctor(doctor) => Ok(self::doctor(doctor, open_files)),
-            Command::Completions(shell) => shell.run().map(|()| Ending::Success).map_err(Into::into),
-            Command::Worker(worker) => Ok(serve(worker)),
+            Command::S2cs(server) => s2cs(*server),
+            Command::S2uc(client) => s2uc(*client),
+            Command::Doctor(doctor) => self::doctor(doctor, open_files),
+            Command::Completions(shell) => {
+                shell.run().map_or_else(|error| fail(&error, Ending::TrialFailed), |()| Ending::Success)
+            }
+            Command::Worker(worker) => serve(worker),
         };
-        ended.unwrap_or_else(|error| fail(&format!("{error:#}"), Ending::TrialFailed)).into()
+        ended.into()
     }
 }
 
-fn stream_scaling(sweep: &StreamScaling) -> anyhow::Result<Ending> {
-    let interrupted = watch_signals().context("cannot watch for signals")?;
-    Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+fn stream_scaling(sweep: &StreamScaling) -> Ending {
+    sweep.run(interrupted()).unwrap_or_else(|error| fail(&error, error.ending()))
 }
 
-fn compare_paths(sweep: &ComparePaths) -> anyhow::Result<Ending> {
-    let interrupted = watch_signals().context("cannot watch for signals")?;
-    Ok(sweep.run(interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+fn compare_paths(sweep: &ComparePaths) -> Ending {
+    sweep.run(interrupted()).unwrap_or_else(|error| fail(&error, error.ending()))
 }
 
-fn generate(generate: &Generate) -> anyhow::Result<Ending> {
-    let interrupted = watch_signals().context("cannot watch for signals")?;
-    Ok(generate.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+fn generate(generate: &Generate) -> Ending {
+    generate.run(&interrupted()).unwrap_or_else(|error| fail(&error, error.ending()))
 }
 
 fn serve(worker: cli::Worker) -> Ending {
@@ -121,9 +125,12 @@ fn doctor(doctor: Doctor, open_files: OpenFiles) -> Ending {
     doctor.run(open_files).map_or_else(|error| fail(&error, error.ending()), |()| Ending::Success)
 }
 
-fn services(services: ServicesCommand) -> anyhow::Result<Ending> {
-    let interrupted = watch_signals().context("cannot watch for signals")?;
-    Ok(services.run(&interrupted).unwrap_or_else(|error| fail(&error, error.ending())))
+fn services(services: ServicesCommand) -> Ending {
+    services.run(&interrupted()).unwrap_or_else(|error| fail(&error, error.ending()))
+}
+
+fn interrupted() -> Arc<AtomicBool> {
+    Interrupts::of_this_process().flag
 }
 
 /// Removes what would outlast this process, as far as that goes in a moment. Worker processes see to theirs.
@@ -150,22 +157,4 @@ fn clean_up() {
 fn fail(error: &dyn Display, ending: Ending) -> Ending {
     eprintln!("error: {}", threads::with_remedy(error.to_string()));
     ending
-}
-
-/// What the first SIGINT, SIGTERM or SIGHUP sets; the second one ends psbench at once.
-fn watch_signals() -> io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            clean_up();
-            #[expect(clippy::exit, reason = "whoever asks a second time does not want to wait")]
-            std::process::exit(Ending::Interrupted.code().into());
-        }
-    })
-    .map_err(|error| match error {
-        ctrlc::Error::System(source) => source,
-        other => io::Error::other(other),
-    })?;
-    Ok(interrupted)
 }

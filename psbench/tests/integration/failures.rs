@@ -1,6 +1,6 @@
 //! What goes wrong mid-run ends in an accounted loss within a bounded time, with what was measured on disk.
 
-use std::process::{Child, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use crate::support::{
     Bench, Redis, assert_balanced, assert_complete, command_line, finish, interrupt_twice, is_alive, problems,
@@ -352,4 +352,36 @@ fn a_full_disk_is_named() {
 fn full_results(mut command: std::process::Command, directory: &std::path::Path) -> Output {
     command.arg("--run-dir").arg(directory);
     finish(command.spawn().unwrap())
+}
+
+#[test]
+fn what_was_ignored_at_the_start_stays_ignored() {
+    let server = Redis::start(&[]);
+    let bench = Bench::new();
+    let arguments = format!("{} --executor process {BUSY}", server.as_connector());
+    // As `nohup` does, and scripts with what they put into the background.
+    let psbench = bench.command(&arguments);
+    let mut command = Command::new("env");
+    command.args(["--ignore-signal=HUP,INT"]).arg(psbench.get_program()).args(psbench.get_args());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a task runs", || server.resolved() > 0);
+    send_signal(child.id(), "HUP");
+    send_signal(child.id(), "INT");
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_balanced(&bench.results()["trials"][0]);
+}
+
+#[test]
+fn an_interrupt_counts_before_the_run_is_planned() {
+    let bench = Bench::new();
+    let recipe = bench.directory.path().join("recipe.toml");
+    assert!(Command::new("mkfifo").arg(&recipe).status().unwrap().success());
+    let child = bench.command(&format!("{BUSY} --recipe {}", recipe.display())).spawn().unwrap();
+    // Opens when psbench does.
+    let written = std::fs::File::options().write(true).open(&recipe).unwrap();
+    send_signal(child.id(), "INT");
+    drop(written);
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
 }

@@ -1,10 +1,6 @@
 //! What the commands of SciStream's gateways, `psbench s2cs` and `psbench s2uc`, have in common.
 
-mod interrupt;
-
 use std::str::FromStr;
-
-pub(super) use self::interrupt::interrupts;
 
 /// Options have the names that SciStream's own programs have for them, with underscores, too.
 pub(super) fn underscores_too(argument: clap::Arg) -> clap::Arg {

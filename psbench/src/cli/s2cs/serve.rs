@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::{S2cs, S2csError, lifeline};
-use crate::cli::gateway::interrupts;
 use crate::cli::{Ending, print};
 use crate::logging::{self, LogLevel};
+use crate::signals::Interrupts;
 
 impl S2cs {
     /// Until it is told to end; then all sessions are over, too.
@@ -41,7 +41,7 @@ impl S2cs {
         tls: Option<ServerTls>,
         authenticator: Arc<dyn Authenticator>,
     ) -> Result<Ending, S2csError> {
-        let shutdown = interrupts().map_err(S2csError::System)?;
+        let shutdown = Interrupts::of_this_process().token;
         if self.lifeline {
             lifeline::hold_on(shutdown.clone()).map_err(S2csError::System)?;
         }

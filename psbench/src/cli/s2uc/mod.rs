@@ -19,7 +19,7 @@ use self::path::{Connect, Disconnect};
 use self::requests::{ConsRequest, HelloRequest, InboundRequest, OutboundRequest, ProdRequest, ReleaseRequest};
 use self::status::StatusRequest;
 use super::Ending;
-use super::gateway::interrupts;
+use crate::signals::Interrupts;
 
 /// What to ask of control servers.
 #[derive(Debug, clap::Args)]
@@ -100,7 +100,7 @@ async fn unless_interrupted<T>(
     work: impl Future<Output = Result<T, S2ucError>>,
     undo: impl Future<Output = ()>,
 ) -> Result<Option<T>, S2ucError> {
-    let interrupted = interrupts().map_err(S2ucError::System)?;
+    let interrupted = Interrupts::of_this_process().token;
     tokio::select! {
         // What was refused just now is not undone: it may be there for another request.
         biased;

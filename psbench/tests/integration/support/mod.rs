@@ -79,6 +79,7 @@ impl Redis {
 pub(crate) fn send_signal(pid: u32, signal: &str) {
     let signal = match signal {
         "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "KILL" => Signal::KILL,
         "STOP" => Signal::STOP,
