@@ -52,7 +52,7 @@ impl Interrupts {
             told.token.cancel();
             runtime.block_on(next(&mut signals));
             clean_up();
-            #[expect(clippy::exit, reason = "whoever asks a second time does not want to wait")]
+            // Whoever asks a second time does not want to wait.
             exit(Ending::Interrupted.code().into());
         })?;
         WATCHED.get_or_init(|| interrupts);
