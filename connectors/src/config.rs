@@ -15,7 +15,7 @@ use crate::memory::MemoryConnector;
 use crate::multi::{self, MultiConnector, Part};
 use crate::own;
 use crate::peer::{PeerAddress, PeerClient, PeerServer};
-use crate::redis::RedisConnector;
+use crate::redis::{RedisConnector, RedisServer};
 use crate::s3::{Place, S3Connector};
 use crate::scistream::{self, Crossing, Reach, Route, ScistreamClient, ScistreamServer};
 use crate::shm::{ShmClient, ShmServer};
@@ -53,12 +53,7 @@ pub enum ConnectorConfig {
         tags: Vec<String>,
     },
     /// Objects on a Redis server.
-    Redis {
-        /// Host name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
+    Redis(RedisServer),
     /// Objects in a bucket of S3. Credentials come from each process's environment.
     S3 {
         /// The bucket.
@@ -127,7 +122,7 @@ impl fmt::Display for ConnectorConfig {
                 let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", part.config, part.policy)).collect();
                 write!(f, "{name} ({})", parts.join("; "))
             }
-            Self::Redis { host, port } => write!(f, "{name} {host}:{port}"),
+            Self::Redis(server) => write!(f, "{name} {server}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
             Self::Scistream(reach) => write!(f, "{name} {reach}"),
             Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
@@ -148,7 +143,7 @@ impl ConnectorConfig {
             Self::Memory { .. } => "memory",
             Self::File { .. } => "file",
             Self::Multi { .. } => "multi",
-            Self::Redis { .. } => "redis",
+            Self::Redis(_) => "redis",
             Self::S3 { .. } => "s3",
             Self::Peer { .. } => "peer",
             Self::Scistream(_) => "scistream",
@@ -204,12 +199,12 @@ impl ConnectorConfig {
         }
     }
 
-    /// What workers of a trial have to know of its connector ahead of proxies: which buckets may see their credentials. What whoever stores
-    /// knows beyond that is not for them.
+    /// What workers of a trial have to know of its connector ahead of proxies: which buckets and servers may see their credentials. What whoever
+    /// stores knows beyond that is not for them.
     #[must_use]
     pub fn for_workers(&self) -> Option<Self> {
         match self {
-            Self::S3 { .. } => Some(self.clone()),
+            Self::S3 { .. } | Self::Redis(_) => Some(self.clone()),
             Self::Multi { parts, tags } => {
                 let known = |part: &Part| Some(Part { config: part.config.for_workers()?, ..part.clone() });
                 Some(Self::Multi { parts: parts.iter().filter_map(known).collect(), tags: tags.clone() })
@@ -257,7 +252,7 @@ impl ConnectorConfig {
                 Arc::new(S3Connector::open(place, keys)?)
             }
             Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
-            Self::Redis { host, port } => Arc::new(RedisConnector::open(host, *port, keys)?),
+            Self::Redis(server) => Arc::new(RedisConnector::open(server, keys)?),
             Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
             Self::Scistream(Reach::Through(crossing)) => Arc::new(ScistreamServer::open(crossing, &keys)?),
             Self::Scistream(Reach::Private(_)) => {
@@ -280,7 +275,7 @@ impl ConnectorConfig {
             Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
             Self::File { dir } => Arc::new(FileConnector::connect(dir)?),
             Self::Own { name, place } => own::factory(name)?.connect(place)?,
-            Self::Endpoint { .. } | Self::Redis { .. } | Self::S3 { .. } => self.open(KeySource::random())?,
+            Self::Endpoint { .. } | Self::Redis(_) | Self::S3 { .. } => self.open(KeySource::random())?,
         })
     }
 
@@ -293,7 +288,7 @@ impl ConnectorConfig {
         match self {
             Self::Memory { .. } | Self::Peer { .. } | Self::Scistream(_) | Self::Shm { .. } => false,
             Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
-            Self::Endpoint { .. } | Self::File { .. } | Self::Redis { .. } | Self::S3 { .. } => true,
+            Self::Endpoint { .. } | Self::File { .. } | Self::Redis(_) | Self::S3 { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
         }
     }
@@ -314,9 +309,9 @@ impl ConnectorConfig {
             Self::Memory { .. } | Self::Scistream(Reach::Private(_)) | Self::Shm { .. } => false,
             Self::Peer { address, .. } => !matches!(address, PeerAddress::Unix(_)),
             Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_hosts()),
+            Self::Redis(server) => !server.is_local(),
             Self::Endpoint { .. }
             | Self::File { .. }
-            | Self::Redis { .. }
             | Self::S3 { .. }
             | Self::Scistream(Reach::Through(_) | Reach::At(_)) => true,
             Self::Own { .. } => self.reaches_other_processes(),
@@ -330,8 +325,8 @@ impl ConnectorConfig {
                 address: PeerAddress::Tcp { host, .. } | PeerAddress::Announced { announced: host, .. },
                 ..
             }
-            | Self::Endpoint { host, .. }
-            | Self::Redis { host, .. } => is_loopback(host),
+            | Self::Endpoint { host, .. } => is_loopback(host),
+            Self::Redis(server) => server.addresses().iter().any(|(host, _)| is_loopback(host)),
             Self::S3 { endpoint: Some(url), .. } => {
                 let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
                 let host = host.split('/').next().unwrap_or_default();
@@ -356,7 +351,7 @@ impl ConnectorConfig {
             Self::Endpoint { .. }
             | Self::File { .. }
             | Self::Peer { .. }
-            | Self::Redis { .. }
+            | Self::Redis(_)
             | Self::S3 { .. }
             | Self::Scistream(_)
             | Self::Shm { .. } => true,

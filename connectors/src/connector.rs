@@ -77,7 +77,7 @@ pub enum ConnectorError {
         source: std::io::Error,
     },
     /// The Redis server refused or did not answer.
-    #[error("{connector}: {action}: {source}")]
+    #[error("{connector}: {action}: {source}{remedy}")]
     Redis {
         /// The connector and its server.
         connector: String,
@@ -85,6 +85,8 @@ pub enum ConnectorError {
         action: String,
         /// The client's reason.
         source: ::redis::RedisError,
+        /// What to do, beginning with a separator, or empty.
+        remedy: String,
     },
     /// The service refused, or can't be reached.
     #[error("{connector}: {action}: {reason}")]

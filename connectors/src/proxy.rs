@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use crate::Secret;
     use crate::peer::PeerAddress;
+    use crate::redis::RedisServer;
     use crate::scistream::{Exit, Reach, Site, Ways};
 
     fn configs() -> impl Strategy<Value = ConnectorConfig> {
@@ -97,7 +98,8 @@ mod tests {
             any::<(u128, u64)>()
                 .prop_map(|(space, limit)| ConnectorConfig::Memory { space: Uuid::from_u128(space), limit }),
             "/[a-z/]{0,99}".prop_map(|dir| ConnectorConfig::File { dir: dir.into() }),
-            ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| ConnectorConfig::Redis { host, port }),
+            ("[a-z.]{1,100}", any::<u16>())
+                .prop_map(|(host, port)| ConnectorConfig::Redis(RedisServer::tcp(host, port))),
             ("[a-z.-]{1,40}", "[a-z/]{0,20}", proptest::option::of("http://[a-z.]{1,25}"), "[a-z0-9-]{1,10}").prop_map(
                 |(bucket, prefix, endpoint, region)| ConnectorConfig::S3 { bucket, prefix, endpoint, region }
             ),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::lock::lock;
-use crate::trust::unknown_bucket;
+use crate::redis::has_credentials;
+use crate::trust::{unknown_bucket, unknown_redis};
 use crate::{ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, Store, StoreMetrics, StoreOptions, checksum};
 
 /// Resolves proxies, over one connected store for each connector that they name.
@@ -98,7 +99,7 @@ impl Resolver {
         Self { worker: worker.into(), options, own: None, slots: RwLock::default() }
     }
 
-    /// Resolves from the S3 buckets of this connector, if any, too, with the credentials of the environment.
+    /// Resolves from the S3 buckets and Redis servers of this connector, if any, too, with the credentials of the environment.
     #[must_use]
     pub fn trusting(self, own: Option<ConnectorConfig>) -> Self {
         Self { own, ..self }
@@ -156,6 +157,12 @@ impl Resolver {
             return refused(format!(
                 "{bucket} is not a bucket of this trial, so this worker does not use its AWS credentials there: store the objects in \
                  the one that --ps-s3-bucket, --ps-s3-endpoint and --ps-s3-region name"
+            ));
+        }
+        if let Some(server) = unknown_redis(config, self.own.as_ref()).filter(|_| has_credentials()) {
+            return refused(format!(
+                "{server} is not the Redis of this trial, so this worker does not show it PSBENCH_REDIS_PASSWORD: store the objects in the \
+                 one that --ps-host names, written in the same way"
             ));
         }
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);

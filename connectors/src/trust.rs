@@ -1,9 +1,10 @@
 //! To whom this process's credentials are shown.
 //!
 //! A proxy names the place of its object, and whoever wrote it may have named any. Requests to S3 are signed with what the environment
-//! of each process says, so that a bucket of a stranger's choice would be sent signed requests.
+//! of each process says, and Redis servers are sent the password that it has, so that a place of a stranger's choice would get those.
 
 use crate::ConnectorConfig;
+use crate::redis::RedisServer;
 
 /// The first bucket of `config` that is none of the `known` connector's: another service, region or name.
 pub(crate) fn unknown_bucket<'a>(
@@ -12,6 +13,23 @@ pub(crate) fn unknown_bucket<'a>(
 ) -> Option<&'a ConnectorConfig> {
     let known: Vec<_> = known.into_iter().flat_map(buckets).collect();
     buckets(config).into_iter().find(|bucket| !known.iter().any(|known| is_same_bucket(known, bucket)))
+}
+
+/// The first Redis server of `config` that is none of the `known` connector's.
+pub(crate) fn unknown_redis<'a>(
+    config: &'a ConnectorConfig,
+    known: Option<&ConnectorConfig>,
+) -> Option<&'a RedisServer> {
+    let known: Vec<_> = known.into_iter().flat_map(redis_servers).collect();
+    redis_servers(config).into_iter().find(|server| !known.contains(server))
+}
+
+fn redis_servers(config: &ConnectorConfig) -> Vec<&RedisServer> {
+    match config {
+        ConnectorConfig::Multi { parts, .. } => parts.iter().flat_map(|part| redis_servers(&part.config)).collect(),
+        ConnectorConfig::Redis(server) => vec![server],
+        _ => Vec::new(),
+    }
 }
 
 fn buckets(config: &ConnectorConfig) -> Vec<&ConnectorConfig> {
@@ -70,7 +88,18 @@ mod tests {
 
     #[test]
     fn other_connectors_need_no_credentials() {
-        let redis = ConnectorConfig::Redis { host: "anywhere".into(), port: 1 };
+        let redis = ConnectorConfig::Redis(crate::redis::RedisServer::tcp("anywhere", 1));
         assert_eq!(unknown_bucket(&multi(redis), None), None);
+    }
+
+    #[test]
+    fn a_redis_is_known_by_all_that_reaches_it() {
+        let at = |url| ConnectorConfig::Redis(RedisServer::from_url(url, 1).unwrap());
+        let known = multi(at("rediss://u@h"));
+        assert_eq!(unknown_redis(&at("rediss://u@h"), Some(&known)), None);
+        for url in ["redis://u@h", "rediss://u@evil", "rediss://v@h"] {
+            assert!(unknown_redis(&at(url), Some(&known)).is_some(), "{url}");
+            assert!(unknown_redis(&multi(at(url)), None).is_some(), "{url}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use redis::RedisError;
 
-use super::STALL_TIMEOUT;
+use super::{STALL_TIMEOUT, remedy};
 use crate::{ConnectorConfig, ConnectorError, Key};
 
 /// Makes errors that name the server.
@@ -21,12 +21,9 @@ impl Failures {
     /// The server could not be reached.
     pub(super) fn connect(&self) -> impl FnOnce(RedisError) -> ConnectorError + use<> {
         let connector = self.connector.clone();
-        |source| ConnectorError::Redis {
-            connector,
-            action:
-                "connect (is the server running? --ps-host and --ps-port name it, `redis-server --port N` starts one)"
-                    .into(),
-            source,
+        |source| {
+            let remedy = remedy(&source, "--ps-host and --ps-port (`redis-server --port N` starts one)");
+            ConnectorError::Redis { connector, action: "connect".into(), source, remedy }
         }
     }
 
@@ -43,12 +40,8 @@ impl Failures {
                 let source = io::Error::new(io::ErrorKind::TimedOut, format!("no progress for {STALL_TIMEOUT:?}"));
                 return ConnectorError::Io { connector, action, source };
             }
-            let remedy = match source.code() {
-                Some("OOM") => " (the server is at its maxmemory: raise it, or have fewer objects outstanding)",
-                Some("NOAUTH" | "NOPERM") => " (psbench sends no password: use a server that lets this host in)",
-                _ => "",
-            };
-            ConnectorError::Redis { connector, action: action + remedy, source }
+            let remedy = remedy(&source, "--ps-host");
+            ConnectorError::Redis { connector, action, source, remedy }
         }
     }
 

@@ -11,7 +11,10 @@
 mod connection;
 mod error;
 mod multiplexed;
+mod remedy;
 mod reply;
+mod server;
+mod transport;
 mod wire;
 
 use std::sync::OnceLock;
@@ -19,12 +22,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisResult, Value};
+use redis::{Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Value};
 
-use self::connection::Connection;
+use self::connection::Credentials;
+pub(crate) use self::connection::has_credentials;
+pub use self::connection::{Connection, PASSWORD, USERNAME};
 use self::error::Failures;
 use self::multiplexed::Multiplexed;
+pub use self::remedy::remedy;
 pub use self::reply::read_reply;
+pub use self::server::{BadRedisUrl, REDIS_PORT, RedisKind, RedisPlace, RedisServer, RedisTls, SENTINEL_PORT};
+pub use self::transport::{Closer, Transport};
 use crate::pool::Pool;
 use crate::proxystore::PREFIX;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
@@ -52,7 +60,8 @@ pub struct RedisConnector {
     keys: KeySource,
     failures: Failures,
     pool: Pool<Connection>,
-    multiplexed: Multiplexed,
+    /// Where the library connects as psbench does: without TLS, and straight to the server.
+    multiplexed: Option<Multiplexed>,
     value_limit: OnceLock<u64>,
 }
 
@@ -62,22 +71,23 @@ impl RedisConnector {
     /// # Errors
     ///
     /// [`ConnectorError`] where there is none, or none that answers, within 5 s.
-    pub fn open(host: &str, port: u16, keys: KeySource) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::Redis { host: host.into(), port };
+    pub fn open(server: &RedisServer, keys: KeySource) -> Result<Self, ConnectorError> {
+        let config = ConnectorConfig::Redis(server.clone());
         let failures = Failures::new(&config);
-        let client = client(host, port).map_err(failures.connect())?;
+        let client = client(server).transpose().map_err(failures.connect())?;
         let pool = Pool::new(CONNECTIONS, {
-            let (host, failures) = (host.to_owned(), failures.clone());
-            move || Connection::open(&host, port).map_err(failures.connect())
+            let (server, failures) = (server.clone(), failures.clone());
+            move || Connection::open(&server).map_err(failures.connect())
         })?;
-        let multiplexed = Multiplexed::new(client).map_err(|error| failures.connect()(error.into()))?;
+        let multiplexed = client.map(Multiplexed::new).transpose();
+        let multiplexed = multiplexed.map_err(|error| failures.connect()(error.into()))?;
         Ok(Self { config, keys, failures, pool, multiplexed, value_limit: OnceLock::new() })
     }
 
     /// Makes a request that may be repeated. `size`: of the object that it moves, bytes.
     fn request(&self, command: &Cmd, size: u64, action: &'static str, key: &Key) -> Result<Value, ConnectorError> {
-        if self.shares(size) {
-            match self.share(command, action, key) {
+        if let Some(shared) = self.shared(size) {
+            match shared.query(command).map_err(self.failures.during(action, key)) {
                 // The pool has, or makes, a connection that works.
                 Err(error) if error.is_disconnect() => {}
                 answer => return answer,
@@ -86,13 +96,9 @@ impl RedisConnector {
         self.pool.run(|connection| connection.query(command).map_err(self.failures.during(action, key)))
     }
 
-    /// Whether a request that moves `size` bytes is to go over the shared connection.
-    fn shares(&self, size: u64) -> bool {
-        size <= SMALL && self.pool.busy() >= UNSHARED
-    }
-
-    fn share(&self, command: &Cmd, action: &'static str, key: &Key) -> Result<Value, ConnectorError> {
-        self.multiplexed.query(command).map_err(self.failures.during(action, key))
+    /// The shared connection, where a request that moves `size` bytes is to go over it.
+    fn shared(&self, size: u64) -> Option<&Multiplexed> {
+        self.multiplexed.as_ref().filter(|_| size <= SMALL && self.pool.busy() >= UNSHARED)
     }
 
     fn object(&self, value: Value, action: &'static str, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
@@ -147,9 +153,22 @@ impl RedisConnector {
     }
 }
 
-fn client(host: &str, port: u16) -> RedisResult<Client> {
-    let address = ConnectionAddr::Tcp(host.into(), port).into_connection_info()?;
-    Client::open(address.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+/// The library's, for a server that it reaches as psbench does.
+fn client(server: &RedisServer) -> Option<RedisResult<Client>> {
+    let address = match (&server.kind, &server.place, &server.tls) {
+        (RedisKind::Server, RedisPlace::Tcp { host, port }, None) => ConnectionAddr::Tcp(host.clone(), *port),
+        (RedisKind::Server, RedisPlace::Unix(path), None) => ConnectionAddr::Unix(path.clone()),
+        _ => return None,
+    };
+    let Credentials { user, password } = Credentials::of(server);
+    let mut way_in = RedisConnectionInfo::default().set_db(server.database.into());
+    if let Some(password) = password {
+        way_in = user.iter().fold(way_in.set_password(password), RedisConnectionInfo::set_username);
+    }
+    let made = address.into_connection_info().and_then(|address| {
+        Client::open(address.set_tcp_settings(TcpSettings::default().set_nodelay(true)).set_redis_settings(way_in))
+    });
+    Some(made)
 }
 
 /// Bytes that getting an object moves; one of unknown size may be large.
@@ -169,7 +188,7 @@ impl Connector for RedisConnector {
         let size = object.len() as u64;
         self.check_size(size)?;
         let key = self.keys.next(size);
-        if self.shares(size) {
+        if self.shared(size).is_some() {
             self.request(&wire::set(&key, &object), size, "put", &key)?;
         } else {
             self.store(&[(key, object)])?;
@@ -215,8 +234,9 @@ impl Connector for RedisConnector {
 
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
         let command = command("GETDEL", key);
-        if self.shares(moved(key)) {
-            return self.object(self.share(&command, "take", key)?, "take", key);
+        if let Some(shared) = self.shared(moved(key)) {
+            let value = shared.query(&command).map_err(self.failures.during("take", key))?;
+            return self.object(value, "take", key);
         }
         self.pool.take(|connection| {
             let value = connection.query(&command).map_err(self.failures.during("take", key))?;

@@ -9,6 +9,7 @@ use psbench_connectors::decorators::{Faults, Faulty, Metered, Throttled};
 use psbench_connectors::memory::MemoryConnector;
 use psbench_connectors::multi::{Part, Policy};
 use psbench_connectors::peer::PeerAddress;
+use psbench_connectors::redis::RedisServer as At;
 use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
 use uuid::Uuid;
 
@@ -40,7 +41,7 @@ fn file_conforms() {
 #[test]
 fn redis_conforms() {
     let server = RedisServer::start(&[]);
-    let config = ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port };
+    let config = ConnectorConfig::Redis(At::tcp("127.0.0.1", server.port));
     check(&|keys| config.open(keys).unwrap());
 }
 
@@ -64,7 +65,7 @@ fn multi_conforms() {
     let config = ConnectorConfig::Multi {
         parts: vec![
             part(ConnectorConfig::File { dir: dir.path().into() }, 100, None, 0),
-            part(ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port }, 0, Some(200_000), 1),
+            part(ConnectorConfig::Redis(At::tcp("127.0.0.1", server.port)), 0, Some(200_000), 1),
             part(peer, 0, Some(4), 2),
         ],
         tags: Vec::new(),

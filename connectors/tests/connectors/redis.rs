@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use psbench_connectors::redis::RedisConnector;
+use psbench_connectors::redis::{RedisConnector, RedisServer as At};
 use psbench_connectors::{Connector, ConnectorError, KeySource};
 
 use crate::support::{RedisServer, free_port};
 
 fn open(server: &RedisServer) -> RedisConnector {
-    RedisConnector::open("127.0.0.1", server.port, KeySource::random()).unwrap()
+    RedisConnector::open(&At::tcp("127.0.0.1", server.port), KeySource::random()).unwrap()
 }
 
 fn command(server: &RedisServer, words: &[&str]) -> redis::Value {
@@ -35,7 +35,7 @@ fn setting(server: &RedisServer, name: &str) -> String {
 #[test]
 fn no_server_is_named_with_its_address() {
     let port = free_port();
-    let error = RedisConnector::open("127.0.0.1", port, KeySource::random()).unwrap_err().to_string();
+    let error = RedisConnector::open(&At::tcp("127.0.0.1", port), KeySource::random()).unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--ps-port"), "{error}");
 }
 
@@ -49,7 +49,7 @@ fn something_else_than_redis_is_noticed_at_once() {
         client.read_exact(&mut [0; b"*1\r\n$4\r\nPING\r\n".len()]).unwrap();
         client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
-    let error = RedisConnector::open("127.0.0.1", port, KeySource::random()).unwrap_err().to_string();
+    let error = RedisConnector::open(&At::tcp("127.0.0.1", port), KeySource::random()).unwrap_err().to_string();
     assert!(error.contains(&port.to_string()) && error.contains("HTTP/1.1"), "{error}");
     web.join().unwrap();
 }

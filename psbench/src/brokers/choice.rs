@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use psbench_connectors::is_loopback;
+use psbench_connectors::redis::RedisServer;
 use scistream::client::Gateways;
 
 use super::{KafkaSettings, MessageFormat, PathPlan};
@@ -15,15 +16,15 @@ pub enum BrokerChoice {
     Memory,
     /// Redis pub/sub.
     Redis {
-        /// `host`, `port`.
-        server: (String, u16),
+        /// How it is reached.
+        server: RedisServer,
         /// Of messages.
         format: MessageFormat,
     },
     /// Redis lists.
     RedisQueue {
-        /// `host`, `port`.
-        server: (String, u16),
+        /// How it is reached.
+        server: RedisServer,
         /// Of messages.
         format: MessageFormat,
     },
@@ -102,7 +103,9 @@ impl BrokerChoice {
     /// Whether its address means each host itself, such as `localhost`.
     pub fn is_loopback(&self) -> bool {
         match self {
-            Self::Redis { server: (host, _), .. } | Self::RedisQueue { server: (host, _), .. } => is_loopback(host),
+            Self::Redis { server, .. } | Self::RedisQueue { server, .. } => {
+                server.addresses().iter().any(|(host, _)| is_loopback(host))
+            }
             Self::Kafka(settings) => settings.servers.iter().any(|(host, _)| is_loopback(host)),
             Self::Memory | Self::Own { .. } => false,
             Self::Through { broker, .. } => broker.is_loopback(),
@@ -127,9 +130,7 @@ impl fmt::Display for BrokerChoice {
             Self::Through { broker, plan } => write!(f, "{broker} through {plan}"),
             Self::Own { name, servers } if servers.is_empty() => f.write_str(name),
             Self::Own { name, servers } => write!(f, "{name} at {}", servers.join(" ")),
-            Self::Redis { server: (host, port), .. } | Self::RedisQueue { server: (host, port), .. } => {
-                write!(f, "{} at {host}:{port}", self.name())
-            }
+            Self::Redis { server, .. } | Self::RedisQueue { server, .. } => write!(f, "{} at {server}", self.name()),
         }
     }
 }

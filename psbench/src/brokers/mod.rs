@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use psbench_connectors::Secret;
+use psbench_connectors::redis::RedisServer;
 use serde::{Deserialize, Serialize};
 
 pub use self::choice::BrokerChoice;
@@ -153,15 +154,15 @@ pub enum BrokerConfig {
     },
     /// Redis pub/sub.
     Redis {
-        /// `host`, `port`.
-        server: (String, u16),
+        /// How it is reached.
+        server: RedisServer,
         /// Of messages.
         format: MessageFormat,
     },
     /// Redis lists.
     RedisQueue {
-        /// `host`, `port`.
-        server: (String, u16),
+        /// How it is reached.
+        server: RedisServer,
         /// Of messages.
         format: MessageFormat,
     },

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use psbench_connectors::redis::RedisKind;
+
 use super::checks::within;
 use super::choices::{Named, StreamName, choose_any};
-use super::parts::{REDIS_HOST, REDIS_PORT};
 use super::{OptionError, StreamScalingOptions, server};
 use crate::brokers::{BrokerChoice, KafkaSettings, LONGEST_TOPIC, OF_A_TRIAL};
 use crate::generator::BATCH_BYTES;
@@ -28,6 +29,12 @@ impl StreamScalingOptions {
             let problem = "it has no server behind a gateway; use --stream redis, redis-queue or kafka, or leave --stream-via-scistream out";
             return Err(OptionError::invalid("--stream", &broker.name(), problem));
         }
+        if let BrokerChoice::Redis { server, .. } | BrokerChoice::RedisQueue { server, .. } = &broker
+            && (server.is_local() || server.kind != RedisKind::Server)
+        {
+            let problem = "a path through gateways leads to one HOST:PORT; name that of the server itself";
+            return Err(OptionError::invalid(SERVERS, server, problem));
+        }
         let plan = Arc::new(self.path_plan("--stream-via-scistream")?);
         Ok(BrokerChoice::Through { broker: Box::new(broker), plan })
     }
@@ -36,25 +43,14 @@ impl StreamScalingOptions {
         match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
             Named::Ours(StreamName::Memory) => Ok(BrokerChoice::Memory),
             Named::Ours(StreamName::Redis) => {
-                Ok(BrokerChoice::Redis { server: self.redis_server()?, format: self.format() })
+                Ok(BrokerChoice::Redis { server: self.redis_broker()?, format: self.format() })
             }
             Named::Ours(StreamName::RedisQueue) => {
-                Ok(BrokerChoice::RedisQueue { server: self.redis_server()?, format: self.format() })
+                Ok(BrokerChoice::RedisQueue { server: self.redis_broker()?, format: self.format() })
             }
             Named::Ours(StreamName::Kafka) => self.kafka(methods, sizes).map(BrokerChoice::Kafka),
             Named::Own(name) => Ok(BrokerChoice::Own { name, servers: self.stream_servers.clone() }),
         }
-    }
-
-    fn redis_server(&mut self) -> Result<(String, u16), OptionError> {
-        if self.stream_servers.is_empty() {
-            self.stream_servers.push(format!("{REDIS_HOST}:{REDIS_PORT}"));
-        }
-        let [server] = &self.stream_servers[..] else {
-            let problem = "Redis takes one server; write one host:port";
-            return Err(OptionError::invalid(SERVERS, &self.stream_servers.join(" "), problem));
-        };
-        server::parse(SERVERS, server)
     }
 
     fn kafka(&mut self, methods: &[Method], sizes: &[Size]) -> Result<KafkaSettings, OptionError> {

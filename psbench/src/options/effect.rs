@@ -25,7 +25,7 @@ impl Chosen {
 /// An option, those of its names that have options of their own, and these.
 type Needs = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-const NEEDS: [Needs; 30] = [
+const NEEDS: [Needs; 31] = [
     (
         "generator",
         &["internal", "local"],
@@ -73,6 +73,7 @@ const NEEDS: [Needs; 30] = [
     ("executor", &["parsl"], &["parsl-executor", "parsl-max-workers", "parsl-config"]),
     ("ps-connector", &["file"], &["ps-file-dir"]),
     ("ps-connector", &["redis"], &["ps-host"]),
+    ("stream", &["redis", "redis-queue"], REDIS),
     ("ps-connector", &["redis", "peer", "scistream"], &["ps-port"]),
     ("ps-connector", &["peer", "scistream"], &["ps-address", "ps-advertise", "ps-interface"]),
     ("ps-connector", &["memory", "peer", "scistream", "shm"], &["ps-memory-limit"]),
@@ -115,6 +116,9 @@ const NEEDS: [Needs; 30] = [
     ),
 ];
 
+/// Options of all that is at a Redis server.
+const REDIS: &[&str] = &["redis-sentinel", "redis-ca-file", "redis-cert-file", "redis-key-file"];
+
 /// A line for each given option that has no effect with the implementations chosen.
 pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
     let mut notes = Vec::new();
@@ -131,6 +135,7 @@ pub(super) fn without_effect(given: &Dict, chosen: &[Chosen]) -> Vec<String> {
             given.contains_key(option)
                 && !is_of_another_path(option, chosen)
                 && !is_of_an_own_broker(option, used)
+                && !is_of_redis_elsewhere(option, chosen)
                 && !is_of_an_own_executor(option, used)
         };
         let idle = options.iter().filter(|option| is_idle(option));
@@ -171,6 +176,12 @@ fn is_of_another_path(option: &str, chosen: &[Chosen]) -> bool {
     let goes_through = chosen.iter().any(|chosen| OTHER_PATHS.contains(&chosen.by) && !chosen.names.is_empty());
     let of_the_connector = CONNECTOR_ALONE.iter().any(|(alone, _)| *alone == option);
     goes_through && option.starts_with("scistream-") && !of_the_connector
+}
+
+/// Whether a connector uses it.
+fn is_of_redis_elsewhere(option: &str, chosen: &[Chosen]) -> bool {
+    let stores = chosen.iter().filter(|chosen| chosen.by == "ps-connector").flat_map(|chosen| &chosen.names);
+    REDIS.contains(&option) && stores.into_iter().any(|name| name == "redis")
 }
 
 /// Whether a broker of the program's own among these gets it.

@@ -25,7 +25,7 @@ const ONE_SIZE: Size = Size::from_bytes(1_000_000);
 const ONE_METHOD: Method = Method::Proxy;
 
 /// The options that `psbench generate` has of those of a sweep.
-pub const OF_GENERATE: [&str; 21] = [
+pub const OF_GENERATE: [&str; 25] = [
     "data-size-bytes",
     "stream-method",
     "task-count",
@@ -42,6 +42,10 @@ pub const OF_GENERATE: [&str; 21] = [
     "ps-multi",
     "ps-tags",
     "ps-lifetime",
+    "redis-sentinel",
+    "redis-ca-file",
+    "redis-cert-file",
+    "redis-key-file",
     "stream",
     "stream-topic",
     "stream-servers",

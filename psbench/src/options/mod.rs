@@ -15,6 +15,7 @@ mod paths;
 mod planning;
 mod pool;
 mod recipe;
+mod redis;
 mod scistream;
 mod secret;
 mod server;
@@ -46,6 +47,7 @@ const BENCHMARK: &str = "Benchmark";
 const EXECUTOR: &str = "Executor";
 const ENGINE: &str = "Engine";
 const STORE: &str = "Store";
+const REDIS: &str = "Redis";
 const SCISTREAM: &str = "SciStream";
 const STREAM: &str = "Stream";
 const GENERAL: &str = "General";
@@ -296,8 +298,8 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STORE, value_name = "NAME", num_args = 1.., action = ArgAction::Set)]
     pub ps_tags: Vec<String>,
 
-    /// Server of the redis connector [default: localhost]
-    #[arg(long, help_heading = STORE, value_name = "HOST")]
+    /// Server of the redis connector: a host or a URL, as --stream-servers takes them [default: localhost]
+    #[arg(long, help_heading = STORE, value_name = "HOST|URL")]
     pub ps_host: Option<String>,
 
     /// Port of the redis connector [default: 6379], or of --ps-address [default: any free one]
@@ -373,6 +375,22 @@ pub struct StreamScalingOptions {
     /// Namespace of ProxyStore's DAOS connector
     #[arg(long, help_heading = STORE, value_name = "NAME", hide = true)]
     pub ps_daos_namespace: Option<String>,
+
+    /// The servers of --stream-servers and --ps-host are sentinels (several with commas), which know the master of this name
+    #[arg(long, help_heading = REDIS, value_name = "NAME")]
+    pub redis_sentinel: Option<String>,
+
+    /// The certificates of authorities to trust with rediss://, or the servers' own [default: the system's authorities]
+    #[arg(long, help_heading = REDIS, value_name = "FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// psbench's own certificate, for servers that want one
+    #[arg(long, help_heading = REDIS, value_name = "FILE")]
+    pub redis_cert_file: Option<PathBuf>,
+
+    /// Its key
+    #[arg(long, help_heading = REDIS, value_name = "FILE")]
+    pub redis_key_file: Option<PathBuf>,
 
     /// The control server of the gateway at the generators' side: HOST:PORT
     #[arg(long, help_heading = SCISTREAM, value_name = "ADDR")]
@@ -463,8 +481,10 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "NAME")]
     pub stream_topic: Option<String>,
 
-    /// The broker's server; of Kafka one or more, required there [default: localhost:6379]
-    #[arg(long, help_heading = STREAM, value_name = "HOST:PORT", num_args = 1.., action = ArgAction::Set)]
+    /// The broker's server; of Kafka one or more, required there. Of Redis also redis://[USER@]HOST[:PORT][/DATABASE], rediss:// for TLS,
+    /// redis+unix:///PATH; its password is taken from PSBENCH_REDIS_PASSWORD, and the user from PSBENCH_REDIS_USERNAME, in the environment of
+    /// psbench and its workers [default: localhost:6379]
+    #[arg(long, help_heading = STREAM, value_name = "HOST:PORT|URL", num_args = 1.., action = ArgAction::Set)]
     pub stream_servers: Vec<String>,
 
     /// The dispatcher reaches the broker through two gateways of SciStream (--scistream-…), generators directly [default: false]

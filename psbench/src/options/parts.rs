@@ -24,8 +24,6 @@ const METHODS: [Method; 2] = [Method::Default, Method::Proxy];
 const LEAST_DEFAULT_COMPUTING: u32 = 3;
 /// More are a mistake, which would only exhaust memory.
 const MOST_GENERATORS: u32 = 1024;
-pub(super) const REDIS_HOST: &str = "localhost";
-pub(super) const REDIS_PORT: u16 = 6379;
 /// Of objects in memory, where two of the largest items are not more.
 const MEMORY_LIMIT: u64 = 1 << 30;
 
@@ -185,13 +183,7 @@ impl StreamScalingOptions {
                 limit: self.memory_limit(sizes)?,
             },
             ConnectorName::S3 => self.s3()?,
-            ConnectorName::Redis => ConnectorConfig::Redis {
-                host: self.ps_host.get_or_insert_with(|| REDIS_HOST.into()).clone(),
-                port: match *self.ps_port.get_or_insert(REDIS_PORT) {
-                    0 => return Err(OptionError::invalid("--ps-port", &0, "write the server's port")),
-                    port => port,
-                },
-            },
+            ConnectorName::Redis => ConnectorConfig::Redis(self.redis_store()?),
             ConnectorName::Scistream => self.scistream(sizes, notes)?,
             ConnectorName::Shm => ConnectorConfig::Shm {
                 path: PathBuf::new(),

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use psbench::brokers::{BrokerChoice, BrokerError, Message, MessageFormat, Subscriber, conformance};
 use psbench::item::{self, Head};
+use psbench_connectors::redis::RedisServer;
 
 use crate::support::{HANGS, NOBODY, Opened, Redis};
 
 fn pub_sub(port: u16) -> BrokerChoice {
-    BrokerChoice::Redis { server: ("127.0.0.1".into(), port), format: MessageFormat::Psbench }
+    BrokerChoice::Redis { server: RedisServer::tcp("127.0.0.1", port), format: MessageFormat::Psbench }
 }
 
 fn queue(port: u16) -> BrokerChoice {
-    BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), port), format: MessageFormat::Psbench }
+    BrokerChoice::RedisQueue { server: RedisServer::tcp("127.0.0.1", port), format: MessageFormat::Psbench }
 }
 
 /// What makes the subscriber end.
@@ -62,8 +63,10 @@ fn what_came_ahead_of_garbage_arrives() {
 #[test]
 fn what_follows_the_end_stays_in_another_programs_list() {
     let server = Redis::start(&[]);
-    let choice =
-        BrokerChoice::RedisQueue { server: ("127.0.0.1".into(), server.port), format: MessageFormat::ProxyStore };
+    let choice = BrokerChoice::RedisQueue {
+        server: RedisServer::tcp("127.0.0.1", server.port),
+        format: MessageFormat::ProxyStore,
+    };
     let broker = choice.open().unwrap();
     let end = Message { head: item::encode(&Head::End { generator: 0, generated: 0 }), payload: Bytes::new() };
     broker.config().publisher("topic").unwrap().publish(std::slice::from_ref(&end)).unwrap();

@@ -513,7 +513,10 @@ fn objects_are_shared_across_languages() {
     let server = Redis::start(&[]);
     let directory = tempfile::tempdir().unwrap();
     let places = [
-        (ConnectorConfig::Redis { host: "127.0.0.1".into(), port: server.port }, format!("redis:{}", server.port)),
+        (
+            ConnectorConfig::Redis(psbench_connectors::redis::RedisServer::tcp("127.0.0.1", server.port)),
+            format!("redis:{}", server.port),
+        ),
         (ConnectorConfig::File { dir: directory.path().into() }, format!("file:{}", directory.path().display())),
     ];
     for (config, place) in places {

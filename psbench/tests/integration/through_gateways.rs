@@ -312,7 +312,8 @@ fn a_dry_run_names_the_gateways_and_asks_none() {
 
 /// Both kinds of Redis brokers at this server.
 fn both(redis: &Redis) -> [BrokerChoice; 2] {
-    let (server, format) = (("127.0.0.1".to_owned(), redis.port), MessageFormat::Psbench);
+    let (server, format) =
+        (psbench_connectors::redis::RedisServer::tcp("127.0.0.1", redis.port), MessageFormat::Psbench);
     [BrokerChoice::Redis { server: server.clone(), format }, BrokerChoice::RedisQueue { server, format }]
 }
 

@@ -5,6 +5,7 @@ use uuid::fmt::Hyphenated;
 
 use super::clip;
 use crate::proxystore::pickle::{Global, Value, Writer};
+use crate::redis::RedisServer;
 use crate::{ConnectorConfig, Key, endpoint};
 
 const REDIS: &str = "proxystore.connectors.redis.RedisConnector";
@@ -45,19 +46,27 @@ pub struct NotProxyStores(String);
 pub fn is_proxystores(config: &ConnectorConfig) -> Result<(), NotProxyStores> {
     let refused = |what: String| Err(NotProxyStores(what));
     match config {
-        ConnectorConfig::Redis { .. } | ConnectorConfig::Endpoint { .. } => Ok(()),
+        ConnectorConfig::Endpoint { .. } => Ok(()),
         ConnectorConfig::Multi { parts, .. } => parts.iter().try_for_each(|part| is_proxystores(&part.config)),
+        ConnectorConfig::Redis(server) if plain(server).is_some() => Ok(()),
+        ConnectorConfig::Redis(server) => refused(format!("{server} (its connector takes a host and a port alone)")),
         ConnectorConfig::File { dir } if dir.to_str().is_some() => Ok(()),
         ConnectorConfig::File { dir } => refused(format!("{} (the path is not UTF-8)", dir.display())),
         other => refused(other.name().into()),
     }
 }
 
+/// Host and port of a server that takes no more than those to reach.
+fn plain(server: &RedisServer) -> Option<(&str, u16)> {
+    let (host, port) = server.address()?;
+    (*server == RedisServer::tcp(host, port)).then_some((host, port))
+}
+
 /// The Python types of a connector that keeps an object, and of its keys. One of several connectors keeps none: its proxies name the part.
 pub(super) fn types(config: &ConnectorConfig) -> Result<(&'static str, &'static str), NotProxyStores> {
     is_proxystores(config)?;
     match config {
-        ConnectorConfig::Redis { .. } => Ok((REDIS, REDIS_KEY)),
+        ConnectorConfig::Redis(_) => Ok((REDIS, REDIS_KEY)),
         ConnectorConfig::File { .. } => Ok((FILE, FILE_KEY)),
         ConnectorConfig::Endpoint { .. } => Ok((ENDPOINT, ENDPOINT_KEY)),
         other => Err(NotProxyStores(other.name().into())),
@@ -92,11 +101,12 @@ pub(super) fn write(writer: &mut Writer, config: &ConnectorConfig, kind: &str) {
 
 fn options(writer: &mut Writer, config: &ConnectorConfig) {
     match config {
-        ConnectorConfig::Redis { host, port } => {
+        ConnectorConfig::Redis(server) => {
+            let (host, port) = plain(server).unwrap_or_default();
             writer.str(HOSTNAME);
             writer.str(host);
             writer.str(PORT);
-            writer.int((*port).into());
+            writer.int(port.into());
         }
         ConnectorConfig::File { dir } => {
             writer.str(STORE_DIR);
@@ -154,7 +164,7 @@ fn read_one(kind: &str, options: Value<'_>, key_type: &str, raw: Value<'_>) -> R
     if is_kind(kind, REDIS) {
         let host = text(HOSTNAME).ok_or_else(|| missing(HOSTNAME))?;
         let port = options.get(PORT).and_then(Value::as_int).and_then(|port| u16::try_from(port).ok());
-        let config = ConnectorConfig::Redis { host: host.into(), port: port.ok_or_else(|| missing(PORT))? };
+        let config = ConnectorConfig::Redis(RedisServer::tcp(host, port.ok_or_else(|| missing(PORT))?));
         return Ok((config, read_name(key_type, REDIS_KEY, raw)?));
     }
     if is_kind(kind, FILE) {

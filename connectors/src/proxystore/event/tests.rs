@@ -14,7 +14,7 @@ use crate::{ConnectorConfig, Key, Lifetime, Proxy};
 const ID: &str = "2b41ae9d-8ff0-4f4f-92a5-84cc9b1ab5a7";
 
 fn redis() -> ConnectorConfig {
-    ConnectorConfig::Redis { host: "localhost".into(), port: 6379 }
+    ConnectorConfig::Redis(crate::redis::RedisServer::tcp("localhost", 6379))
 }
 
 fn proxy(config: ConnectorConfig, lifetime: Lifetime) -> Proxy {

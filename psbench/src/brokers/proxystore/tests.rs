@@ -39,7 +39,7 @@ fn heads(messages: &[Message]) -> Vec<Head> {
 #[test]
 fn messages_come_back_as_they_were() {
     let object = Bytes::from_static(b"in full");
-    let config = Arc::new(ConnectorConfig::Redis { host: "localhost".into(), port: 6379 });
+    let config = Arc::new(ConnectorConfig::Redis(psbench_connectors::redis::RedisServer::tcp("localhost", 6379)));
     let proxy = Proxy { config, key: KeySource::random().next(5), checksum: Some(u64::MAX), lifetime: Lifetime::Owned };
     let size = object.len() as u64;
     let sent = [

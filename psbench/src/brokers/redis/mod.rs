@@ -10,7 +10,8 @@ mod subscriber;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::{Client, Connection, RedisError};
+use psbench_connectors::redis::{Connection, RedisServer, remedy};
+use redis::RedisError;
 
 pub(super) use self::publisher::RedisPublisher;
 use self::resp::CONNECT_TIME;
@@ -27,7 +28,7 @@ enum Kind {
 /// A server, and how it is used.
 #[derive(Clone, Debug)]
 struct Server {
-    address: (String, u16),
+    address: RedisServer,
     route: Route,
     kind: Kind,
     format: MessageFormat,
@@ -39,16 +40,16 @@ pub(super) struct RedisBroker(Server);
 
 impl RedisBroker {
     /// Topics are channels.
-    pub(super) fn pub_sub(address: &(String, u16), format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
+    pub(super) fn pub_sub(address: &RedisServer, format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
         Self::connect(address, Kind::PubSub, format, route)
     }
 
     /// Topics are lists.
-    pub(super) fn queue(address: &(String, u16), format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
+    pub(super) fn queue(address: &RedisServer, format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
         Self::connect(address, Kind::Queue, format, route)
     }
 
-    fn connect(address: &(String, u16), kind: Kind, format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
+    fn connect(address: &RedisServer, kind: Kind, format: MessageFormat, route: &Route) -> Result<Self, BrokerError> {
         let server = Server { address: address.clone(), route: route.clone(), kind, format };
         server.control()?;
         Ok(Self(server))
@@ -71,9 +72,8 @@ impl Broker for RedisBroker {
     fn delete(&self, topic: &str) -> Result<(), BrokerError> {
         if self.0.kind == Kind::Queue {
             let mut connection = self.0.control()?;
-            redis::cmd("UNLINK")
-                .arg(topic)
-                .exec(&mut connection)
+            connection
+                .query(redis::cmd("UNLINK").arg(topic))
                 .map_err(|source| self.0.error("delete the queue", source))?;
         }
         Ok(())
@@ -84,10 +84,8 @@ impl Broker for RedisBroker {
             return Ok(None);
         }
         let mut connection = self.0.control()?;
-        let counts: BTreeMap<String, u64> = redis::cmd("PUBSUB")
-            .arg("NUMSUB")
-            .arg(topic)
-            .query(&mut connection)
+        let counts: BTreeMap<String, u64> = connection
+            .ask(redis::cmd("PUBSUB").arg("NUMSUB").arg(topic))
             .map_err(|source| self.0.error("count the subscribers", source))?;
         Ok(Some(counts.into_values().sum()))
     }
@@ -124,18 +122,11 @@ impl Server {
     }
 
     fn place(&self) -> String {
-        let (host, port) = &self.address;
-        format!("{host}:{port}")
+        self.address.to_string()
     }
 
     fn label(&self) -> String {
         format!("{} at {}", self.name(), self.place())
-    }
-
-    /// Where to connect.
-    fn reached_at(&self) -> Result<(String, u16), BrokerError> {
-        let (host, port) = &self.address;
-        self.route.to(host, *port).map_err(|source| BrokerError::Path { broker: self.label(), source })
     }
 
     /// Whether what is taken from a topic may be wanted by others: then nothing is taken ahead.
@@ -148,42 +139,35 @@ impl Server {
         self.control_within(CONNECT_TIME)
     }
 
-    /// The same, if it can be had in this time, which each answer may take, too.
+    /// The same, if the server lets it in by answers that take up to so long, each.
     fn control_within(&self, limit: Duration) -> Result<Connection, BrokerError> {
-        let (host, port) = self.reached_at()?;
-        let connect = || {
-            let connection = Client::open((host, port))?.get_connection_with_timeout(limit)?;
-            connection.set_read_timeout(Some(limit))?;
-            connection.set_write_timeout(Some(limit))?;
-            Ok(connection)
+        let failed = |source| self.error("connect", source);
+        let connection = match (&self.route, self.address.address()) {
+            (Route::Through(_), Some((host, port))) => {
+                let way = self.route.to(host, port);
+                let (host, port) = way.map_err(|source| BrokerError::Path { broker: self.label(), source })?;
+                Connection::open_by(&self.address, (&host, port), limit).map_err(failed)?
+            }
+            _ => Connection::open(&self.address).map_err(failed)?,
         };
-        connect().map_err(|source| self.error("connect", source))
+        connection.set_patience(Some(limit)).map_err(|error| failed(error.into()))?;
+        Ok(connection)
     }
 
     fn error(&self, action: &str, source: RedisError) -> BrokerError {
-        let remedy = if source.is_timeout() {
-            "; the server did not answer in time: is it overloaded, stopped, or is something else listening there?"
-        } else if source.is_connection_refusal() {
-            "; no server listens there: start one, or correct --stream-servers"
-        } else if source.is_io_error() {
-            "; is it running, and is --stream-servers right?"
-        } else if source.code() == Some("OOM") {
-            "; the server has reached its maxmemory: raise it, or lower the rate"
-        } else {
-            ""
-        };
-        BrokerError::Redis { broker: self.label(), action: action.into(), source, remedy: remedy.into() }
+        let remedy = remedy(&source, "--stream-servers");
+        BrokerError::Redis { broker: self.label(), action: action.into(), source, remedy }
     }
 }
 
 /// One setting of the server, where it tells.
 fn setting(connection: &mut Connection, name: &str) -> Option<String> {
-    let pairs: BTreeMap<String, String> = redis::cmd("CONFIG").arg("GET").arg(name).query(connection).ok()?;
+    let pairs: BTreeMap<String, String> = connection.ask(redis::cmd("CONFIG").arg("GET").arg(name)).ok()?;
     pairs.into_values().next()
 }
 
 /// One field of a section of INFO, where it is there.
 fn server_info(connection: &mut Connection, section: &str, field: &str) -> Option<String> {
-    let text: String = redis::cmd("INFO").arg(section).query(connection).ok()?;
+    let text: String = connection.ask(redis::cmd("INFO").arg(section)).ok()?;
     text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(|value| value.trim().to_owned()))
 }

@@ -5,6 +5,7 @@ use redis::{RedisResult, Value};
 use super::super::{BrokerError, Message, MessageFormat, Publisher, Route, proxystore, wire};
 use super::resp::{Resp, redis_error};
 use super::{Kind, Server};
+use psbench_connectors::redis::RedisServer;
 
 /// Publishes to one topic.
 pub(in super::super) struct RedisPublisher {
@@ -19,7 +20,7 @@ const TOGETHER: usize = 200;
 impl RedisPublisher {
     /// To a channel.
     pub(in super::super) fn pub_sub(
-        address: &(String, u16),
+        address: &RedisServer,
         format: MessageFormat,
         topic: &str,
     ) -> Result<Self, BrokerError> {
@@ -28,7 +29,7 @@ impl RedisPublisher {
 
     /// To a list.
     pub(in super::super) fn queue(
-        address: &(String, u16),
+        address: &RedisServer,
         format: MessageFormat,
         topic: &str,
     ) -> Result<Self, BrokerError> {
@@ -36,8 +37,7 @@ impl RedisPublisher {
     }
 
     fn connect(server: Server, topic: &str) -> Result<Self, BrokerError> {
-        let connected = Resp::connect(&server.address);
-        let connection = connected.map_err(|error| server.error("connect", redis_error(error)))?;
+        let connection = Resp::connect(&server)?;
         Ok(Self { server, connection, topic: topic.into() })
     }
 

@@ -4,23 +4,23 @@
 //! an answer about as often, and its subscriber can't be woken from another thread. Here a command goes out in one vectored write, and
 //! an answer comes in as [`read_reply`] has it.
 
-use std::io::{self, BufReader, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::io::{self, BufReader, IoSlice, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use psbench_connectors::redis::read_reply;
+use psbench_connectors::redis::{Closer, Transport, read_reply};
 use redis::{RedisError, RedisResult, Value};
 
-use super::super::wire;
+use super::super::BrokerError;
+use super::Server;
 use crate::clock::{Clock, SystemClock};
 
 /// Time to connect.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Time without any progress after which a server counts as gone.
-pub(super) const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Bytes asked of the system with one read.
 const READ_BUFFER: usize = 256 << 10;
@@ -32,7 +32,7 @@ pub(super) struct Resp {
 
 /// A connection, and when something came over it last.
 struct Heard {
-    stream: TcpStream,
+    stream: Transport,
     at: Arc<AtomicU64>,
 }
 
@@ -45,21 +45,12 @@ impl Read for Heard {
 }
 
 impl Resp {
-    pub(super) fn connect((host, port): &(String, u16)) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in (host.as_str(), *port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_TIME) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(SILENCE))?;
-                    stream.set_write_timeout(Some(SILENCE))?;
-                    let heard = Heard { stream, at: Arc::default() };
-                    return Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, heard) });
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    /// Connects as [`Server::control`] does.
+    pub(super) fn connect(server: &Server) -> Result<Self, BrokerError> {
+        let stream = server.control()?.into_transport();
+        stream.set_read_timeout(Some(SILENCE)).map_err(|error| server.error("connect", redis_error(error)))?;
+        let heard = Heard { stream, at: Arc::default() };
+        Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, heard) })
     }
 
     /// How long to wait for answers without any progress; `None`: for ever, since a subscriber's messages come when they come.
@@ -73,8 +64,8 @@ impl Resp {
     }
 
     /// What ends a wait for answers from another thread.
-    pub(super) fn waker(&self) -> io::Result<Waker> {
-        self.reader.get_ref().stream.try_clone().map(Waker)
+    pub(super) fn waker(&self) -> io::Result<Closer> {
+        self.reader.get_ref().stream.closer()
     }
 
     /// Sends `command topic message` for each message, together; the messages are in parts.
@@ -90,12 +81,12 @@ impl Resp {
             parts.extend(message.as_ref().iter().map(|part| IoSlice::new(part)));
             parts.push(IoSlice::new(END));
         }
-        wire::write_all_vectored(&mut self.reader.get_mut().stream, &mut parts)
+        self.reader.get_mut().stream.send(&mut parts)
     }
 
     /// Sends one small command.
     pub(super) fn send(&mut self, command: &redis::Cmd) -> io::Result<()> {
-        self.reader.get_mut().stream.write_all(&command.get_packed_command())
+        self.reader.get_mut().stream.send(&mut [IoSlice::new(&command.get_packed_command())])
     }
 
     /// The next answer. An error that the server answers with is an error here.
@@ -108,17 +99,6 @@ impl Resp {
 fn front(command: &str, topic: &str, message: &[&[u8]]) -> String {
     let length: usize = message.iter().map(|part| part.len()).sum();
     format!("*3\r\n${}\r\n{command}\r\n${}\r\n{topic}\r\n${length}\r\n", command.len(), topic.len())
-}
-
-/// Ends a connection from another thread.
-pub(super) struct Waker(TcpStream);
-
-impl Waker {
-    /// Whoever waits for an answer gets an error now.
-    pub(super) fn wake(&self) {
-        // Fails only when the connection has ended already.
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
 }
 
 /// As the crate would put it.

@@ -11,19 +11,20 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use psbench_connectors::redis::Closer;
 use redis::{RedisResult, Value};
 
 use super::super::format::MessageReader;
 use super::super::queue::Queue;
 use super::super::{BrokerError, Message, Subscriber};
-use super::resp::{CONNECT_TIME, Resp, Waker, redis_error};
+use super::resp::{CONNECT_TIME, Resp, redis_error};
 use super::{Kind, Server, server_info, setting};
 use crate::clock::{Clock, Nanos, SystemClock};
 
 struct RedisSubscriber {
     queue: Arc<Queue>,
     signs: Signs,
-    waker: Waker,
+    waker: Closer,
     reading: Option<JoinHandle<()>>,
 }
 
@@ -69,7 +70,7 @@ impl Signs {
 
 pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
     let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
-    let mut connection = Resp::connect(&server.reached_at()?).map_err(failed("connect"))?;
+    let mut connection = Resp::connect(server)?;
     let source: Box<dyn Source> = match server.kind {
         Kind::PubSub => {
             connection.set_patience(Some(CONNECT_TIME)).map_err(failed("subscribe"))?;
@@ -114,7 +115,7 @@ impl Subscriber for RedisSubscriber {
 impl Drop for RedisSubscriber {
     fn drop(&mut self) {
         self.queue.abandon();
-        self.waker.wake();
+        self.waker.close();
         if let Some(reading) = self.reading.take() {
             let _ = reading.join();
         }
