@@ -279,6 +279,21 @@ impl ConnectorConfig {
         })
     }
 
+    /// Makes sure that whoever stores and resolves will be let, where that can be known ahead. [Opens](Self::open) nothing. Returns warnings.
+    ///
+    /// # Errors
+    /// A server refuses something.
+    pub fn check(&self) -> Result<Vec<String>, ConnectorError> {
+        match self {
+            Self::Redis(server) => RedisConnector::check(server).map(|warning| warning.into_iter().collect()),
+            Self::Multi { parts, .. } => {
+                let warnings: Result<Vec<_>, _> = parts.iter().map(|part| part.config.check()).collect();
+                warnings.map(|warnings| warnings.concat())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn unreachable(&self, reason: &str) -> ConnectorError {
         ConnectorError::Unreachable { connector: self.to_string(), reason: reason.into() }
     }

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+/// The most that a program says, bytes.
+const MOST: u64 = 16 << 20;
+
 /// Between looks at whether a program that has said all has ended.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -57,8 +60,13 @@ fn collect(from: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<
     let told = done.clone();
     let collect = move || {
         let mut all = Vec::new();
-        let read = from.map_or(Ok(0), |mut from| from.read_to_end(&mut all));
-        let _ = done.send(read.map(|_| all));
+        let read = from.map_or(Ok(0), |from| from.take(MOST + 1).read_to_end(&mut all));
+        let _ = done.send(match read {
+            Ok(_) if all.len() as u64 > MOST => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("said more than {} MiB", MOST >> 20)))
+            }
+            read => read.map(|_| all),
+        });
     };
     if let Err(refused) = thread::Builder::new().spawn(collect) {
         let _ = told.send(Err(refused));
@@ -89,6 +97,8 @@ mod tests {
         // More than a pipe holds.
         let told = sh("head -c 300000 /dev/zero", Duration::from_secs(60)).unwrap();
         assert_eq!(told.stdout.len(), 300_000);
+        let error = sh("yes", Duration::from_secs(60)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         assert_eq!(ask(&mut Command::new("/nowhere"), LOOK).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use redis::RedisError;
 
-use super::{STALL_TIMEOUT, remedy};
+use super::{Refused, STALL_TIMEOUT, remedy};
 use crate::{ConnectorConfig, ConnectorError, Key};
 
 /// Makes errors that name the server.
@@ -25,6 +25,13 @@ impl Failures {
             let remedy = remedy(&source, "--ps-host and --ps-port (`redis-server --port N` starts one)");
             ConnectorError::Redis { connector, action: "connect".into(), source, remedy }
         }
+    }
+
+    /// A right is missing.
+    pub(super) fn refused(&self, refused: Refused) -> ConnectorError {
+        let remedy = remedy(&refused.source, "--ps-host");
+        let (connector, action) = (self.connector.clone(), refused.action());
+        ConnectorError::Redis { connector, action, source: refused.source, remedy }
     }
 
     /// A request failed. Nothing is formatted until it does.

@@ -1,4 +1,4 @@
-//! Objects on a Redis server (6.2 or later, for `GETDEL`), laid out as ProxyStore's `RedisConnector` does: the key is the bare UUID,
+//! Objects on a Redis server, laid out as ProxyStore's `RedisConnector` does: the key is the bare UUID,
 //! the value the object behind ProxyStore's prefix; nothing expires.
 //!
 //! Requests go over a pool of at most 16 blocking connections, one for each thread in a request. Small requests beyond 4 at a time
@@ -13,11 +13,13 @@ mod error;
 mod multiplexed;
 mod remedy;
 mod reply;
+mod rights;
 mod server;
 mod transport;
 mod wire;
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +33,8 @@ use self::error::Failures;
 use self::multiplexed::Multiplexed;
 pub use self::remedy::remedy;
 pub use self::reply::read_reply;
+pub use self::rights::{Refused, evicts, refuse_replica, try_channel, try_list, try_objects, value_limit};
+use self::rights::{TAKE, lacks_command};
 pub use self::server::{BadRedisUrl, REDIS_PORT, RedisKind, RedisPlace, RedisServer, RedisTls, SENTINEL_PORT};
 pub use self::transport::{Closer, Transport};
 use crate::pool::Pool;
@@ -46,7 +50,7 @@ const SMALL: u64 = 16 * 1024;
 /// The most commands sent ahead of their replies, which the server buffers meanwhile.
 const PIPELINE: usize = 1024;
 /// The largest value of a server as it is installed (its setting `proto-max-bulk-len`), bytes.
-const DEFAULT_VALUE_LIMIT: u64 = 512 * 1024 * 1024;
+pub const DEFAULT_VALUE_LIMIT: u64 = 512 * 1024 * 1024;
 /// The least that a server lets that setting be, bytes.
 const LEAST_VALUE_LIMIT: u64 = 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +67,8 @@ pub struct RedisConnector {
     /// Where the library connects as psbench does: without TLS, and straight to the server.
     multiplexed: Option<Multiplexed>,
     value_limit: OnceLock<u64>,
+    /// Whether the server has no command that takes an object.
+    lacks_take: AtomicBool,
 }
 
 impl RedisConnector {
@@ -81,7 +87,15 @@ impl RedisConnector {
         })?;
         let multiplexed = client.map(Multiplexed::new).transpose();
         let multiplexed = multiplexed.map_err(|error| failures.connect()(error.into()))?;
-        Ok(Self { config, keys, failures, pool, multiplexed, value_limit: OnceLock::new() })
+        Ok(Self {
+            config,
+            keys,
+            failures,
+            pool,
+            multiplexed,
+            value_limit: OnceLock::new(),
+            lacks_take: AtomicBool::new(false),
+        })
     }
 
     /// Makes a request that may be repeated. `size`: of the object that it moves, bytes.
@@ -135,14 +149,8 @@ impl RedisConnector {
         if let Some(limit) = self.value_limit.get() {
             return Ok(*limit);
         }
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg("proto-max-bulk-len");
-        let answer = self.pool.run(|connection| match connection.query(&command) {
-            // Managed servers forbid CONFIG.
-            Err(error) if !error.is_io_error() => Ok(Value::Nil),
-            answer => answer.map_err(self.failures.connect()),
-        })?;
-        Ok(*self.value_limit.get_or_init(|| wire::setting(&answer).unwrap_or(DEFAULT_VALUE_LIMIT)))
+        let limit = self.pool.run(|connection| rights::value_limit(connection).map_err(self.failures.connect()))?;
+        Ok(*self.value_limit.get_or_init(|| limit.unwrap_or(DEFAULT_VALUE_LIMIT)))
     }
 
     fn store(&self, objects: &[(Key, Bytes)]) -> Result<(), ConnectorError> {
@@ -233,18 +241,54 @@ impl Connector for RedisConnector {
     }
 
     fn take(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        let command = command("GETDEL", key);
-        if let Some(shared) = self.shared(moved(key)) {
-            let value = shared.query(&command).map_err(self.failures.during("take", key))?;
-            return self.object(value, "take", key);
+        let command = command(TAKE, key);
+        if self.lacks_take.load(Ordering::Relaxed) {
+            return self.take_in_two(key);
         }
-        self.pool.take(|connection| {
-            let value = connection.query(&command).map_err(self.failures.during("take", key))?;
-            self.object(value, "take", key)
-        })
+        let answer = self.take_in_one(&command, key);
+        match answer {
+            Err(ConnectorError::Redis { source, .. }) if lacks_command(&source) => {
+                self.lacks_take.store(true, Ordering::Relaxed);
+                self.take_in_two(key)
+            }
+            answer => answer,
+        }
     }
 
     fn config(&self) -> &ConnectorConfig {
         &self.config
+    }
+}
+
+impl RedisConnector {
+    fn take_in_one(&self, command: &Cmd, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        if let Some(shared) = self.shared(moved(key)) {
+            let value = shared.query(command).map_err(self.failures.during("take", key))?;
+            return self.object(value, "take", key);
+        }
+        self.pool.take(|connection| {
+            let value = connection.query(command).map_err(self.failures.during("take", key))?;
+            self.object(value, "take", key)
+        })
+    }
+
+    /// For servers before 6.2: in one transaction, so that of two who take an object one gets it.
+    fn take_in_two(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
+        self.pool.take(|connection| {
+            let value = wire::get_and_delete(connection, key).map_err(self.failures.during("take", key))?;
+            self.object(value, "take", key)
+        })
+    }
+
+    /// Makes sure that a server lets its user do what a run needs, and is one to write to. Returns a warning of one that drops objects.
+    ///
+    /// # Errors
+    /// It refuses something, in its own words.
+    pub(crate) fn check(server: &RedisServer) -> Result<Option<String>, ConnectorError> {
+        let failures = Failures::new(&ConnectorConfig::Redis(server.clone()));
+        let mut connection = Connection::open(server).map_err(failures.connect())?;
+        refuse_replica(&mut connection).map_err(failures.connect())?;
+        try_objects(&mut connection).map_err(|refused| failures.refused(refused))?;
+        Ok(evicts(&mut connection).map(|warning| format!("redis {server}: {warning}")))
     }
 }

@@ -49,6 +49,9 @@ fn read_value<R: Read>(reader: &mut BufReader<R>, depth: usize) -> RedisResult<V
             }
             None => Ok(Value::Nil),
         },
+        _ if line.starts_with(b"HTTP/") => {
+            Err(malformed(format!("this is no Redis: it answered HTTP, `{}`", excerpt(&line))))
+        }
         _ => Err(malformed(format!("`{}` where a reply should begin; is that a Redis server?", excerpt(&line)))),
     }
 }

@@ -44,6 +44,19 @@ pub(super) fn set(key: &Key, object: &[u8]) -> Cmd {
     command
 }
 
+/// Gets an object and deletes it, as nobody else does in between.
+pub(super) fn get_and_delete(connection: &mut Connection, key: &Key) -> RedisResult<Value> {
+    let mut commands = redis::pipe();
+    commands.atomic().cmd("GET").arg(key.id.to_string()).cmd("DEL").arg(key.id.to_string());
+    connection.send(&mut [IoSlice::new(&commands.get_packed_pipeline())])?;
+    // One that is refused as it is queued makes the last one fail, too: its own answer says why.
+    let answers: Vec<_> = (0..4).map(|_| connection.answer()).collect();
+    match answers.into_iter().collect::<RedisResult<Vec<_>>>()?.pop() {
+        Some(Value::Array(mut pair)) if !pair.is_empty() => Ok(pair.swap_remove(0)),
+        other => Ok(other.unwrap_or(Value::Nil)),
+    }
+}
+
 /// The object in the answer to `GET`, in the memory that it was read into.
 pub(super) fn object(answer: Value) -> Result<Option<Bytes>, String> {
     match answer {

@@ -132,6 +132,12 @@ pub trait Broker: Send + Sync {
         Ok(None)
     }
 
+    /// Makes sure ahead of a run that messages to topics that begin with `topic` will pass. `largest`: of the items that go whole, bytes. Returns
+    /// warnings.
+    fn check(&self, _topic: &str, _largest: u64) -> Result<Vec<String>, BrokerError> {
+        Ok(Vec::new())
+    }
+
     /// Its version and settings, for the results. Provided for brokers that have none to tell.
     fn info(&self) -> Result<BrokerInfo, BrokerError> {
         let (name, address) = match self.config() {

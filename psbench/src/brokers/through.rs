@@ -74,6 +74,10 @@ impl Broker for Through {
         self.way.ask(|| self.broker.delete_rest())
     }
 
+    fn check(&self, topic: &str, largest: u64) -> Result<Vec<String>, BrokerError> {
+        self.way.ask(|| self.broker.check(topic, largest))
+    }
+
     fn subscribers(&self, topic: &str) -> Result<Option<u64>, BrokerError> {
         self.way.ask(|| self.broker.subscribers(topic))
     }

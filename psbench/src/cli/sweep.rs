@@ -130,7 +130,7 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
         sweep.trace_into(writer.dir());
     }
     logging::start(terminal, outputs.log_level, log, outputs.log_file_level)?;
-    for note in &notes {
+    for note in notes.iter().chain(sweep.warnings()) {
         tracing::warn!("{note}");
     }
     for UnusablePath { path, problem } in sweep.unusable() {

@@ -316,6 +316,9 @@ fn launch(ports: &str, terms: &Terms, directory: &Path, port: u16) -> Result<(Ch
     }
 }
 
+/// The most that it has to say as it starts, bytes.
+const MOST: u64 = 64 << 10;
+
 /// Waits until it listens.
 fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
     let told = process.stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{token}"));
@@ -324,7 +327,7 @@ fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
     // Ends with the process, which is killed where it takes too long.
     let read = move || {
         let mut line = String::new();
-        let read = BufReader::new(stdout).read_line(&mut line);
+        let read = BufReader::new(stdout.take(MOST)).read_line(&mut line);
         let _ = tell.send(read.map(|_| line));
     };
     thread::Builder::new().spawn(read).map_err(|error| format!("cannot start a thread to read from it: {error}"))?;
@@ -335,7 +338,7 @@ fn ready(process: &mut Child, token: &str) -> Result<Report, String> {
         let _ = process.kill();
         let mut why = String::new();
         if let Some(stderr) = &mut process.stderr {
-            let _ = stderr.read_to_string(&mut why);
+            let _ = stderr.take(MOST).read_to_string(&mut why);
         }
         let why = why.lines().next().unwrap_or("it ended at once");
         return Err(why.trim_start_matches("error: ").to_owned());

@@ -37,6 +37,7 @@ pub struct Sweep {
     /// That of the first trial with one behind gateways, of which there is more to tell, or of the first.
     broker: Arc<dyn Broker>,
     unusable: Vec<UnusablePath>,
+    warnings: Vec<String>,
     interrupted: Arc<AtomicBool>,
     trace_dir: Option<PathBuf>,
     /// What outlasts single trials of the executor.
@@ -95,7 +96,7 @@ impl Sweep {
     pub fn prepare(mut plan: SweepPlan, interrupted: Arc<AtomicBool>) -> Result<Self, SweepError> {
         let engines = plan.settings.engine.as_ref().map(Engines::prepare).transpose()?;
         let gateways = PrivateGateways::of(&mut plan);
-        let paths::Prepared { brokers, unusable } = paths::prepare(&mut plan, gateways.as_ref().err())?;
+        let paths::Prepared { brokers, unusable, warnings } = paths::prepare(&mut plan, gateways.as_ref().err())?;
         let through = plan.trials.iter().position(|trial| trial.settings.broker.via().is_some());
         let broker = Arc::clone(brokers.get(through.unwrap_or(0)).ok_or(SweepError::Empty)?);
         let gateways = GatewayMeter::new(gateways.ok().flatten());
@@ -103,7 +104,7 @@ impl Sweep {
             engines.start_for(first)?;
         }
         let starts = Starts::default();
-        Ok(Self { plan, brokers, broker, unusable, interrupted, trace_dir: None, engines, starts, gateways })
+        Ok(Self { plan, brokers, broker, unusable, warnings, interrupted, trace_dir: None, engines, starts, gateways })
     }
 
     /// What it runs.
@@ -114,6 +115,11 @@ impl Sweep {
     /// The paths that were left out.
     pub fn unusable(&self) -> &[UnusablePath] {
         &self.unusable
+    }
+
+    /// What users should know of servers, in a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Keeps a trace of each trial in this directory.

@@ -30,12 +30,15 @@ pub(super) struct Prepared {
     pub(super) brokers: Vec<Arc<dyn Broker>>,
     /// The paths whose trials were taken out of the plan.
     pub(super) unusable: Vec<UnusablePath>,
+    /// What users should know of servers.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Opens the brokers, and makes sure that the connectors can be used. The trials of paths that can't are taken out of the plan.
 /// `ungated`: why there are no private gateways.
 pub(super) fn prepare(plan: &mut SweepPlan, ungated: Option<&PrivateError>) -> Result<Prepared, SweepError> {
     let mut open = Vec::new();
+    let mut warnings = Vec::new();
     let mut unusable: Vec<(String, SweepError)> = Vec::new();
     let mut ways: Vec<&TrialPlan> = Vec::new();
     for trial in &plan.trials {
@@ -43,8 +46,12 @@ pub(super) fn prepare(plan: &mut SweepPlan, ungated: Option<&PrivateError>) -> R
             continue;
         }
         ways.push(trial);
-        match (reach(trial, ungated, &mut open), &trial.path) {
-            (Ok(()), _) => {}
+        let largest = |like: &TrialPlan| {
+            let whole = plan.trials.iter().filter(|trial| trial.path == like.path && trial.method != Method::Proxy);
+            whole.map(|trial| trial.data_size).max().unwrap_or(0)
+        };
+        match (reach(trial, largest(trial), ungated, &mut open), &trial.path) {
+            (Ok(told), _) => warnings.extend(told),
             (Err(error), None) => return Err(error),
             (Err(error), Some(path)) => unusable.push((path.clone(), error)),
         }
@@ -61,21 +68,38 @@ pub(super) fn prepare(plan: &mut SweepPlan, ungated: Option<&PrivateError>) -> R
         brokers.push(broker_of(trial, &mut open)?);
     }
     let unusable = unusable.into_iter().map(|(path, error)| UnusablePath { path, problem: error.to_string() });
-    Ok(Prepared { brokers, unusable: unusable.collect() })
+    warnings.sort_unstable();
+    warnings.dedup();
+    Ok(Prepared { brokers, unusable: unusable.collect(), warnings })
 }
 
 /// Brokers that are open.
 type Open = Vec<(BrokerChoice, Arc<dyn Broker>)>;
 
-fn reach(trial: &TrialPlan, ungated: Option<&PrivateError>, open: &mut Open) -> Result<(), SweepError> {
+/// `largest`: item that passes the broker whole, bytes. Returns warnings.
+fn reach(
+    trial: &TrialPlan,
+    largest: u64,
+    ungated: Option<&PrivateError>,
+    open: &mut Open,
+) -> Result<Vec<String>, SweepError> {
     if let (Some(error), false) = (ungated, wishes(trial).is_empty()) {
         return Err(error.clone().into());
     }
-    broker_of(trial, open)?;
+    let broker = broker_of(trial, open)?;
+    // What another program publishes and stores, that program has the rights for.
+    let all_is_ours = !trial.settings.is_external();
+    let mut warnings = Vec::new();
+    if all_is_ours {
+        warnings.extend(broker.check(&trial.settings.topic, largest)?);
+    }
     if trial.method == Method::Proxy {
         trial.settings.connector.open(KeySource::random())?;
+        if all_is_ours {
+            warnings.extend(trial.settings.connector.check()?);
+        }
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// The trial's broker, which trials of the same choice share.

@@ -154,25 +154,21 @@ fn dripping(parts: Vec<Vec<u8>>, pause: Duration) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
-        // The first connection is the broker's look whether a server is there.
-        let mut looks = Vec::new();
         for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            let mut asked = [0; 512];
-            let length = connection.read(&mut asked).unwrap_or(0);
-            if !asked[..length].windows(9).any(|word| word == b"SUBSCRIBE") {
-                connection.write_all(b"+OK\r\n+OK\r\n").unwrap();
-                looks.push(connection);
-                continue;
-            }
-            for part in parts {
-                thread::sleep(pause);
-                connection.write_all(&part).unwrap();
-            }
-            // As long as the test, the connection stays.
-            loop {
-                thread::park();
-            }
+            let (mut connection, parts) = (connection.unwrap(), parts.clone());
+            thread::spawn(move || {
+                let mut asked = [0; 512];
+                while let Ok(length @ 1..) = connection.read(&mut asked) {
+                    if asked[..length].windows(4).any(|word| word == b"PING") {
+                        connection.write_all(b"+PONG\r\n").unwrap();
+                        continue;
+                    }
+                    for part in &parts {
+                        thread::sleep(pause);
+                        connection.write_all(part).unwrap();
+                    }
+                }
+            });
         }
     });
     port

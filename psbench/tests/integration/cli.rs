@@ -196,7 +196,7 @@ fn what_makes_no_sweep_is_one_line() {
         ),
         (
             "--stream redis --stream-servers a:1 b:2",
-            "--stream-servers a:1 b:2: Redis takes one server; write one host:port",
+            "--stream-servers a:1,b:2: Redis takes one server; write one, or --redis-sentinel NAME where these are sentinels",
         ),
         (
             "--stream redis --stream-servers localhost",

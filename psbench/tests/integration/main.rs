@@ -23,6 +23,7 @@ mod launchers;
 mod lifetimes;
 mod limits;
 mod pool;
+mod redis_ways;
 mod scistream;
 mod services;
 mod stores;

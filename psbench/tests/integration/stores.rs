@@ -55,7 +55,7 @@ fn two_connectors_share_the_items_by_size() {
     assert_eq!(trials.len(), 2);
     trials.iter().for_each(assert_complete);
     let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut server.connection()).unwrap();
-    // Twice 12: the first trial is run once more to warm up.
-    assert!(stats.contains("cmdstat_set:calls=24,"), "the small items, and they alone, went to Redis: {stats}");
+    // Twice 12, as the first trial is run once more to warm up, and one to try whether it may.
+    assert!(stats.contains("cmdstat_set:calls=25,"), "the small items, and they alone, went to Redis: {stats}");
     assert_eq!((server.keys().len(), files.path().read_dir().unwrap().count()), (0, 0));
 }

@@ -10,13 +10,19 @@ mod subscriber;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use psbench_connectors::redis::{Connection, RedisServer, remedy};
+use psbench_connectors::redis::{
+    Connection, DEFAULT_VALUE_LIMIT, RedisServer, evicts, refuse_replica, remedy, try_channel, try_list, value_limit,
+};
 use redis::RedisError;
 
 pub(super) use self::publisher::RedisPublisher;
 use self::resp::CONNECT_TIME;
 use super::{Broker, BrokerConfig, BrokerError, MessageFormat, Route, Subscriber};
 use crate::environment::BrokerInfo;
+use crate::units::Size;
+
+/// What stands ahead of an item in a message is shorter, bytes.
+const HEAD: u64 = 1024;
 
 /// How a topic lives on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +96,27 @@ impl Broker for RedisBroker {
         Ok(Some(counts.into_values().sum()))
     }
 
+    fn check(&self, topic: &str, largest: u64) -> Result<Vec<String>, BrokerError> {
+        let mut connection = self.0.control()?;
+        refuse_replica(&mut connection).map_err(|source| self.0.error("connect", source))?;
+        let limit = value_limit(&mut connection).map_err(|source| self.0.error("ask for its settings", source))?;
+        let limit = limit.unwrap_or(DEFAULT_VALUE_LIMIT);
+        if largest.saturating_add(HEAD) > limit {
+            let (item, limit) = (Size::from_bytes(largest), Size::from_bytes(limit));
+            let reason = format!(
+                "an item of {item} by the default method exceeds its proto-max-bulk-len of {limit}: raise that with `redis-cli CONFIG SET \
+                 proto-max-bulk-len` (and client-query-buffer-limit with it), or use --stream-method proxy"
+            );
+            return Err(BrokerError::Protocol { broker: self.0.label(), reason });
+        }
+        let (tried, warning) = match self.0.kind {
+            Kind::Queue => (try_list(&mut connection, topic), evicts(&mut connection)),
+            Kind::PubSub => (try_channel(&mut connection, topic), None),
+        };
+        tried.map_err(|refused| self.0.error(&refused.action(), refused.source))?;
+        Ok(warning.into_iter().map(|warning| format!("{}: {warning}", self.0.label())).collect())
+    }
+
     fn info(&self) -> Result<BrokerInfo, BrokerError> {
         /// What decides how a stream fares.
         const SETTINGS: [&str; 8] = [
@@ -108,7 +135,11 @@ impl Broker for RedisBroker {
             // Managed servers refuse CONFIG: what can't be known is absent.
             configuration.extend(self::setting(&mut connection, setting).map(|value| (setting.to_owned(), value)));
         }
-        let version = server_info(&mut connection, "server", "redis_version").unwrap_or_else(|| "unknown".into());
+        // Valkey tells the Redis that it takes the place of, too.
+        let valkey =
+            server_info(&mut connection, "server", "valkey_version").map(|version| format!("valkey {version}"));
+        let version = valkey.or_else(|| server_info(&mut connection, "server", "redis_version"));
+        let version = version.unwrap_or_else(|| "unknown".into());
         Ok(BrokerInfo { name: self.0.name().into(), version, address: Some(self.0.place()), via: None, configuration })
     }
 }
