@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Value};
 
+use super::cluster;
 use super::reply::read_reply;
 use super::server::{RedisKind, RedisServer};
 use super::transport::{Transport, speaks_tls};
@@ -34,7 +35,16 @@ impl Connection {
     pub fn open(server: &RedisServer) -> RedisResult<Self> {
         match &server.kind {
             RedisKind::Server => Self::open_at(server, None, CONNECT_TIMEOUT),
+            RedisKind::Cluster => cluster::any(server).map(|(connection, _)| connection),
             RedisKind::Sentinel(name) => Self::open_at(&master_of(server, name)?, None, CONNECT_TIMEOUT),
+        }
+    }
+
+    /// The same to where this key is, of a cluster the node.
+    pub fn open_for(server: &RedisServer, key: &str) -> RedisResult<Self> {
+        match server.kind {
+            RedisKind::Cluster => Self::open(&cluster::node(server, key)?),
+            _ => Self::open(server),
         }
     }
 

@@ -8,6 +8,7 @@
 //! Measured with 1 KB `GET`s on 2 busy cores, medians of five, in thousands a second, for a connection each, one multiplexed
 //! connection, and this mixture: 1 thread 111, 27, 93; 64 threads 95, 130, 91; 256 threads 21, 79, 70.
 
+mod cluster;
 mod connection;
 mod error;
 mod multiplexed;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Value};
 
+use self::cluster::Nodes;
 use self::connection::Credentials;
 pub(crate) use self::connection::has_credentials;
 pub use self::connection::{Connection, PASSWORD, USERNAME};
@@ -37,7 +39,6 @@ pub use self::rights::{Refused, evicts, refuse_replica, try_channel, try_list, t
 use self::rights::{TAKE, lacks_command};
 pub use self::server::{BadRedisUrl, REDIS_PORT, RedisKind, RedisPlace, RedisServer, RedisTls, SENTINEL_PORT};
 pub use self::transport::{Closer, Transport};
-use crate::pool::Pool;
 use crate::proxystore::PREFIX;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
 
@@ -63,7 +64,7 @@ pub struct RedisConnector {
     config: ConnectorConfig,
     keys: KeySource,
     failures: Failures,
-    pool: Pool<Connection>,
+    nodes: Nodes,
     /// Where the library connects as psbench does: without TLS, and straight to the server.
     multiplexed: Option<Multiplexed>,
     value_limit: OnceLock<u64>,
@@ -81,17 +82,14 @@ impl RedisConnector {
         let config = ConnectorConfig::Redis(server.clone());
         let failures = Failures::new(&config);
         let client = client(server).transpose().map_err(failures.connect())?;
-        let pool = Pool::new(CONNECTIONS, {
-            let (server, failures) = (server.clone(), failures.clone());
-            move || Connection::open(&server).map_err(failures.connect())
-        })?;
+        let nodes = Nodes::open(server, &failures)?;
         let multiplexed = client.map(Multiplexed::new).transpose();
         let multiplexed = multiplexed.map_err(|error| failures.connect()(error.into()))?;
         Ok(Self {
             config,
             keys,
             failures,
-            pool,
+            nodes,
             multiplexed,
             value_limit: OnceLock::new(),
             lacks_take: AtomicBool::new(false),
@@ -107,12 +105,14 @@ impl RedisConnector {
                 answer => return answer,
             }
         }
-        self.pool.run(|connection| connection.query(command).map_err(self.failures.during(action, key)))
+        self.nodes
+            .at(key, |pool| pool.run(|connection| connection.query(command).map_err(self.failures.during(action, key))))
     }
 
     /// The shared connection, where a request that moves `size` bytes is to go over it.
     fn shared(&self, size: u64) -> Option<&Multiplexed> {
-        self.multiplexed.as_ref().filter(|_| size <= SMALL && self.pool.busy() >= UNSHARED)
+        let Nodes::One(pool) = &self.nodes else { return None };
+        self.multiplexed.as_ref().filter(|_| size <= SMALL && pool.busy() >= UNSHARED)
     }
 
     fn object(&self, value: Value, action: &'static str, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
@@ -149,15 +149,20 @@ impl RedisConnector {
         if let Some(limit) = self.value_limit.get() {
             return Ok(*limit);
         }
-        let limit = self.pool.run(|connection| rights::value_limit(connection).map_err(self.failures.connect()))?;
+        let any = Key::named(uuid::Uuid::nil());
+        let limit =
+            self.nodes.of(&any)?.run(|connection| rights::value_limit(connection).map_err(self.failures.connect()))?;
         Ok(*self.value_limit.get_or_init(|| limit.unwrap_or(DEFAULT_VALUE_LIMIT)))
     }
 
     fn store(&self, objects: &[(Key, Bytes)]) -> Result<(), ConnectorError> {
-        let Some((first, _)) = objects.first() else {
-            return Ok(());
-        };
-        self.pool.run(|connection| wire::set_all(connection, objects).map_err(self.failures.during("put", first)))
+        for group in self.nodes.group(objects, |(key, _)| key) {
+            let Some((first, _)) = group.first() else { continue };
+            self.nodes.at(first, |pool| {
+                pool.run(|connection| wire::set_all(connection, &group).map_err(self.failures.during("put", first)))
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -229,6 +234,14 @@ impl Connector for RedisConnector {
 
     fn evict_batch(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
         let mut evicted = 0;
+        if self.nodes.is_cluster() {
+            // One command takes keys of one slot.
+            for key in keys {
+                let value = self.request(&command("UNLINK", key), 0, "evict", key)?;
+                evicted += self.count(&value, "evict", key)?;
+            }
+            return Ok(evicted);
+        }
         for chunk in keys.chunks(PIPELINE) {
             let mut command = redis::cmd("UNLINK");
             for key in chunk {
@@ -266,17 +279,21 @@ impl RedisConnector {
             let value = shared.query(command).map_err(self.failures.during("take", key))?;
             return self.object(value, "take", key);
         }
-        self.pool.take(|connection| {
-            let value = connection.query(command).map_err(self.failures.during("take", key))?;
-            self.object(value, "take", key)
+        self.nodes.at(key, |pool| {
+            pool.take(|connection| {
+                let value = connection.query(command).map_err(self.failures.during("take", key))?;
+                self.object(value, "take", key)
+            })
         })
     }
 
     /// For servers before 6.2: in one transaction, so that of two who take an object one gets it.
     fn take_in_two(&self, key: &Key) -> Result<Option<Bytes>, ConnectorError> {
-        self.pool.take(|connection| {
-            let value = wire::get_and_delete(connection, key).map_err(self.failures.during("take", key))?;
-            self.object(value, "take", key)
+        self.nodes.at(key, |pool| {
+            pool.take(|connection| {
+                let value = wire::get_and_delete(connection, key).map_err(self.failures.during("take", key))?;
+                self.object(value, "take", key)
+            })
         })
     }
 
@@ -286,9 +303,10 @@ impl RedisConnector {
     /// It refuses something, in its own words.
     pub(crate) fn check(server: &RedisServer) -> Result<Option<String>, ConnectorError> {
         let failures = Failures::new(&ConnectorConfig::Redis(server.clone()));
-        let mut connection = Connection::open(server).map_err(failures.connect())?;
+        let key = uuid::Uuid::new_v4().to_string();
+        let mut connection = Connection::open_for(server, &key).map_err(failures.connect())?;
         refuse_replica(&mut connection).map_err(failures.connect())?;
-        try_objects(&mut connection).map_err(|refused| failures.refused(refused))?;
+        try_objects(&mut connection, &key).map_err(|refused| failures.refused(refused))?;
         Ok(evicts(&mut connection).map(|warning| format!("redis {server}: {warning}")))
     }
 }

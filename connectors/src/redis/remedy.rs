@@ -31,7 +31,7 @@ pub fn remedy(error: &RedisError, named_by: &str) -> String {
             "it can't save its data to disk and takes no more: see to its disk, or `CONFIG SET stop-writes-on-bgsave-error no`"
         }
         Some("MOVED" | "CROSSSLOT" | "CLUSTERDOWN" | "ASK") => {
-            "it is a node of a cluster, which psbench does not use: name a server of its own"
+            "it is a node of a cluster: write redis+cluster://HOST:PORT (or rediss+cluster:// with TLS)"
         }
         _ => return unsaid(error, named_by),
     };

@@ -31,14 +31,13 @@ impl Refused {
 ///
 /// # Errors
 /// The server refuses something.
-pub fn try_objects(connection: &mut Connection) -> Result<(), Refused> {
-    let key = Uuid::new_v4().to_string();
+pub fn try_objects(connection: &mut Connection, key: &str) -> Result<(), Refused> {
     let mut asked = |command: &Cmd| asked(connection, command);
-    asked(redis::cmd("SET").arg(&key).arg("").arg("EX").arg(EXPIRY))?;
+    asked(redis::cmd("SET").arg(key).arg("").arg("EX").arg(EXPIRY))?;
     for command in ["GET", "EXISTS", "DEL", "UNLINK"] {
-        asked(redis::cmd(command).arg(&key))?;
+        asked(redis::cmd(command).arg(key))?;
     }
-    match asked(redis::cmd(TAKE).arg(&key)) {
+    match asked(redis::cmd(TAKE).arg(key)) {
         Err(refused) if lacks_command(&refused.source) => Ok(()),
         answer => answer.map(drop),
     }
@@ -48,12 +47,11 @@ pub fn try_objects(connection: &mut Connection) -> Result<(), Refused> {
 ///
 /// # Errors
 /// The server refuses something.
-pub fn try_list(connection: &mut Connection, topic: &str) -> Result<(), Refused> {
-    let key = format!("{topic}-{}", Uuid::new_v4().simple());
-    asked(connection, redis::cmd("RPUSH").arg(&key).arg("").arg(""))?;
-    let taken = asked(connection, redis::cmd("BLPOP").arg(&key).arg(0.2))
-        .and_then(|_| asked(connection, redis::cmd("LPOP").arg(&key).arg(1)));
-    asked(connection, redis::cmd("UNLINK").arg(&key))?;
+pub fn try_list(connection: &mut Connection, key: &str) -> Result<(), Refused> {
+    asked(connection, redis::cmd("RPUSH").arg(key).arg("").arg(""))?;
+    let taken = asked(connection, redis::cmd("BLPOP").arg(key).arg(0.2))
+        .and_then(|_| asked(connection, redis::cmd("LPOP").arg(key).arg(1)));
+    asked(connection, redis::cmd("UNLINK").arg(key))?;
     taken.map(drop)
 }
 

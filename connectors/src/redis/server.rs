@@ -49,6 +49,8 @@ pub enum RedisKind {
     Server,
     /// Sentinels, which know the server of this name.
     Sentinel(String),
+    /// Nodes of a cluster, each of which knows where keys are.
+    Cluster,
 }
 
 /// Files of TLS, the same on every host.
@@ -114,11 +116,14 @@ impl RedisServer {
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut server = match scheme {
-            "redis" | "rediss" | "valkey" | "valkeys" => {
+            "redis" | "rediss" | "valkey" | "valkeys" | "redis+cluster" | "rediss+cluster" => {
                 let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
                 let (host, port) = host_and_port(address, port).map_err(|what| wrong(format!("{what}; {EXAMPLE}")))?;
                 let mut server = Self::tcp(host, port);
-                server.tls = matches!(scheme, "rediss" | "valkeys").then(Box::default);
+                server.tls = matches!(scheme, "rediss" | "valkeys" | "rediss+cluster").then(Box::default);
+                if scheme.ends_with("+cluster") {
+                    server.kind = RedisKind::Cluster;
+                }
                 if !database.is_empty() {
                     server.database = number(database).map_err(|what| wrong(format!("{what}; {EXAMPLE}")))?;
                 }
@@ -241,6 +246,7 @@ impl fmt::Display for RedisServer {
         }
         match &self.kind {
             RedisKind::Server => Ok(()),
+            RedisKind::Cluster => f.write_str(" (cluster)"),
             RedisKind::Sentinel(name) => write!(f, " (sentinel, {name})"),
         }
     }

@@ -11,7 +11,7 @@ use crate::proxystore::{PREFIX, strip_prefix};
 
 /// Stores objects with one round trip, and sends them from where they lie: the library would copy each twice, into the command and
 /// into its packed form (1 MB `SET`: 3.4 instead of 2.2 GB/s).
-pub(super) fn set_all(connection: &mut Connection, objects: &[(Key, Bytes)]) -> RedisResult<()> {
+pub(super) fn set_all(connection: &mut Connection, objects: &[&(Key, Bytes)]) -> RedisResult<()> {
     let heads: Vec<String> = objects.iter().map(|(key, object)| set_head(key, object.len())).collect();
     let mut parts: Vec<IoSlice<'_>> = objects
         .iter()

@@ -69,7 +69,7 @@ impl StreamScalingOptions {
                 ));
             }
             server.kind = RedisKind::Sentinel(name.clone());
-        } else if !server.others.is_empty() {
+        } else if !server.others.is_empty() && server.kind != RedisKind::Cluster {
             let problem = "Redis takes one server; write one, or --redis-sentinel NAME where these are sentinels";
             return Err(OptionError::invalid(option, &text, problem));
         }
@@ -109,7 +109,7 @@ impl StreamScalingOptions {
 
     /// Whether one server or another has TLS.
     fn redis_has_tls(&self) -> bool {
-        let is_secure = |text: &String| text.starts_with("rediss://") || text.starts_with("valkeys://");
+        let is_secure = |text: &String| text.starts_with("rediss") || text.starts_with("valkeys://");
         self.stream_servers.iter().chain(&self.ps_host).any(is_secure)
     }
 }

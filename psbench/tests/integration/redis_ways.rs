@@ -351,3 +351,36 @@ fn an_item_larger_than_the_servers_values_is_refused_ahead_of_the_run() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     }
 }
+
+#[test]
+fn a_cluster_is_used_by_its_slots() {
+    let nodes: Vec<Redis> = (0..3)
+        .map(|_| {
+            let file = format!("psbench-nodes-{}.conf", free_port());
+            let node = Redis::start(&["--cluster-enabled", "yes", "--cluster-config-file", &file]);
+            let _ = std::fs::remove_file(Path::new("/tmp").join(file));
+            node
+        })
+        .collect();
+    let addresses: Vec<String> = nodes.iter().map(Redis::address).collect();
+    let made =
+        Command::new("redis-cli").args(["--cluster", "create", "--cluster-yes"]).args(&addresses).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    for node in &nodes {
+        wait_until("the cluster is there", || {
+            let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut node.connection()).unwrap();
+            info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
+        });
+    }
+    // The first node named is not there.
+    let servers = format!("redis+cluster://127.0.0.1:{},redis+cluster://{}", free_port(), addresses[0]);
+    for stream in ["redis", "redis-queue"] {
+        let arguments = arguments(stream, &servers).replace("--task-count 8", "--task-count 60");
+        assert_runs(None, None, &arguments);
+        assert_runs(None, None, &format!("{arguments} --ps-lifetime run"));
+    }
+    for node in &nodes {
+        assert!(node.calls("set") > 5, "objects are at all nodes");
+        assert_eq!(node.keys(), [""; 0]);
+    }
+}

@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use psbench_connectors::redis::{
-    Connection, DEFAULT_VALUE_LIMIT, RedisServer, evicts, refuse_replica, remedy, try_channel, try_list, value_limit,
+    Connection, DEFAULT_VALUE_LIMIT, RedisKind, RedisServer, evicts, refuse_replica, remedy, try_channel, try_list,
+    value_limit,
 };
 use redis::RedisError;
+use uuid::Uuid;
 
 pub(super) use self::publisher::RedisPublisher;
 use self::resp::CONNECT_TIME;
@@ -77,7 +79,7 @@ impl Broker for RedisBroker {
 
     fn delete(&self, topic: &str) -> Result<(), BrokerError> {
         if self.0.kind == Kind::Queue {
-            let mut connection = self.0.control()?;
+            let mut connection = self.0.control_for(topic)?;
             connection
                 .query(redis::cmd("UNLINK").arg(topic))
                 .map_err(|source| self.0.error("delete the queue", source))?;
@@ -97,8 +99,11 @@ impl Broker for RedisBroker {
     }
 
     fn check(&self, topic: &str, largest: u64) -> Result<Vec<String>, BrokerError> {
-        let mut connection = self.0.control()?;
-        refuse_replica(&mut connection).map_err(|source| self.0.error("connect", source))?;
+        let key = format!("{topic}-{}", Uuid::new_v4().simple());
+        let mut connection = self.0.control_for(&key)?;
+        if self.0.kind == Kind::Queue || self.0.address.kind != RedisKind::Cluster {
+            refuse_replica(&mut connection).map_err(|source| self.0.error("connect", source))?;
+        }
         let limit = value_limit(&mut connection).map_err(|source| self.0.error("ask for its settings", source))?;
         let limit = limit.unwrap_or(DEFAULT_VALUE_LIMIT);
         if largest.saturating_add(HEAD) > limit {
@@ -110,7 +115,7 @@ impl Broker for RedisBroker {
             return Err(BrokerError::Protocol { broker: self.0.label(), reason });
         }
         let (tried, warning) = match self.0.kind {
-            Kind::Queue => (try_list(&mut connection, topic), evicts(&mut connection)),
+            Kind::Queue => (try_list(&mut connection, &key), evicts(&mut connection)),
             Kind::PubSub => (try_channel(&mut connection, topic), None),
         };
         tried.map_err(|refused| self.0.error(&refused.action(), refused.source))?;
@@ -168,6 +173,14 @@ impl Server {
     /// A connection for commands without bulk data.
     fn control(&self) -> Result<Connection, BrokerError> {
         self.control_within(CONNECT_TIME)
+    }
+
+    /// The same to where a topic is: a list is at one node of a cluster, channels are at all.
+    fn control_for(&self, topic: &str) -> Result<Connection, BrokerError> {
+        if self.kind == Kind::PubSub || self.address.kind != RedisKind::Cluster {
+            return self.control();
+        }
+        Connection::open_for(&self.address, topic).map_err(|source| self.error("connect", source))
     }
 
     /// The same, if the server lets it in by answers that take up to so long, each.

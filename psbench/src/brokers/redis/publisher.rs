@@ -37,7 +37,7 @@ impl RedisPublisher {
     }
 
     fn connect(server: Server, topic: &str) -> Result<Self, BrokerError> {
-        let connection = Resp::connect(&server)?;
+        let connection = Resp::connect(&server, topic)?;
         Ok(Self { server, connection, topic: topic.into() })
     }
 

@@ -45,9 +45,9 @@ impl Read for Heard {
 }
 
 impl Resp {
-    /// Connects as [`Server::control`] does.
-    pub(super) fn connect(server: &Server) -> Result<Self, BrokerError> {
-        let stream = server.control()?.into_transport();
+    /// Connects as [`Server::control_for`] does.
+    pub(super) fn connect(server: &Server, topic: &str) -> Result<Self, BrokerError> {
+        let stream = server.control_for(topic)?.into_transport();
         stream.set_read_timeout(Some(SILENCE)).map_err(|error| server.error("connect", redis_error(error)))?;
         let heard = Heard { stream, at: Arc::default() };
         Ok(Self { reader: BufReader::with_capacity(READ_BUFFER, heard) })

@@ -70,7 +70,7 @@ impl Signs {
 
 pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
     let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
-    let mut connection = Resp::connect(server)?;
+    let mut connection = Resp::connect(server, topic)?;
     let source: Box<dyn Source> = match server.kind {
         Kind::PubSub => {
             connection.set_patience(Some(CONNECT_TIME)).map_err(failed("subscribe"))?;
