@@ -34,7 +34,7 @@ pub use self::connection::{Connection, PASSWORD, USERNAME};
 use self::error::Failures;
 use self::multiplexed::Multiplexed;
 pub use self::remedy::remedy;
-pub use self::reply::read_reply;
+pub use self::reply::{ReadBulk, read_reply};
 pub use self::rights::{Refused, evicts, refuse_replica, try_channel, try_list, try_objects, value_limit};
 use self::rights::{TAKE, lacks_command};
 pub use self::server::{BadRedisUrl, REDIS_PORT, RedisKind, RedisPlace, RedisServer, RedisTls, SENTINEL_PORT};

@@ -19,6 +19,15 @@ const MAX_ELEMENTS: usize = 1 << 20;
 /// How deep arrays may lie in each other.
 const MAX_DEPTH: usize = 8;
 
+/// A source that fills memory which was not zeroed before.
+pub trait ReadBulk: Read {
+    /// Appends at most `length` bytes, fewer at the end of the stream.
+    ///
+    /// # Errors
+    /// Reading failed; what came before was appended.
+    fn read_bulk(&mut self, bulk: &mut Vec<u8>, length: u64) -> io::Result<()>;
+}
+
 /// Reads one reply of RESP2: a line, a bulk string, or an array of replies.
 ///
 /// Of a bulk string only what is in the reader's buffer already is copied; the rest goes from `reader`'s source to where it stays. An
@@ -29,11 +38,11 @@ const MAX_DEPTH: usize = 8;
 /// An I/O error, of kind [`ErrorKind::UnexpectedEof`] for an end amid a reply; a parsing error for what is no RESP2 or past these
 /// bounds: lines of 64 KiB, bulk strings of 64 GiB, arrays of 2²⁰ elements, 8 of them within each other. The reader is then amid a
 /// reply, and of no further use.
-pub fn read_reply<R: Read>(reader: &mut BufReader<R>) -> RedisResult<Value> {
+pub fn read_reply<R: ReadBulk>(reader: &mut BufReader<R>) -> RedisResult<Value> {
     read_value(reader, MAX_DEPTH)
 }
 
-fn read_value<R: Read>(reader: &mut BufReader<R>, depth: usize) -> RedisResult<Value> {
+fn read_value<R: ReadBulk>(reader: &mut BufReader<R>, depth: usize) -> RedisResult<Value> {
     let line = read_line(reader)?;
     match line[0] {
         b'+' | b'-' | b':' => redis::parse_redis_value(&line),
@@ -79,14 +88,14 @@ fn length(line: &[u8], most: usize) -> RedisResult<Option<usize>> {
     }
 }
 
-fn read_bulk<R: Read>(reader: &mut BufReader<R>, length: usize) -> RedisResult<Vec<u8>> {
+fn read_bulk<R: ReadBulk>(reader: &mut BufReader<R>, length: usize) -> RedisResult<Vec<u8>> {
     let mut bulk = Vec::new();
     bulk.try_reserve_exact(length.min(RESERVED)).map_err(|error| io::Error::new(ErrorKind::OutOfMemory, error))?;
     let buffered = length.min(reader.buffer().len());
     bulk.extend_from_slice(&reader.buffer()[..buffered]);
     reader.consume(buffered);
     // Not through the buffer: a long read begins with short ones, which would be copied out of it.
-    reader.get_mut().take((length - buffered) as u64).read_to_end(&mut bulk)?;
+    reader.get_mut().read_bulk(&mut bulk, (length - buffered) as u64)?;
     if bulk.len() < length {
         return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
     }
@@ -109,6 +118,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl ReadBulk for &[u8] {
+        fn read_bulk(&mut self, bulk: &mut Vec<u8>, length: u64) -> io::Result<()> {
+            self.take(length).read_to_end(bulk).map(drop)
+        }
+    }
 
     /// Reads one reply through a small buffer, which longer values go past; returns what is left, too.
     fn read(bytes: &[u8]) -> RedisResult<(Value, Vec<u8>)> {

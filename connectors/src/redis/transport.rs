@@ -14,6 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use scistream::tls::{ClientTls, Pem, TlsError};
 
 use super::CONNECT_TIMEOUT;
+use super::reply::ReadBulk;
 use super::server::{RedisPlace, RedisServer, RedisTls};
 use crate::io::write_full;
 use crate::net::connect_tcp;
@@ -98,6 +99,18 @@ impl Read for Transport {
             Self::Tls(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
         }
+    }
+}
+
+impl ReadBulk for Transport {
+    // Each socket by itself, since only its own type fills memory that was not zeroed before.
+    fn read_bulk(&mut self, bulk: &mut Vec<u8>, length: u64) -> io::Result<()> {
+        let read = match self {
+            Self::Tcp(stream) => stream.take(length).read_to_end(bulk),
+            Self::Tls(stream) => stream.take(length).read_to_end(bulk),
+            Self::Unix(stream) => stream.take(length).read_to_end(bulk),
+        };
+        read.map(drop)
     }
 }
 

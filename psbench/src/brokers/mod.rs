@@ -281,6 +281,16 @@ pub enum BrokerError {
         /// Why and what to do, beginning with a separator.
         remedy: String,
     },
+    /// Nobody is subscribed to the topic, but somebody who was cut off may come back.
+    #[error("{broker}: nobody is subscribed to topic {topic} any more")]
+    Unheard {
+        /// The broker and its address.
+        broker: String,
+        /// The topic.
+        topic: String,
+        /// How many of the messages were heard.
+        heard: usize,
+    },
     /// Nobody is subscribed to the topic any more.
     #[error("{broker}: nobody is subscribed to topic {topic} any more")]
     NoSubscriber {

@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::{BadProxy, ConnectorConfig, ConnectorError, KeySource, Lifetime, Store, StoreOptions};
@@ -198,7 +198,32 @@ fn publish_stream(
     }
     let head = Head::End { generator: plan.share.generator, generated: progress.generated };
     let end = Message { head: item::encode(&head), payload: Bytes::new() };
-    made.and(publisher.end(&end).map_err(GeneratorError::from))
+    made.and(persist(control, &mut || publisher.end(&end)).map_err(GeneratorError::from))
+}
+
+/// Publishes messages, if need be when a subscriber that was cut off has come back.
+fn publish(publisher: &mut dyn Publisher, messages: &[Message], control: Control<'_>) -> Result<(), BrokerError> {
+    let mut heard = 0;
+    persist(control, &mut || match publisher.publish(&messages[heard..]) {
+        Err(BrokerError::Unheard { broker, topic, heard: more }) => {
+            heard += more;
+            Err(BrokerError::Unheard { broker, topic, heard: more })
+        }
+        published => published,
+    })
+}
+
+/// Does `publish` again as long as nobody hears it who may come back, and the generator is not to end.
+fn persist(control: Control<'_>, publish: &mut dyn FnMut() -> Result<(), BrokerError>) -> Result<(), BrokerError> {
+    /// Longer than a subscriber tries to, each try included: then it tells why.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match publish() {
+            Err(BrokerError::Unheard { .. }) if !(control.stop)() && Instant::now() < until => {}
+            published => return published,
+        }
+    }
 }
 
 fn make_items(
@@ -299,7 +324,7 @@ fn publish_items(
             .zip(bodies)
             .map(|(head, payload)| Message { head: item::encode(&Head::Item(ItemHead { published, ..head })), payload })
             .collect();
-        publisher.publish(&messages)?;
+        publish(publisher, &messages, control)?;
         drop(messages);
         if due.end < count {
             payloads.prepare()?;

@@ -313,6 +313,22 @@ impl Recorder {
         }
     }
 
+    /// Which of so many items that each generator made have not come, for people: `3–5, 17`, and no more than a line of them.
+    pub fn missing(&self, generated: &[u64]) -> String {
+        const MOST_RANGES: usize = 8;
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for number in self.arrivals.missing(generated) {
+            if let Some((_, last)) = ranges.last_mut().filter(|(_, last)| *last + 1 == number) {
+                *last = number;
+            } else if ranges.len() < MOST_RANGES {
+                ranges.push((number, number));
+            } else {
+                return ranges_of(&ranges) + ", …";
+            }
+        }
+        ranges_of(&ranges)
+    }
+
     /// Rates of a trial that ran from `start` to `end`; `None` when nothing finished.
     pub fn rates(&self, start: Nanos, end: Nanos, scheduled: Option<f64>, ideal: Option<f64>) -> Option<Rates> {
         let seconds = end.saturating_sub(start) as f64 / 1e9;
@@ -350,6 +366,14 @@ impl Recorder {
 
 fn earliest(known: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
     known.into_iter().chain(other).min()
+}
+
+fn ranges_of(ranges: &[(u64, u64)]) -> String {
+    let one = |(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}–{last}"),
+    };
+    ranges.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -470,5 +494,18 @@ mod tests {
         assert_eq!([of(Stage::Broker), of(Stage::Report), of(Stage::EndToEnd)], [Some(7), Some(5), Some(12)]);
         assert_eq!([of(Stage::Store), of(Stage::Queue), of(Stage::Work)], [None; 3]);
         assert_eq!(Stage::Dispatch.clock_error(ClockErrors::default()), None, "all on one host");
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_number() {
+        let mut recorder = Recorder::default();
+        for number in [0, 1, 4, 6] {
+            assert!(recorder.arrive(number));
+        }
+        assert_eq!(recorder.missing(&[7]), "2–3, 5");
+        assert_eq!(recorder.missing(&[3, 2]), "2–3");
+        assert_eq!(recorder.missing(&[0]), "");
+        (8..60).step_by(2).for_each(|number| assert!(recorder.arrive(number)));
+        assert!(recorder.missing(&[60]).ends_with(", …"), "{}", recorder.missing(&[60]));
     }
 }

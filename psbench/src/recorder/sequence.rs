@@ -111,6 +111,25 @@ impl Sequence {
         new
     }
 
+    /// The numbers that have not come of so many items that each generator made, in order.
+    pub(super) fn missing(&self, generated: &[u64]) -> impl Iterator<Item = u64> {
+        let generators = generated.len().max(1) as u64;
+        let made = move |number: u64| {
+            generated.get((number % generators) as usize).is_some_and(|made| number / generators < *made)
+        };
+        let end = generated.iter().max().map_or(0, |most| most.saturating_mul(generators));
+        (self.whole * PART..end).filter(move |number| made(*number) && !self.has(*number))
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let Some(place) = (number / PART).checked_sub(self.whole) else { return true };
+        match self.parts.get(place as usize) {
+            None | Some(Part::Absent) => false,
+            Some(Part::Some(bits)) => bits.seen[(number % PART / 64) as usize] & (1 << (number % 64)) != 0,
+            Some(Part::Whole) => true,
+        }
+    }
+
     /// One past the highest number that came of a generator's share, which is of whole lanes.
     pub(super) fn end(&self, share: Share) -> u64 {
         let lanes = self.ends.iter().skip(share.generator as usize).step_by(share.generators as usize);
@@ -144,6 +163,12 @@ mod tests {
             }
             prop_assert_eq!(sequence.distinct, set.len() as u64);
             prop_assert_eq!(sequence.duplicated, (numbers.len() - set.len()) as u64);
+            let made: Vec<u64> = (0..generators).map(|generator| 40 + u64::from(generator) * 7).collect();
+            let expected: Vec<u64> = (0..1000)
+                .filter(|number| number / u64::from(generators) < made[(number % u64::from(generators)) as usize])
+                .filter(|number| !set.contains(number))
+                .collect();
+            prop_assert_eq!(sequence.missing(&made).collect::<Vec<_>>(), expected);
             prop_assert_eq!(sequence.reordered, reordered);
             for share in Share::each(generators) {
                 let own = set.iter().filter(|number| **number % u64::from(generators) == u64::from(share.generator));

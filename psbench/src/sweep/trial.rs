@@ -406,7 +406,7 @@ impl<'a> Run<'a> {
     fn record(mut self, finished: Finished, orphaned: u64, told: Told<'_>, before: Usage) -> TrialRecord {
         let Told { generators, workers: reports, subscriber, received } = told;
         let generated = finished.all_generated();
-        let Finished { ended, bytes, mut recorder, .. } = finished;
+        let Finished { ended, bytes, mut recorder, generated: generated_each } = finished;
         recorder.end_trace();
         if let Some(Err(error)) = self.trace.take().map(TraceFile::finish) {
             self.problems.push(error.to_string());
@@ -432,7 +432,7 @@ impl<'a> Run<'a> {
             Some(WorkerEnd::Lost(end)) => Some(format!("{} was lost ({end})", report.worker.label)),
             Some(WorkerEnd::Retired(_)) | None => None,
         }));
-        self.problems.extend(item_problems(&items, recorder.failures()));
+        self.problems.extend(item_problems(&items, recorder.failures(), || recorder.missing(&generated_each)));
         self.problems.extend(broker.as_ref().and_then(|broker| lag_problem(broker.lag.as_ref()?)));
         self.problems.extend(method_problem(trial.method, recorder.finished(), recorder.resolved()));
         let cpu: Option<f64> = processes.iter().map(|process| process.cpu_seconds).sum();
@@ -630,14 +630,18 @@ fn method_problem(told: Method, finished: u64, resolved: u64) -> Option<String> 
 }
 
 /// What is wrong with the items, in words.
-fn item_problems(items: &Balance, failures: &[String]) -> Vec<String> {
+fn item_problems(items: &Balance, failures: &[String], missing: impl FnOnce() -> String) -> Vec<String> {
     let mut problems = Vec::new();
     if items.failed > 0 {
         problems.push(format!("{} of {} items failed: {}", items.failed, items.generated, failures.join("; ")));
     }
     if items.lost > 0 {
-        problems
-            .push(format!("{} of {} items were lost between generator and dispatcher", items.lost, items.generated));
+        problems.push(format!(
+            "{} of {} items were lost between generator and dispatcher: numbers {}",
+            items.lost,
+            items.generated,
+            missing()
+        ));
     }
     if items.duplicated > 0 {
         problems.push(format!("{} items came more than once", items.duplicated));

@@ -7,6 +7,7 @@
 mod brokers;
 mod cli;
 mod compare_paths;
+mod cuts;
 mod docs;
 mod doctor;
 mod engine_ends;

@@ -26,6 +26,12 @@ use crate::units::Size;
 /// What stands ahead of an item in a message is shorter, bytes.
 const HEAD: u64 = 1024;
 
+/// For a server that ended a connection, or one between, to take another; a try that has begun may last longer.
+const RECONNECT: Duration = Duration::from_secs(5);
+
+/// Between tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// How a topic lives on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -202,6 +208,12 @@ impl Server {
         let remedy = remedy(&source, "--stream-servers");
         BrokerError::Redis { broker: self.label(), action: action.into(), source, remedy }
     }
+}
+
+/// Whether another connection may do what this one did not: it was cut, or its server is no longer, or not yet, the topic's.
+fn is_cut(error: &RedisError) -> bool {
+    const PASSING: [&str; 6] = ["MOVED", "READONLY", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN"];
+    error.is_connection_dropped() || error.code().is_some_and(|code| PASSING.contains(&code))
 }
 
 /// One setting of the server, where it tells.

@@ -5,26 +5,28 @@
 //! so a subscriber that leaves early has taken one message at most that it did not hand on.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::redis::Closer;
-use redis::{RedisResult, Value};
+use redis::{RedisError, RedisResult, Value};
 
 use super::super::format::MessageReader;
 use super::super::queue::Queue;
 use super::super::{BrokerError, Message, Subscriber};
-use super::resp::{CONNECT_TIME, Resp, redis_error};
-use super::{Kind, Server, server_info, setting};
+use super::resp::{Resp, SILENCE, redis_error};
+use super::{Kind, PAUSE, RECONNECT, Server, is_cut, server_info, setting};
 use crate::clock::{Clock, Nanos, SystemClock};
 
 struct RedisSubscriber {
     queue: Arc<Queue>,
     signs: Signs,
-    waker: Closer,
+    /// Of the connection that is read at the time.
+    waker: Arc<Mutex<Option<Closer>>>,
     reading: Option<JoinHandle<()>>,
 }
 
@@ -42,10 +44,30 @@ enum Signs {
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Signs {
-    fn of(kind: Kind, connection: &Resp) -> Self {
+    fn of(kind: Kind) -> Self {
         match kind {
-            Kind::PubSub => Self::Heard(connection.heard()),
+            Kind::PubSub => Self::Heard(Arc::default()),
             Kind::Queue => Self::Empty(Arc::default()),
+        }
+    }
+
+    /// Takes note of what comes over this connection.
+    fn follow(&self, connection: &mut Resp) {
+        if let Self::Heard(at) = self {
+            connection.heard(at);
+        }
+    }
+
+    /// What came last.
+    fn last(&self) -> Nanos {
+        let (Self::Heard(at) | Self::Empty(at)) = self;
+        at.load(Ordering::Relaxed)
+    }
+
+    /// What came since says nothing of messages.
+    fn unhear(&self, last: Nanos) {
+        if let Self::Heard(at) = self {
+            at.store(last, Ordering::Relaxed);
         }
     }
 
@@ -69,33 +91,29 @@ impl Signs {
 }
 
 pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
-    let failed = |action: &'static str| move |error| server.error(action, redis_error(error));
+    let failed = |action: &'static str| move |error: io::Error| server.error(action, error.into());
     let mut connection = Resp::connect(server, topic)?;
-    let source: Box<dyn Source> = match server.kind {
-        Kind::PubSub => {
-            connection.set_patience(Some(CONNECT_TIME)).map_err(failed("subscribe"))?;
-            connection.send(redis::cmd("SUBSCRIBE").arg(topic)).map_err(failed("subscribe"))?;
-            // The server's confirmation: what is published from now on comes.
-            let confirmation = connection.answer().map_err(|source| server.error("subscribe", source))?;
-            if pushed(confirmation, "subscribe").is_none() {
-                let reason =
-                    "answered SUBSCRIBE with something else than its confirmation; is that a Redis server?".into();
-                return Err(BrokerError::Protocol { broker: server.label(), reason });
-            }
-            connection.set_patience(None).map_err(failed("subscribe"))?;
-            Box::new(Channel)
-        }
-        Kind::Queue => Box::new(List { topic: topic.into(), together: (!server.is_sparing()).then_some(1) }),
+    let mut reading = Reading {
+        server: server.clone(),
+        topic: topic.into(),
+        queue: Arc::default(),
+        signs: Signs::of(server.kind),
+        waker: Arc::default(),
+        source: match server.kind {
+            Kind::PubSub => Source::Channel { pinged: None },
+            Kind::Queue => Source::List { together: (!server.is_sparing()).then_some(1) },
+        },
+        // Before the subscription, since that is when it begins.
+        dropped: server.overflows(),
+        cuts: 0,
     };
-    let waker = connection.waker().map_err(failed("subscribe"))?;
-    let queue = Arc::new(Queue::default());
-    let signs = Signs::of(server.kind, &connection);
-    let (reader_queue, reader_server, noted) = (Arc::clone(&queue), server.clone(), signs.clone());
-    let reading = thread::Builder::new()
+    reading.begin(&mut connection)?;
+    let (queue, signs, waker) = (Arc::clone(&reading.queue), reading.signs.clone(), Arc::clone(&reading.waker));
+    let thread = thread::Builder::new()
         .name("redis-receive".into())
-        .spawn(move || read(connection, source, &reader_server, &reader_queue, &noted))
+        .spawn(move || reading.run(connection))
         .map_err(failed("start the receiving thread"))?;
-    Ok(Box::new(RedisSubscriber { queue, signs, waker, reading: Some(reading) }))
+    Ok(Box::new(RedisSubscriber { queue, signs, waker, reading: Some(thread) }))
 }
 
 impl Subscriber for RedisSubscriber {
@@ -115,59 +133,242 @@ impl Subscriber for RedisSubscriber {
 impl Drop for RedisSubscriber {
     fn drop(&mut self) {
         self.queue.abandon();
-        self.waker.close();
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.close();
+        }
         if let Some(reading) = self.reading.take() {
             let _ = reading.join();
         }
     }
 }
 
-/// Where the next payloads come from.
-trait Source: Send {
-    /// Appends the next payloads; may append none when none came for a while.
-    fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()>;
+/// What the receiving thread has.
+struct Reading {
+    server: Server,
+    topic: String,
+    queue: Arc<Queue>,
+    signs: Signs,
+    waker: Arc<Mutex<Option<Closer>>>,
+    source: Source,
+    /// How many subscribers the server had ended for falling behind, where it tells.
+    dropped: Option<u64>,
+    /// How often the connection was cut since something came.
+    cuts: u32,
 }
 
-fn read(mut connection: Resp, mut source: Box<dyn Source>, server: &Server, queue: &Queue, signs: &Signs) {
-    let mut reader = MessageReader::new(server.format);
-    let mut payloads = Vec::new();
-    let mut messages = VecDeque::new();
-    let sparing = server.is_sparing();
-    let reason = loop {
-        if sparing && queue.wait_until_empty().is_err() {
-            return;
+impl Reading {
+    /// Subscribes over a new connection: what is published from now on comes.
+    fn begin(&mut self, connection: &mut Resp) -> Result<(), BrokerError> {
+        let failed = |error: io::Error| self.server.error("subscribe", error.into());
+        if let Source::Channel { pinged } = &mut self.source {
+            *pinged = None;
+            let sent = connection.send(redis::cmd("SUBSCRIBE").arg(&self.topic)).map_err(redis_error);
+            let confirmation =
+                sent.and_then(|()| connection.answer()).map_err(|source| self.server.error("subscribe", source))?;
+            if pushed(confirmation, "subscribe").is_none() {
+                let reason =
+                    "answered SUBSCRIBE with something else than its confirmation; is that a Redis server?".into();
+                return Err(BrokerError::Protocol { broker: self.server.label(), reason });
+            }
         }
-        let received = source.next(&mut connection, &mut payloads);
-        signs.note(!payloads.is_empty() || received.is_err());
-        queue.count(payloads.iter().map(|payload| payload.len() as u64).sum());
-        let read = payloads.drain(..).try_for_each(|payload| reader.read(payload, &mut messages));
-        // What came ahead of a failure came whole.
-        if queue.push(&mut messages, || true).is_err() {
-            return;
-        }
-        if let Err(reason) = read {
-            break BrokerError::Protocol { broker: server.label(), reason };
-        }
-        if let Err(error) = received {
-            if queue.is_abandoned() {
+        let waker = connection.waker().map_err(failed)?;
+        *lock(&self.waker) = Some(waker);
+        self.signs.follow(connection);
+        Ok(())
+    }
+
+    fn run(mut self, mut connection: Resp) {
+        let mut reader = MessageReader::new(self.server.format);
+        let mut payloads = Vec::new();
+        let mut messages = VecDeque::new();
+        let sparing = self.server.is_sparing();
+        let reason = loop {
+            if sparing && self.queue.wait_until_empty().is_err() {
                 return;
             }
-            break explain(server, error);
+            let received = self.source.next(&mut connection, &self.topic, &self.signs, &mut payloads);
+            self.signs.note(!payloads.is_empty() || received.is_err());
+            if !payloads.is_empty() {
+                self.cuts = 0;
+            }
+            self.queue.count(payloads.iter().map(|payload| payload.len() as u64).sum());
+            let read = payloads.drain(..).try_for_each(|payload| reader.read(payload, &mut messages));
+            // What came ahead of a failure came whole.
+            if self.queue.push(&mut messages, || true).is_err() {
+                return;
+            }
+            if let Err(reason) = read {
+                break BrokerError::Protocol { broker: self.server.label(), reason };
+            }
+            if let Err(error) = received {
+                match self.again(error) {
+                    Ok(Some(new)) => connection = new,
+                    Ok(None) => return,
+                    Err(reason) => break reason,
+                }
+            }
+            if sparing && reader.has_ended() {
+                return;
+            }
+        };
+        self.queue.end(reason);
+    }
+
+    /// Another connection in place of one that ended; `None` where nobody wants it any more.
+    fn again(&mut self, cause: RedisError) -> Result<Option<Resp>, BrokerError> {
+        if !is_cut(&cause) && !cause.is_timeout() {
+            return if self.queue.is_abandoned() { Ok(None) } else { Err(self.server.error("receive", cause)) };
         }
-        if sparing && reader.has_ended() {
-            return;
+        self.cuts += 1;
+        let until = Instant::now() + RECONNECT;
+        let mut last = None;
+        while !self.queue.is_abandoned() {
+            let error = match Resp::connect(&self.server, &self.topic) {
+                Ok(mut connection) => {
+                    self.was_not_dropped()?;
+                    match self.begin(&mut connection) {
+                        // Whoever left meanwhile woke the connection before.
+                        Ok(()) if self.queue.is_abandoned() => break,
+                        Ok(()) => {
+                            self.tell(&cause);
+                            return Ok(Some(connection));
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if Instant::now() >= until {
+                // The first cause, unless nothing was wrong with it but its end.
+                return Err(last.unwrap_or(error));
+            }
+            last = Some(error);
+            thread::sleep(PAUSE);
         }
-    };
-    queue.end(reason);
+        Ok(None)
+    }
+
+    fn tell(&self, cause: &RedisError) {
+        let broker = self.server.label();
+        match self.source {
+            Source::Channel { .. } => tracing::warn!(
+                "{broker}: the subscription was cut ({cause}) and made anew; what was published in between is lost, which its numbers tell"
+            ),
+            Source::List { .. } => tracing::debug!("{broker}: the connection was cut ({cause}) and made anew"),
+        }
+    }
+
+    /// Makes sure that the server did not end the subscriber for falling behind: that it would do again.
+    fn was_not_dropped(&self) -> Result<(), BrokerError> {
+        if self.server.kind == Kind::Queue {
+            return Ok(());
+        }
+        let reason = match (self.dropped, self.server.overflows()) {
+            (Some(before), Some(now)) if now > before => {
+                format!("the server ends subscribers that fall behind its output buffer limit ({now} since it started)")
+            }
+            // Before Redis 7.4 the server does not tell.
+            (None, _) if self.cuts >= MOST_CUTS => {
+                format!(
+                    "cut off {MOST_CUTS} times with nothing in between: perhaps it falls behind the server's output buffer limit"
+                )
+            }
+            _ => return Ok(()),
+        };
+        let told =
+            self.server.control().ok().and_then(|mut control| setting(&mut control, "client-output-buffer-limit"));
+        let limit = told.and_then(|limits| pubsub_limit(&limits));
+        let limit = limit.map_or_else(String::new, |limit| format!(", which is {limit}"));
+        Err(BrokerError::Dropped {
+            broker: self.server.label(),
+            remedy: format!(
+                ": {reason}{limit}; raise it with `redis-cli CONFIG SET client-output-buffer-limit \"pubsub 0 0 0\"`, or use --stream \
+                 redis-queue, or --stream-method proxy"
+            ),
+        })
+    }
 }
 
-/// A channel that is subscribed to.
-struct Channel;
+/// Cuts in a row, with nothing in between, that are no accident.
+const MOST_CUTS: u32 = 3;
 
-impl Source for Channel {
-    fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()> {
-        payloads.extend(pushed(connection.answer()?, "message"));
-        Ok(())
+/// Where the next payloads come from.
+enum Source {
+    /// A channel that is subscribed to.
+    Channel {
+        /// When the server was asked for a sign of life, and what came last before.
+        pinged: Option<(Instant, Nanos)>,
+    },
+    /// A list that is taken from.
+    List {
+        /// How many to ask for beyond the first; `None` where no payload is to be taken before it is wanted.
+        together: Option<usize>,
+    },
+}
+
+/// The server waits for the first payload this long, seconds; then it is asked again, so that the end of this side is seen.
+const PATIENCE: f64 = 0.2;
+
+/// Payload bytes to ask for with one request.
+const TOGETHER_BYTES: usize = 1 << 20;
+
+/// Payloads to ask for with one request.
+const MOST_TOGETHER: usize = 256;
+
+/// Silence after which a sign of life goes to and fro, so that nobody between takes the connection for an idle one.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl Source {
+    /// Appends the next payloads; may append none when none came for a while.
+    fn next(
+        &mut self,
+        connection: &mut Resp,
+        topic: &str,
+        signs: &Signs,
+        payloads: &mut Vec<Bytes>,
+    ) -> RedisResult<()> {
+        match self {
+            Self::Channel { pinged } => {
+                if !connection.wait(IDLE)? {
+                    return match pinged {
+                        Some((at, _)) if at.elapsed() > SILENCE => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                        Some(_) => Ok(()),
+                        None => {
+                            *pinged = Some((Instant::now(), signs.last()));
+                            connection.send(&redis::cmd("PING")).map_err(redis_error)
+                        }
+                    };
+                }
+                let push = connection.answer()?;
+                if let (Value::Array(parts), Some((_, before))) = (&push, &*pinged)
+                    && parts.first() == Some(&Value::BulkString(b"pong".to_vec()))
+                {
+                    // It says nothing of messages.
+                    signs.unhear(*before);
+                    *pinged = None;
+                }
+                payloads.extend(pushed(push, "message"));
+                Ok(())
+            }
+            Self::List { together } => {
+                connection.send(redis::cmd("BLPOP").arg(topic).arg(PATIENCE)).map_err(redis_error)?;
+                if let Some(together) = together {
+                    // In the same round trip, since the server works through what it is sent.
+                    connection.send(redis::cmd("LPOP").arg(topic).arg(*together)).map_err(redis_error)?;
+                }
+                if let Value::Array(mut pair) = connection.answer()? {
+                    payloads.extend(pair.pop().and_then(payload));
+                }
+                let Some(together) = together else { return Ok(()) };
+                if let Value::Array(rest) = connection.answer()? {
+                    payloads.extend(rest.into_iter().filter_map(payload));
+                }
+                if let Some(largest) = payloads.iter().map(Bytes::len).max() {
+                    *together = (TOGETHER_BYTES / largest.max(1)).clamp(1, MOST_TOGETHER);
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -182,42 +383,8 @@ fn pushed(value: Value, kind: &str) -> Option<Bytes> {
     (is == kind.as_bytes()).then_some(payload)
 }
 
-/// A list that is taken from.
-struct List {
-    topic: String,
-    /// How many to ask for beyond the first; `None` where no payload is to be taken before it is wanted.
-    together: Option<usize>,
-}
-
-/// The server waits for the first payload this long, seconds; then it is asked again, so that the end of this side is seen.
-const PATIENCE: f64 = 0.2;
-
-/// Payload bytes to ask for with one request.
-const TOGETHER_BYTES: usize = 1 << 20;
-
-/// Payloads to ask for with one request.
-const MOST_TOGETHER: usize = 256;
-
-impl Source for List {
-    fn next(&mut self, connection: &mut Resp, payloads: &mut Vec<Bytes>) -> RedisResult<()> {
-        let first = redis::cmd("BLPOP").arg(&self.topic).arg(PATIENCE).to_owned();
-        connection.send(&first).map_err(redis_error)?;
-        if let Some(together) = self.together {
-            // In the same round trip, since the server works through what it is sent.
-            connection.send(redis::cmd("LPOP").arg(&self.topic).arg(together)).map_err(redis_error)?;
-        }
-        if let Value::Array(mut pair) = connection.answer()? {
-            payloads.extend(pair.pop().and_then(payload));
-        }
-        let Some(together) = &mut self.together else { return Ok(()) };
-        if let Value::Array(rest) = connection.answer()? {
-            payloads.extend(rest.into_iter().filter_map(payload));
-        }
-        if let Some(largest) = payloads.iter().map(Bytes::len).max() {
-            *together = (TOGETHER_BYTES / largest.max(1)).clamp(1, MOST_TOGETHER);
-        }
-        Ok(())
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn payload(value: Value) -> Option<Bytes> {
@@ -227,31 +394,16 @@ fn payload(value: Value) -> Option<Bytes> {
     }
 }
 
-/// For the server to tell why it ended a connection.
-const EXPLAIN_TIME: Duration = Duration::from_secs(1);
-
-/// Why the server ended the connection, as far as it tells.
-fn explain(server: &Server, error: redis::RedisError) -> BrokerError {
-    if server.kind == Kind::Queue || !error.is_connection_dropped() {
-        return server.error("receive", error);
-    }
-    // Whoever waits for messages waits for this, too; a gateway that has lost its peer would leave it without an answer.
-    let Ok(mut control) = server.control_within(EXPLAIN_TIME) else {
-        return server.error("receive", error);
-    };
-    let disconnections = server_info(&mut control, "stats", "client_output_buffer_limit_disconnections");
-    if disconnections.as_deref() == Some("0") {
-        return server.error("receive", error);
-    }
-    let limit = setting(&mut control, "client-output-buffer-limit").and_then(|limits| pubsub_limit(&limits));
-    let counted = disconnections.map(|n| format!(" ({n} such disconnections since it started)")).unwrap_or_default();
-    let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
-    BrokerError::Dropped {
-        broker: server.label(),
-        remedy: format!(
-            ": the server ends subscribers that fall behind its output buffer limit{limit}{counted}; raise it with `redis-cli CONFIG SET \
-             client-output-buffer-limit \"pubsub 0 0 0\"`, or use --stream redis-queue, or --stream-method proxy"
-        ),
+impl Server {
+    /// How many clients the server has ended for falling behind, where it tells. Asked in a moment: whoever waits for messages waits for
+    /// this, too, and a gateway that has lost its peer would leave it without an answer.
+    fn overflows(&self) -> Option<u64> {
+        const MOMENT: Duration = Duration::from_secs(1);
+        if self.kind == Kind::Queue {
+            return None;
+        }
+        let mut control = self.control_within(MOMENT).ok()?;
+        server_info(&mut control, "stats", "client_output_buffer_limit_disconnections")?.parse().ok()
     }
 }
 
