@@ -4,6 +4,9 @@
 //! own. Beside that the library exists for its tests and benches; what is stable are the command line, the files that a run leaves
 //! behind, and the contracts of the three.
 
+// Both panic where nobody reads, or nothing more can be written.
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod brokers;
 pub mod cli;
 pub mod clock;
@@ -26,6 +29,7 @@ pub mod results;
 pub mod services;
 mod signals;
 pub mod sweep;
+mod terminal;
 mod threads;
 pub mod trace;
 pub mod units;

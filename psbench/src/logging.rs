@@ -122,6 +122,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     tracing_subscriber::fmt::layer()
+        // It would be told to standard error, and panic where that is what can't be written.
+        .log_internal_errors(false)
         .event_format(line)
         .with_writer(writer)
         .with_filter(filter_fn(move |event| LogLevel::of(event).is_some_and(|of_event| of_event <= level)))

@@ -18,7 +18,7 @@ use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
 use crate::signals::Interrupts;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
-use crate::{threads, worker};
+use crate::{signals, terminal, threads, worker};
 
 /// psbench, with whatever connectors, brokers and executors a program adds to it.
 ///
@@ -73,6 +73,7 @@ impl Program {
             return fail(&taken, Ending::BadInput).into();
         }
         threads::end_where_refused(clean_up, Ending::TrialFailed.code());
+        signals::outlive_file_limits();
         // Before anything else: an interrupt that comes early counts, too.
         if std::env::args_os().nth(1).is_some_and(|command| Interrupts::matter_to(&command))
             && let Err(error) = Interrupts::watch(clean_up)
@@ -155,6 +156,6 @@ fn clean_up() {
 
 /// Errors of psbench name their causes themselves.
 fn fail(error: &dyn Display, ending: Ending) -> Ending {
-    eprintln!("error: {}", threads::with_remedy(error.to_string()));
+    terminal::tell(format_args!("error: {}", threads::with_remedy(error.to_string())));
     ending
 }

@@ -65,6 +65,19 @@ impl Interrupts {
     }
 }
 
+/// Has writes past `ulimit -f` fail with an error that is told, in place of the end of the process by SIGXFSZ.
+pub(crate) fn outlive_file_limits() {
+    let handled = || {
+        let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+        let _within = runtime.enter();
+        // The handler stays when nobody listens any more.
+        signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+    };
+    if let Err(error) = handled() {
+        tracing::debug!("a write past the limit of a file's size ends psbench: {error}");
+    }
+}
+
 async fn next(signals: &mut [Signal]) {
     if signals.is_empty() {
         pending::<()>().await;

@@ -14,6 +14,7 @@ use crate::generator::{self, Control, GeneratorPlan};
 use crate::item::GeneratorReport;
 use crate::options::{OF_GENERATE, OptionError, StreamScalingOptions};
 use crate::plan::{Method, Share};
+use crate::terminal;
 use crate::units::{Seconds, Size, human};
 
 /// The options of one generator.
@@ -69,7 +70,7 @@ impl Generate {
     pub fn run(&self, interrupted: &AtomicBool) -> Result<Ending, CliError> {
         let planned = self.options.plan_generate()?;
         for note in &planned.notes {
-            eprintln!("WARNING {note}");
+            terminal::tell(format_args!("WARNING {note}"));
         }
         let settings = &planned.plan.settings;
         let Some(trial) = planned.plan.trials.first() else { return Ok(Ending::Success) };
@@ -90,9 +91,9 @@ impl Generate {
         print(Summary { plan: &plan, method: trial.method, report: &report, took })?;
         Ok(match report.failure {
             Some(failure) => {
-                eprintln!("error: {failure}");
+                terminal::tell(format_args!("error: {failure}"));
                 if trial.method == Method::Proxy {
-                    eprintln!("WARNING items that nobody consumed stay in {}", settings.connector);
+                    terminal::tell(format_args!("WARNING items that nobody consumed stay in {}", settings.connector));
                 }
                 Ending::TrialFailed
             }
@@ -108,7 +109,7 @@ impl Generate {
         let mut told = false;
         while broker.subscribers(topic)? == Some(0) {
             if !std::mem::replace(&mut told, true) {
-                eprintln!("waiting for a subscriber to topic {topic}");
+                terminal::tell(format_args!("waiting for a subscriber to topic {topic}"));
             }
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(false);

@@ -10,6 +10,7 @@ use super::{Ending, print};
 use crate::services::{
     self, Kafka, Property, RedisServer, Service, ServiceName, ServiceReport, Services, ServicesError,
 };
+use crate::terminal;
 
 /// What to do with the services.
 #[derive(Debug, clap::Args)]
@@ -158,7 +159,7 @@ impl Up {
             let given =
                 [("--kafka-home", self.kafka_home.is_some()), ("--kafka-property", !self.kafka_property.is_empty())];
             for (option, _) in given.iter().filter(|(_, given)| *given) {
-                eprintln!("WARNING {option} has no effect without kafka");
+                terminal::tell(format_args!("WARNING {option} has no effect without kafka"));
             }
         }
         // Before any is started: what is not there should leave none behind.
@@ -174,7 +175,7 @@ impl Up {
                     if !new {
                         let lost = service.name() == ServiceName::Kafka && !self.kafka_property.is_empty();
                         let effect = if lost { "; --kafka-property takes effect after down --keep" } else { "" };
-                        eprintln!("{}: runs already{effect}", report.name);
+                        terminal::tell(format_args!("{}: runs already{effect}", report.name));
                     }
                     if !self.json {
                         print(options(&report))?;
@@ -192,7 +193,7 @@ impl Up {
         }
         let Some(failure) = failure else { return Ok(()) };
         for report in up {
-            eprintln!("WARNING {0} runs nevertheless, until psbench services down {0}", report.name);
+            terminal::tell(format_args!("WARNING {0} runs nevertheless, until psbench services down {0}", report.name));
         }
         Err(failure.into())
     }
@@ -219,7 +220,7 @@ impl Down {
                 Err(error) => {
                     // The others are to go all the same.
                     if let Some(earlier) = failure.replace(error) {
-                        eprintln!("error: {earlier}");
+                        terminal::tell(format_args!("error: {earlier}"));
                     }
                 }
             }

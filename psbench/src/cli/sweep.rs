@@ -21,6 +21,7 @@ use crate::plan::TrialPlan;
 use crate::report::{self, Progress};
 use crate::results::{Results, ResultsError, ResultsWriter, TrialRecord};
 use crate::sweep::{Sweep, SweepError, SweepEvents, UnusablePath};
+use crate::terminal;
 
 /// The options of a sweep, and of this invocation alone.
 #[derive(Debug, clap::Args)]
@@ -103,7 +104,7 @@ impl SweepArgs {
         planned.notes.extend(memory::note(demand, there));
         if self.dry_run {
             for note in &planned.notes {
-                eprintln!("WARNING {note}");
+                terminal::tell(format_args!("WARNING {note}"));
             }
             print(report::plan(&planned, demand))?;
             return Ok(Ending::Success);
@@ -149,16 +150,16 @@ fn run(planned: Planned, interrupted: Arc<AtomicBool>) -> Result<Ending, CliErro
     }
 
     let Keeper { results, writer, failure, .. } = keeper;
+    let mut kept = failure.map_or(Ok(()), Err);
+    if let (Ok(()), Some(chart)) = (&kept, report::chart(&results).filter(|_| results.compares_paths())) {
+        kept = writer.write_chart(&chart);
+    }
+    // Last: where nothing can be printed, all is on disk.
     if let Some(verdict) = &results.verdict {
         print(report::table(&results))?;
         print(format_args!("\n{verdict}\nResults: {}", writer.dir().display()))?;
     }
-    if let Some(failure) = failure {
-        return Err(CliError::Results(failure));
-    }
-    if let Some(chart) = report::chart(&results).filter(|_| results.compares_paths()) {
-        writer.write_chart(&chart).map_err(CliError::Results)?;
-    }
+    kept.map_err(CliError::Results)?;
     Ok(if sweep.is_interrupted() {
         Ending::Interrupted
     } else if results.any_failed() || !sweep.unusable().is_empty() || !left.is_empty() {

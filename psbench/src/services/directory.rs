@@ -109,7 +109,7 @@ impl Directory {
                 Err(TryLockError::WouldBlock) => {}
             }
             if !std::mem::replace(&mut told, true) {
-                eprintln!("waiting for another psbench services at {}", self.path.display());
+                crate::terminal::tell(format_args!("waiting for another psbench services at {}", self.path.display()));
             }
             if interrupted.load(Ordering::Relaxed) {
                 return Err(ServicesError::Interrupted);

@@ -307,7 +307,7 @@ impl Start<'_> {
 
     /// Starts the process and waits until it answers; without an answer it is stopped.
     fn run(&self, state: &mut State) -> Result<(), ServicesError> {
-        eprintln!("{}: starting", state.name);
+        crate::terminal::tell(format_args!("{}: starting", state.name));
         let directory = self.directory.of(state.name);
         let log = log_of(&directory);
         let mut command = self.service.command();

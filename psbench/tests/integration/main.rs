@@ -23,6 +23,7 @@ mod kafka;
 mod launchers;
 mod lifetimes;
 mod limits;
+mod outputs;
 mod pool;
 mod redis_ways;
 mod scistream;

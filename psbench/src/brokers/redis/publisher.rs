@@ -101,14 +101,14 @@ impl RedisPublisher {
             match error {
                 None => return Ok(answers),
                 // One that breaks again and again before anything is confirmed breaks for what it is sent.
-                Some(error) if is_cut(&error) && cut <= MOST_CUTS => self.reconnect(error)?,
+                Some(error) if is_cut(&error) && cut <= MOST_CUTS => self.reconnect(&error)?,
                 Some(error) => return Err(self.server.error("publish", error)),
             }
         }
     }
 
     /// Connects anew, within the time for that. `cause`: what ended the connection before.
-    fn reconnect(&mut self, cause: RedisError) -> Result<(), BrokerError> {
+    fn reconnect(&mut self, cause: &RedisError) -> Result<(), BrokerError> {
         let until = Instant::now() + RECONNECT;
         tracing::debug!("{}: the connection was cut ({cause}); connecting again", self.server.label());
         loop {

@@ -14,6 +14,7 @@ use super::{S2ucError, unless_interrupted};
 use crate::cli::gateway::{List, underscores_too};
 use crate::cli::{Ending, print};
 use crate::options::Named;
+use crate::terminal;
 
 /// The control servers of both sides.
 #[derive(Clone, Debug, clap::Args)]
@@ -134,10 +135,10 @@ impl Connect {
             print(listener)?;
         }
         // Not among the addresses, which scripts read.
-        eprintln!(
+        terminal::tell(format_args!(
             "session {0}; to give it back: psbench s2uc disconnect {0} --producer-s2cs {1} --consumer-s2cs {2}",
             path.uid, self.both.producer_s2cs, self.both.consumer_s2cs
-        );
+        ));
         Ok(Ending::Success)
     }
 }
@@ -162,7 +163,7 @@ impl Disconnect {
         match (at_producer, at_consumer) {
             (Ok(()), Ok(())) => {}
             (Err(error), Err(other)) => {
-                eprintln!("error: {error}");
+                terminal::tell(format_args!("error: {error}"));
                 return Err(other.into());
             }
             (Err(error), _) | (_, Err(error)) => return Err(error.into()),
