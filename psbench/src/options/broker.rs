@@ -41,7 +41,14 @@ impl StreamScalingOptions {
 
     fn broker_itself(&mut self, methods: &[Method], sizes: &[Size]) -> Result<BrokerChoice, OptionError> {
         match choose_any(self.stream.get_or_insert_with(|| "memory".into()))? {
-            Named::Ours(StreamName::Memory) => Ok(BrokerChoice::Memory),
+            Named::Ours(StreamName::Memory) => {
+                if let Some(topic) = self.stream_topic.as_ref().filter(|topic| topic.len() > LONGEST_IN_MEMORY) {
+                    let problem =
+                        format!("is of {} bytes, and may have {LONGEST_IN_MEMORY} with --stream memory", topic.len());
+                    return Err(OptionError::invalid("--stream-topic", topic, problem));
+                }
+                Ok(BrokerChoice::Memory)
+            }
             Named::Ours(StreamName::Redis) => {
                 Ok(BrokerChoice::Redis { server: self.redis_broker()?, format: self.format() })
             }
@@ -116,6 +123,9 @@ impl StreamScalingOptions {
         if self.interop.is_some() { largest.max(BATCH_BYTES) } else { largest }
     }
 }
+
+/// A publisher tells the length of its topic by a byte.
+const LONGEST_IN_MEMORY: usize = u8::MAX as usize - OF_A_TRIAL;
 
 /// Whether Kafka takes a topic whose name begins so, or is so.
 fn check_topic(topic: &str, most: usize) -> Result<(), OptionError> {

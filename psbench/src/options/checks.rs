@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::OptionError;
 
@@ -31,7 +34,78 @@ pub(super) fn distinct<T: PartialEq + Display>(option: &'static str, values: &mu
     *values = kept;
 }
 
-/// A seed on the command line.
-pub(super) fn seed(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("not a seed: write a whole number from 0 to {}", u64::MAX))
+/// A whole number on the command line, as people type it: `1000`, `1_000`, `1e3`, `10.0`.
+pub(super) fn whole<T: TryFrom<u64> + Bounded>(text: &str) -> Result<T, String> {
+    read_whole(text)
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("not a whole number from 0 to {}: write for example 1000, 1_000 or 1e3", T::MOST))
+}
+
+fn read_whole(text: &str) -> Option<u64> {
+    let plain = text.trim().replace('_', "");
+    let (digits, power) = match plain.split_once(['e', 'E']) {
+        Some((digits, power)) => (digits, power.trim_start_matches('+').parse::<u32>().ok()?),
+        None => (&*plain, 0),
+    };
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let decimals = decimals.trim_end_matches('0');
+    if whole.is_empty() || !(whole.to_owned() + decimals).bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let power = power.checked_sub(decimals.len().try_into().ok()?)?;
+    format!("{whole}{decimals}").parse::<u64>().ok()?.checked_mul(10_u64.checked_pow(power)?)
+}
+
+/// A kind of numbers that ends somewhere.
+pub(super) trait Bounded {
+    /// The largest.
+    const MOST: u64;
+}
+
+impl Bounded for u16 {
+    const MOST: u64 = u16::MAX as u64;
+}
+
+impl Bounded for u32 {
+    const MOST: u64 = u32::MAX as u64;
+}
+
+impl Bounded for u64 {
+    const MOST: u64 = u64::MAX;
+}
+
+/// A path on the command line. What results record is text, and a recipe is.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|path| match path.into_string() {
+        Ok(path) if path.is_empty() => Err("an empty path"),
+        Ok(path) => Ok(PathBuf::from(path)),
+        Err(_) => Err("not UTF-8, which results could not record: give it another name, or a link to it"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_people_type_them() {
+        for (text, number) in [
+            ("1000", 1000),
+            ("1_000", 1000),
+            ("1e3", 1000),
+            ("1E+3", 1000),
+            ("10.0", 10),
+            ("1.5e3", 1500),
+            ("007", 7),
+            ("0", 0),
+        ] {
+            assert_eq!(whole::<u32>(text), Ok(number), "{text}");
+        }
+        for text in ["", "-5", "1.5", "1e-3", "1e3.5", "ten", "4294967296", "1e99", "0x10", ".5", "1 000", "e3"] {
+            let error = whole::<u32>(text).unwrap_err();
+            assert!(error.contains("from 0 to 4294967295") && error.contains("1e3"), "{text}: {error}");
+        }
+        assert_eq!(whole::<u64>("18446744073709551615"), Ok(u64::MAX));
+        assert!(whole::<u16>("65536").unwrap_err().contains("65535"));
+    }
 }

@@ -182,7 +182,7 @@ pub(super) enum Named<T> {
 
 /// The implementation called `name`, the program's included, or the line that lists what there is.
 pub(super) fn choose_any<T: Choice>(name: &str) -> Result<Named<T>, OptionError> {
-    match T::own().into_iter().find(|own| *own == name) {
+    match T::own().into_iter().find(|own| own.eq_ignore_ascii_case(name)) {
         Some(own) => Ok(Named::Own(own)),
         None => choose(name).map(Named::Ours),
     }
@@ -195,10 +195,10 @@ pub(super) fn choose<T: Choice>(name: &str) -> Result<T, OptionError> {
 
 /// As [`choose`], where another option names it.
 pub(super) fn choose_for<T: Choice>(option: &'static str, name: &str) -> Result<T, OptionError> {
-    T::from_str(name, false).map_err(|_| {
+    T::from_str(name, true).map_err(|_| {
         let available = possible_values::<T>().map(|value| value.get_name().to_owned());
         let own = T::own().into_iter().map(ToOwned::to_owned);
-        let elsewhere = T::ELSEWHERE.iter().find(|(known, _)| *known == name);
+        let elsewhere = T::ELSEWHERE.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         OptionError::NoSuchName {
             option,
             name: name.to_owned(),
@@ -227,7 +227,12 @@ impl<T: Choice> TypedValueParser for NameOf<T> {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, argument, value)
+        let name = StringValueParser::new().parse_ref(command, argument, value)?;
+        // The Python tool takes its names in any case; recorded is the one by which it is known here.
+        let known = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let known = known.flat_map(|value| value.get_name_and_aliases().map(ToOwned::to_owned).collect::<Vec<_>>());
+        let mut known = known.chain(T::own().into_iter().map(ToOwned::to_owned));
+        Ok(known.find(|known| known.eq_ignore_ascii_case(&name)).unwrap_or(name))
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {

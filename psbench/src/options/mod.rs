@@ -67,24 +67,24 @@ pub struct StreamScalingOptions {
     pub paths: Vec<String>,
 
     /// Sizes of an item, each swept [default: 100kB 1MB 10MB]
-    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1.., action = ArgAction::Set)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", num_args = 1.., action = ArgAction::Set, allow_negative_numbers = true, value_delimiter = ',')]
     pub data_size_bytes: Vec<Size>,
 
     /// Workers, each number swept: --generators of them generate, unless these are local, the others compute [default: the executor's own option, else
     /// the CPUs but at least 3 beside the generators]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1.., action = ArgAction::Set)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", num_args = 1.., action = ArgAction::Set, allow_negative_numbers = true, value_parser = checks::whole::<u32>, value_delimiter = ',')]
     pub max_workers: Vec<u32>,
 
     /// Workers that generate the stream together: they take turns, item by item [default: 1]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub generators: Option<u32>,
 
     /// How items travel [default: default proxy]
-    #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new())]
+    #[arg(long, help_heading = BENCHMARK, value_name = "METHOD", num_args = 1.., action = ArgAction::Set, value_parser = NameOf::<Method>::new(), value_delimiter = ',')]
     pub stream_method: Vec<String>,
 
     /// Items of each trial; of an external generator, at most [default: 500]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u64>)]
     pub task_count: Option<u64>,
 
     /// How long a task works on its item [default: 0s]
@@ -101,17 +101,17 @@ pub struct StreamScalingOptions {
 
     /// Tasks waiting at each worker beyond the one it runs, or at an engine for each of its workers [default: 0, or 15 where each item is
     /// a task of an engine that psbench starts]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub prefetch: Option<u32>,
 
     /// The most bytes of items that the dispatcher holds, waiting or at workers [default: 64MiB, or twice what workers can
     /// hold]
-    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "SIZE", allow_negative_numbers = true)]
     pub max_inflight_bytes: Option<Size>,
 
     /// The most items under way where the rate is `max`, the same for both methods: made, and not yet done with [default: twice what
     /// workers can hold or 64, up to 1024 below 66kB, within --max-inflight-bytes]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u64>)]
     pub max_inflight_items: Option<u64>,
 
     /// Whether random items are made ahead of the run and used in turn [default: auto]
@@ -119,11 +119,11 @@ pub struct StreamScalingOptions {
     pub pregenerate: Option<Pregenerate>,
 
     /// Replay this file as the items' bytes [default: random bytes]
-    #[arg(long, help_heading = BENCHMARK, value_name = "FILE")]
+    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", value_parser = checks::path())]
     pub payload_file: Option<PathBuf>,
 
     /// Seed of the random bytes [default: a new one each time]
-    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::seed)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u64>)]
     pub seed: Option<u64>,
 
     /// Check each item's checksum at its worker [default: false]
@@ -140,7 +140,7 @@ pub struct StreamScalingOptions {
     pub timeout: Option<Seconds>,
 
     /// Configuration of ADIOS; for --stream-method adios, which is not here
-    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", hide = true)]
+    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", hide = true, value_parser = checks::path())]
     pub adios_file: Option<PathBuf>,
 
     /// Where tasks run [default: process]
@@ -148,19 +148,19 @@ pub struct StreamScalingOptions {
     pub executor: Option<String>,
 
     /// Worker processes to start [default: as --max-workers]
-    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub process_pool_max_workers: Option<u32>,
 
     /// Worker threads to start [default: as --max-workers]
-    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub thread_pool_max_workers: Option<u32>,
 
     /// Threads of each worker process that compute; --max-workers counts them all [default: 1]
-    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub threads_per_worker: Option<u32>,
 
     /// Replace a worker process after so many tasks, which bounds what leaks [default: never]
-    #[arg(long, help_heading = EXECUTOR, value_name = "N")]
+    #[arg(long, help_heading = EXECUTOR, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u64>)]
     pub max_tasks_per_worker: Option<u64>,
 
     /// End a worker process without a task for this long; it is started again when there are tasks for it [default: never]
@@ -169,7 +169,7 @@ pub struct StreamScalingOptions {
 
     /// Most address space of a worker process, a generator's included: one that leaks ends itself. From 1.25GB up, for its
     /// program, threads and some items [default: no limit]
-    #[arg(long, help_heading = EXECUTOR, value_name = "SIZE")]
+    #[arg(long, help_heading = EXECUTOR, value_name = "SIZE", allow_negative_numbers = true)]
     pub worker_memory: Option<Size>,
 
     /// Cores of each worker process: block, alternating, or list:0,1:2,3 [default: all]
@@ -185,11 +185,11 @@ pub struct StreamScalingOptions {
     pub submit: Option<SubmitMode>,
 
     /// Items that are one task of the engine: fewer while it has workers to spare [default: 1]
-    #[arg(long, help_heading = ENGINE, value_name = "N")]
+    #[arg(long, help_heading = ENGINE, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub submit_batch: Option<u32>,
 
     /// Python with the engine's package [default: $PSBENCH_PYTHON, or that of the virtual environment psbench is in, or python3]
-    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM", value_parser = checks::path())]
     pub python: Option<PathBuf>,
 
     /// Any engine with the shape of concurrent.futures.Executor: what makes one, with the number of workers where it takes one.
@@ -202,11 +202,11 @@ pub struct StreamScalingOptions {
     pub parsl_executor: Option<String>,
 
     /// Workers of Parsl to start [default: as --max-workers]
-    #[arg(long, help_heading = ENGINE, value_name = "N")]
+    #[arg(long, help_heading = ENGINE, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub parsl_max_workers: Option<u32>,
 
     /// In place of --parsl-executor: a Python file with `config`, a parsl.Config or a function that makes one
-    #[arg(long, help_heading = ENGINE, value_name = "FILE")]
+    #[arg(long, help_heading = ENGINE, value_name = "FILE", value_parser = checks::path())]
     pub parsl_config: Option<PathBuf>,
 
     /// A scheduler of Dask's that runs already [default: a cluster on this host]
@@ -214,7 +214,7 @@ pub struct StreamScalingOptions {
     pub dask_scheduler: Option<String>,
 
     /// Workers of Dask to start [default: as --max-workers]
-    #[arg(long, help_heading = ENGINE, value_name = "N")]
+    #[arg(long, help_heading = ENGINE, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub dask_workers: Option<u32>,
 
     /// Dask's workers are threads of one process [default: false]
@@ -248,7 +248,7 @@ pub struct StreamScalingOptions {
     pub worker_listen: Option<IpAddr>,
 
     /// The port there [default: any free one]
-    #[arg(long, help_heading = ENGINE, value_name = "PORT")]
+    #[arg(long, help_heading = ENGINE, value_name = "PORT", allow_negative_numbers = true, value_parser = checks::whole::<u16>)]
     pub worker_port: Option<u16>,
 
     /// The host that workers are told to connect to, with a port where that is another than the dispatcher's, as a gateway's:
@@ -269,7 +269,7 @@ pub struct StreamScalingOptions {
     pub worker_via_scistream: Option<bool>,
 
     /// psbench on the hosts of workers [default: this program]
-    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM")]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM", value_parser = checks::path())]
     pub worker_program: Option<PathBuf>,
 
     /// Most time until the engine is there, and then until its workers are [default: 120s]
@@ -281,7 +281,7 @@ pub struct StreamScalingOptions {
     pub ps_connector: Option<String>,
 
     /// Directory of the file connector; required there
-    #[arg(long, help_heading = STORE, value_name = "DIR")]
+    #[arg(long, help_heading = STORE, value_name = "DIR", value_parser = checks::path())]
     pub ps_file_dir: Option<PathBuf>,
 
     /// ProxyStore's endpoints, of which the endpoint connector uses the first that answers; required there
@@ -303,7 +303,7 @@ pub struct StreamScalingOptions {
     pub ps_host: Option<String>,
 
     /// Port of the redis connector [default: 6379], or of --ps-address [default: any free one]
-    #[arg(long, help_heading = STORE, value_name = "PORT")]
+    #[arg(long, help_heading = STORE, value_name = "PORT", allow_negative_numbers = true, value_parser = checks::whole::<u16>)]
     pub ps_port: Option<u16>,
 
     /// Bucket of the s3 connector, which must exist; required there. Credentials are taken from AWS_ACCESS_KEY_ID,
@@ -337,11 +337,11 @@ pub struct StreamScalingOptions {
     pub ps_interface: Option<String>,
 
     /// The most that the memory, peer, scistream and shm connectors hold, for each generator [default: 1GiB, or two of the largest items]
-    #[arg(long, help_heading = STORE, value_name = "SIZE")]
+    #[arg(long, help_heading = STORE, value_name = "SIZE", allow_negative_numbers = true)]
     pub ps_memory_limit: Option<Size>,
 
     /// What each worker keeps of objects it resolved [default: 0B]
-    #[arg(long, help_heading = STORE, value_name = "SIZE")]
+    #[arg(long, help_heading = STORE, value_name = "SIZE", allow_negative_numbers = true)]
     pub ps_cache: Option<Size>,
 
     /// How long stored objects stay [default: owned]
@@ -361,7 +361,7 @@ pub struct StreamScalingOptions {
     pub ps_margo_protocol: Option<String>,
 
     /// Configuration of ProxyStore's Globus connector
-    #[arg(long, help_heading = STORE, value_name = "FILE", hide = true)]
+    #[arg(long, help_heading = STORE, value_name = "FILE", hide = true, value_parser = checks::path())]
     pub ps_globus_config: Option<PathBuf>,
 
     /// Pool of ProxyStore's DAOS connector
@@ -381,15 +381,15 @@ pub struct StreamScalingOptions {
     pub redis_sentinel: Option<String>,
 
     /// The certificates of authorities to trust with rediss://, or the servers' own [default: the system's authorities]
-    #[arg(long, help_heading = REDIS, value_name = "FILE")]
+    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = checks::path())]
     pub redis_ca_file: Option<PathBuf>,
 
     /// psbench's own certificate, for servers that want one
-    #[arg(long, help_heading = REDIS, value_name = "FILE")]
+    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = checks::path())]
     pub redis_cert_file: Option<PathBuf>,
 
     /// Its key
-    #[arg(long, help_heading = REDIS, value_name = "FILE")]
+    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = checks::path())]
     pub redis_key_file: Option<PathBuf>,
 
     /// The control server of the gateway at the generators' side: HOST:PORT
@@ -411,15 +411,15 @@ pub struct StreamScalingOptions {
     pub scistream_local: Option<bool>,
 
     /// The control servers' certificates, or those of authorities that signed them
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_server_cert: Option<PathBuf>,
 
     /// The certificate of the producer's, where it is another
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_producer_cert: Option<PathBuf>,
 
     /// The certificates of the consumers', where they are others
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_consumer_cert: Option<PathBuf>,
 
     /// Trust the authorities that this system trusts [default: false]
@@ -433,23 +433,23 @@ pub struct StreamScalingOptions {
     pub scistream_insecure: Option<bool>,
 
     /// psbench's own certificate, for control servers that want one
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_client_cert: Option<PathBuf>,
 
     /// The key of --scistream-client-cert
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_client_key: Option<PathBuf>,
 
     /// A file with the token for the control servers, in place of the environment's PSBENCH_S2CS_TOKEN
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_token_file: Option<PathBuf>,
 
     /// The same for the producer's, where it has one of its own
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_producer_token_file: Option<PathBuf>,
 
     /// The same for the consumers', where they have one of their own
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
     pub scistream_consumer_token_file: Option<PathBuf>,
 
     /// What forwards: copy, splice, sockmap, quic, tls, haproxy, stunnel or nginx [default: as the control servers have it]
@@ -457,20 +457,20 @@ pub struct StreamScalingOptions {
     pub scistream_type: Option<String>,
 
     /// Ports of each path of --ps-connector scistream, at each gateway; connections are spread over them. Other paths have one [default: 1]
-    #[arg(long, help_heading = SCISTREAM, value_name = "N")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u16>)]
     pub scistream_num_conn: Option<u16>,
 
     /// The rate to ask for, in kb/s; control servers that enforce rates keep to it [default: none in particular]
-    #[arg(long, help_heading = SCISTREAM, value_name = "KBPS")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "KBPS", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub scistream_rate: Option<u32>,
 
     /// Connections between the gateways that are made ahead of time, for each port; with copy, splice and sockmap they go on to the
     /// target at once, where they are idle until a client comes [default: as the control servers have it]
-    #[arg(long, help_heading = SCISTREAM, value_name = "N")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub scistream_preconnect: Option<u32>,
 
     /// Connections between the gateways that carry one of psbench's together [default: as the control servers have it]
-    #[arg(long, help_heading = SCISTREAM, value_name = "N")]
+    #[arg(long, help_heading = SCISTREAM, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub scistream_stripes: Option<u32>,
 
     /// The broker [default: memory]
@@ -493,11 +493,11 @@ pub struct StreamScalingOptions {
     pub stream_via_scistream: Option<bool>,
 
     /// Partitions of each trial's topic, which are ordered each for itself [default: 1]
-    #[arg(long, help_heading = STREAM, value_name = "N")]
+    #[arg(long, help_heading = STREAM, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub stream_partitions: Option<u32>,
 
     /// Replicas of each trial's topic [default: the broker's]
-    #[arg(long, help_heading = STREAM, value_name = "N")]
+    #[arg(long, help_heading = STREAM, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u16>)]
     pub stream_replication: Option<u16>,
 
     /// How long each trial's topic keeps messages; it is deleted after the trial [default: the broker's]
@@ -505,7 +505,7 @@ pub struct StreamScalingOptions {
     pub stream_retention: Option<Seconds>,
 
     /// The largest batch of messages that each trial's topic takes, its max.message.bytes [default: what the items need]
-    #[arg(long, help_heading = STREAM, value_name = "SIZE")]
+    #[arg(long, help_heading = STREAM, value_name = "SIZE", allow_negative_numbers = true)]
     pub stream_max_message_bytes: Option<Size>,
 
     /// Properties of Kafka's clients, as librdkafka has them: acks=1, linger.ms=5, security.protocol=SASL_SSL … Secrets come from
@@ -528,11 +528,11 @@ pub struct StreamScalingOptions {
     pub generator: Option<GeneratorKind>,
 
     /// Name of the table of results in the run directory [default: results.csv]
-    #[arg(long, help_heading = GENERAL, value_name = "FILE")]
+    #[arg(long, help_heading = GENERAL, value_name = "FILE", value_parser = checks::path())]
     pub csv_file: Option<PathBuf>,
 
     /// Name of the log in the run directory [default: log.txt]
-    #[arg(long, help_heading = GENERAL, value_name = "FILE")]
+    #[arg(long, help_heading = GENERAL, value_name = "FILE", value_parser = checks::path())]
     pub log_file: Option<PathBuf>,
 
     /// Keep each item's stages as trace-NNNN.parquet in the run directory, a file for each trial [default: false]
@@ -549,10 +549,10 @@ pub struct StreamScalingOptions {
     pub log_file_level: Option<LogLevel>,
 
     /// Trials of each size, method and number of workers [default: 1]
-    #[arg(long, help_heading = GENERAL, value_name = "N")]
+    #[arg(long, help_heading = GENERAL, value_name = "N", allow_negative_numbers = true, value_parser = checks::whole::<u32>)]
     pub repeat: Option<u32>,
 
     /// Where the directory of this run is made [default: runs]
-    #[arg(long, help_heading = GENERAL, value_name = "DIR")]
+    #[arg(long, help_heading = GENERAL, value_name = "DIR", value_parser = checks::path())]
     pub run_dir: Option<PathBuf>,
 }

@@ -216,7 +216,7 @@ impl StreamScalingOptions {
 
     /// Where ProxyStore's users say `zmq`. Like there, a port alone asks for TCP, but only for this host: who listens to others is told so.
     fn serve_zmq_by_peer(&mut self, notes: &mut Vec<String>) {
-        if self.ps_connector.as_deref() != Some(ZMQ) {
+        if !self.ps_connector.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(ZMQ)) {
             return;
         }
         notes.push(

@@ -16,8 +16,7 @@ impl StreamScalingOptions {
         if self.stream_servers.is_empty() {
             self.stream_servers.push(format!("{LOCAL}:{}", self.redis_port()));
         }
-        let parse = |text: &str| server::parse(SERVERS, text).map(|(host, port)| RedisServer::tcp(host, port));
-        self.redis(SERVERS, &self.stream_servers.join(","), parse)
+        self.redis(SERVERS, &self.stream_servers.join(","), self.redis_port())
     }
 
     /// The server of the redis connector.
@@ -27,31 +26,31 @@ impl StreamScalingOptions {
             return Err(OptionError::invalid("--ps-port", &0, "write the server's port"));
         }
         let port = self.ps_port.unwrap_or(self.redis_port());
-        if !text.contains("://") {
+        let server = self.redis(HOST, &text, port)?;
+        let used = server.addresses().iter().any(|(_, of_one)| *of_one == port);
+        if !used && self.ps_port.is_some() {
+            let problem = "--ps-host says already where to connect; leave one of the two out";
+            return Err(OptionError::invalid("--ps-port", &port, problem));
+        }
+        if used && !text.contains("://") {
             self.ps_port = Some(port);
         }
-        self.redis(HOST, &text, |host| Ok(RedisServer::tcp(host, port)))
+        Ok(server)
     }
 
     fn redis_port(&self) -> u16 {
         if self.redis_sentinel.is_some() { SENTINEL_PORT } else { REDIS_PORT }
     }
 
-    /// What a list with commas says. `plain`: what is no URL.
-    fn redis(
-        &self,
-        option: &'static str,
-        text: &str,
-        plain: impl Fn(&str) -> Result<RedisServer, OptionError>,
-    ) -> Result<RedisServer, OptionError> {
-        let port = self.ps_port.filter(|_| option == HOST).unwrap_or(self.redis_port());
+    /// What a list with commas says, at this port where it names none.
+    fn redis(&self, option: &'static str, text: &str, port: u16) -> Result<RedisServer, OptionError> {
         let mut servers = Vec::new();
         for text in text.split(',') {
             servers.push(if text.contains("://") {
                 RedisServer::from_url(text, port)
                     .map_err(|error| OptionError::invalid(option, &error.shown, error.problem.clone()))?
             } else {
-                plain(text)?
+                server::parse_at(option, text, port).map(|(host, port)| RedisServer::tcp(host, port))?
             });
         }
         let mut servers = servers.into_iter();
@@ -131,7 +130,12 @@ mod tests {
         let ps_host = |host: &str| StreamScalingOptions { ps_host: Some(host.into()), ps_port: Some(7), ..stream(&[]) };
         assert_eq!(ps_host("h").redis_store().unwrap(), RedisServer::tcp("h", 7));
         assert_eq!(ps_host("redis://h").redis_store().unwrap(), RedisServer::tcp("h", 7));
-        assert_eq!(ps_host("redis://h:8").redis_store().unwrap(), RedisServer::tcp("h", 8));
+        assert_eq!(ps_host("[::1]").redis_store().unwrap(), RedisServer::tcp("::1", 7));
+        assert_eq!(ps_host("h:7").redis_store().unwrap(), RedisServer::tcp("h", 7));
+        for elsewhere in ["redis://h:8", "h:8", "redis+unix:///s"] {
+            let error = ps_host(elsewhere).redis_store().unwrap_err().to_string();
+            assert!(error.starts_with("--ps-port 7: --ps-host says"), "{error}");
+        }
     }
 
     #[test]

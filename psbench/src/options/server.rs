@@ -1,6 +1,6 @@
 //! Addresses of servers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use if_addrs::get_if_addrs;
 
@@ -24,6 +24,18 @@ pub(super) fn parse(option: &'static str, text: &str) -> Result<(String, u16), O
     match port.parse() {
         Ok(0) | Err(_) => Err(fail("not a port from 1 to 65535")),
         Ok(port) => Ok((host.to_owned(), port)),
+    }
+}
+
+/// As [`parse`], at this port where `text` has none.
+pub(super) fn parse_at(option: &'static str, text: &str, port: u16) -> Result<(String, u16), OptionError> {
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Ok((text.to_owned(), port));
+    }
+    if text.ends_with(']') || !text.contains(':') {
+        parse(option, &format!("{text}:{port}"))
+    } else {
+        parse(option, text)
     }
 }
 
@@ -54,6 +66,18 @@ mod tests {
             [("localhost:6379", "localhost", 6379), ("10.0.0.1:1", "10.0.0.1", 1), ("[::1]:65535", "::1", 65535)]
         {
             assert_eq!(parse("--stream-servers", text).unwrap(), (host.to_owned(), port));
+        }
+    }
+
+    #[test]
+    fn a_port_may_be_left_out_where_there_is_a_usual_one() {
+        for (text, host, port) in
+            [("h", "h", 7), ("h:1", "h", 1), ("[::1]", "::1", 7), ("::1", "::1", 7), ("[::1]:2", "::1", 2)]
+        {
+            assert_eq!(parse_at("--ps-host", text, 7).unwrap(), (host.to_owned(), port));
+        }
+        for text in ["", "h:", "h:x", "[::1", "a@b", "a/b", "[::1]x"] {
+            parse_at("--ps-host", text, 7).unwrap_err();
         }
     }
 

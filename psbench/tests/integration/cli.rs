@@ -199,7 +199,7 @@ fn what_makes_no_sweep_is_one_line() {
             "--stream-servers a:1,b:2: Redis takes one server; write one, or --redis-sentinel NAME where these are sentinels",
         ),
         (
-            "--stream redis --stream-servers localhost",
+            "--stream kafka --stream-servers localhost",
             "--stream-servers localhost: no port; write host:port, for example localhost:6379 or [::1]:6379",
         ),
         ("--ps-memory-limit 1kB", "--ps-memory-limit 1kB: less than one item of 10MB; write more"),
@@ -226,11 +226,14 @@ fn malformed_values_say_what_to_write() {
     for (options, expected) in [
         ("--data-size-bytes 10XB", "not a size: write bytes or a unit"),
         ("--data-size-bytes 1.5B", "not a size: write a whole number of bytes"),
-        ("--seed abc", "not a seed: write a whole number from 0 to 18446744073709551615"),
+        ("--seed abc", "not a whole number from 0 to 18446744073709551615: write for example 1000, 1_000 or 1e3"),
+        ("--data-size-bytes -5", "not a size: write bytes or a unit"),
+        ("--task-count -5", "not a whole number from 0"),
+        ("--task-count 10.5", "not a whole number from 0"),
         ("--task-sleep -1", "not a duration: write seconds from 0 up or a unit"),
         ("--task-sleep=-1", "not a duration: write seconds from 0 up or a unit"),
         ("--rate 0", "not a rate: write items per second above 0"),
-        ("--ps-port 99999", "99999 is not in 0..=65535"),
+        ("--ps-port 99999", "not a whole number from 0 to 65535"),
         ("--frobnicate", "unexpected argument '--frobnicate'"),
     ] {
         let refused = refusal(&format!("stream-scaling --dry-run {options}"));
@@ -239,10 +242,50 @@ fn malformed_values_say_what_to_write() {
 }
 
 #[test]
+fn numbers_lists_and_names_are_taken_as_people_type_them() {
+    for (typed, meant) in [
+        ("--task-count 1e3 --max-workers 2,4", "--task-count 1000 --max-workers 2 4"),
+        ("--task-count 1_000 --data-size-bytes 1kB,2kB", "--task-count 1000 --data-size-bytes 1kB 2kB"),
+        ("--task-count 10.0 --stream-method Default,PROXY", "--task-count 10 --stream-method default proxy"),
+        ("--ps-connector Redis --stream REDIS", "--ps-connector redis --stream redis"),
+        ("--executor Thread --ps-connector PEER", "--executor thread --ps-connector peer"),
+    ] {
+        let plan = |options: &str| output(&format!("stream-scaling --dry-run --max-workers 2 4 {options}"));
+        assert_eq!(plan(typed), plan(meant), "{typed}");
+    }
+}
+
+#[test]
+fn a_path_that_is_no_text_is_refused_whatever_stands_beside_it() {
+    let recipe = tempfile::NamedTempFile::new().unwrap();
+    for options in [vec![], vec!["--recipe".as_ref(), recipe.path().as_os_str()]] {
+        let mut command = Command::cargo_bin("psbench").unwrap();
+        let path = std::os::unix::ffi::OsStrExt::from_bytes(b"/tmp/r\xff");
+        let output = command
+            .args(["stream-scaling", "--task-count", "7"])
+            .args(&options)
+            .args(["--run-dir".as_ref(), path as &std::ffi::OsStr])
+            .assert()
+            .code(2)
+            .get_output()
+            .clone();
+        let refused = String::from_utf8(output.stderr).unwrap();
+        assert!(refused.contains("--run-dir") && refused.contains("not UTF-8"), "{refused}");
+    }
+}
+
+#[test]
+fn a_topic_is_as_long_as_its_broker_takes() {
+    let topic = |length| format!("stream-scaling --dry-run --stream-topic {}", "t".repeat(length));
+    output(&topic(222));
+    assert!(refusal(&topic(223)).contains("may have 222 with --stream memory"));
+}
+
+#[test]
 fn zmq_is_served_by_peer() {
     for (options, place) in [
         ("--ps-connector zmq", "connector peer unix:(fresh)"),
-        ("--ps-connector zmq --ps-port 5555", "connector peer 127.0.0.1:5555"),
+        ("--ps-connector ZMQ --ps-port 5555", "connector peer 127.0.0.1:5555"),
         ("--ps-connector zmq --ps-interface lo --ps-port 5555", "connector peer 127.0.0.1:5555"),
         ("--ps-connector zmq --ps-interface lo --ps-address 10.0.0.1", "connector peer 10.0.0.1:0"),
     ] {
@@ -259,7 +302,7 @@ fn zmq_is_served_by_peer() {
 fn options_without_effect_are_named() {
     let output = psbench(
         "stream-scaling --dry-run --ps-host x --parsl-max-workers 4 --stream-servers a:1 --thread-pool-max-workers 4 \
-         --ps-port 1 --ps-cache 1MB --seed 1 --stream-method proxy proxy",
+         --ps-port 1 --ps-cache 1MB --seed 1 --stream-method proxy proxy --adios-file x --ps-margo-protocol tcp",
     )
     .assert()
     .success()
@@ -274,6 +317,8 @@ fn options_without_effect_are_named() {
         "--ps-port has no effect with --ps-connector peer without --ps-address",
         "--ps-cache has no effect with --ps-lifetime owned",
         "--stream-method proxy given twice runs once",
+        "--adios-file has no effect with --stream-method proxy",
+        "--ps-margo-protocol has no effect with --ps-connector peer",
     ] {
         assert!(notes.contains(note), "{note}\n{notes}");
     }
