@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod environment;
 pub mod gateways;
 pub mod generator;
+mod image;
 pub mod item;
 pub mod logging;
 pub mod memory;

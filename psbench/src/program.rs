@@ -18,7 +18,7 @@ use crate::open_files::{self, OpenFiles};
 use crate::plan::ExecutorKind;
 use crate::signals::Interrupts;
 use crate::sweep::{ExecutorFactory, OWN_EXECUTORS};
-use crate::{signals, terminal, threads, worker};
+use crate::{image, signals, terminal, threads, worker};
 
 /// psbench, with whatever connectors, brokers and executors a program adds to it.
 ///
@@ -74,6 +74,7 @@ impl Program {
         }
         threads::end_where_refused(clean_up, Ending::TrialFailed.code());
         signals::outlive_file_limits();
+        image::hold();
         // Before anything else: an interrupt that comes early counts, too.
         if std::env::args_os().nth(1).is_some_and(|command| Interrupts::matter_to(&command))
             && let Err(error) = Interrupts::watch(clean_up)

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::callback::{self, Callback};
 use super::launchers::{Launcher, NoLauncher};
 use crate::brokers::{BrokerChoice, PathError};
+use crate::image;
 use crate::options::{USE_A_BROKER, USE_A_CONNECTOR};
 use crate::plan::{EnginePlan, GeneratorKind, Method, Placement, Settings, SubmitMode, TrialPlan};
 use crate::services;
@@ -56,6 +57,8 @@ pub enum EngineError {
 /// The engine of a sweep.
 pub(super) struct Engines {
     plan: EnginePlan,
+    /// Whether its workers are the program that runs, by the path at which it lay when the sweep began.
+    starts_own_program: bool,
     kind: Kind,
     /// What it says of itself.
     pub(super) info: EngineInfo,
@@ -115,7 +118,8 @@ impl Engines {
                 (Kind::Launcher(launcher), info)
             }
         };
-        Ok(Self { plan: plan.clone(), kind, info })
+        let starts_own_program = image::is_at(Path::new(&plan.worker_program)).unwrap_or(false);
+        Ok(Self { plan: plan.clone(), starts_own_program, kind, info })
     }
 
     /// Starts what a trial needs that outlasts it.
@@ -146,6 +150,13 @@ impl Engines {
         has_served: bool,
         sink: &Arc<dyn OutcomeSink>,
     ) -> Result<Arc<dyn Executor>, ExecutorError> {
+        if self.starts_own_program && !image::is_at(Path::new(&self.plan.worker_program)).unwrap_or(false) {
+            return Err(ExecutorError::Invalid(format!(
+                "psbench at {} was replaced or removed since this run began, and its workers would be another one: run it from a copy, or \
+                 name one with --worker-program",
+                self.plan.worker_program
+            )));
+        }
         let kept = has_served && self.is_kept(self.workers(request.settings, request.trial));
         self.try_start(request, Arc::clone(sink)).or_else(|error| {
             if !kept {
@@ -231,7 +242,7 @@ impl Engines {
         Request { settings, setup, .. }: Request<'_>,
         sink: Arc<dyn OutcomeSink>,
     ) -> Result<Arc<dyn Executor>, ExecutorError> {
-        let program = std::env::current_exe()
+        let program = image::path()
             .map_err(|source| ExecutorError::Start { what: "generators: psbench's own path".into(), source })?;
         let launcher = CommandLauncher::new(move |invitation, workers| {
             let command =

@@ -169,7 +169,7 @@ fn make(
             )));
         }
         ExecutorKind::Process => {
-            let program = std::env::current_exe().map_err(|source| ExecutorError::Start {
+            let program = crate::image::path().map_err(|source| ExecutorError::Start {
                 what: "worker processes: psbench's own path".into(),
                 source,
             })?;

@@ -26,6 +26,7 @@ mod limits;
 mod outputs;
 mod pool;
 mod redis_ways;
+mod replaced;
 mod scistream;
 mod services;
 mod stores;
