@@ -25,6 +25,7 @@ pub mod process;
 mod relay;
 mod run;
 mod split;
+pub mod strangers;
 mod sync;
 mod task;
 pub mod thread;

@@ -21,7 +21,7 @@ fn leveled(line: &str) -> (Level, &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fmt::Debug;
     use std::sync::{Arc, Mutex};
 
@@ -47,7 +47,7 @@ mod tests {
 
     /// Keeps what is logged.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+    pub(crate) struct Log(pub(crate) Arc<Mutex<Vec<(Level, String)>>>);
 
     struct Message(String);
 

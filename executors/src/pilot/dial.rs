@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use crate::{ClockOffset, Work};
 const CONNECT: Duration = Duration::from_secs(10);
 /// Time in which an executor that is there refuses nothing, beside what its answers take.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Before it is tried again where the other side hung up: so many may have come at once that this one had to make way.
+const AGAIN: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 
 /// Why a worker did not serve to its end.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +67,21 @@ pub fn connect(
     };
     let token = Token::decode(token).ok_or(ConnectError::Token)?;
     let cannot_connect = |source| ConnectError::Connect { address: address.clone(), source };
-    let socket = dial(address).map_err(cannot_connect)?;
-    let (channel, relay) = match certificate {
-        None => (Channel::network(socket).map_err(cannot_connect)?, None),
-        Some(certificate) => {
-            let relay = tls::connect(socket, certificate).map_err(cannot_connect)?;
-            (relay.channel, Some(relay.thread))
-        }
-    };
-    let end = channel.try_clone().map_err(cannot_connect)?;
     let refused = |reason: String| ConnectError::Refused { address: address.clone(), reason };
-    let offset = hello::offer(&channel, &token)
+    let meet = || Met::dial(address, certificate.clone(), &token);
+    let mut met = meet().map_err(cannot_connect)?;
+    for pause in AGAIN {
+        if met.offset.is_ok() {
+            break;
+        }
+        thread::sleep(pause);
+        // Where nobody is there any more, that it hung up before tells more.
+        let Ok(again) = meet() else { break };
+        met = again;
+    }
+    let Met { channel, relay, offset } = met;
+    let end = channel.try_clone().map_err(cannot_connect)?;
+    let offset = offset
         .map_err(|error| refused(format!("it hung up ({error})")))?
         .map_err(|reason| refused(reason.to_owned()))?;
     let patience = PATIENCE + 4 * Duration::from_nanos(offset.error_ns).min(Duration::from_secs(1));
@@ -85,6 +92,29 @@ pub fn connect(
         let _ = relay.join();
     }
     Ok(())
+}
+
+/// Somebody was there.
+struct Met {
+    channel: Channel,
+    relay: Option<JoinHandle<()>>,
+    /// What was made of the offer; an error where it hung up.
+    offset: io::Result<Result<ClockOffset, &'static str>>,
+}
+
+impl Met {
+    fn dial(address: &str, certificate: Option<Vec<u8>>, token: &Token) -> io::Result<Self> {
+        let socket = dial(address)?;
+        let (channel, relay) = match certificate {
+            None => (Channel::network(socket)?, None),
+            Some(certificate) => {
+                let relay = tls::connect(socket, certificate)?;
+                (relay.channel, Some(relay.thread))
+            }
+        };
+        let offset = hello::offer(&channel, token);
+        Ok(Self { channel, relay, offset })
+    }
 }
 
 fn dial(address: &str) -> io::Result<TcpStream> {

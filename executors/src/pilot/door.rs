@@ -1,5 +1,6 @@
 //! Lets workers in.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,12 +15,11 @@ use super::{DoorOptions, Invitation};
 use crate::fleet::Fleet;
 use crate::fleet::channel::Channel;
 use crate::fleet::member::Recruit;
+use crate::strangers::{Seldom, Stranger, Strangers};
 use crate::sync::lock;
 
 /// Most strangers at a time: each costs a thread until it has said who it is.
-const STRANGERS: u32 = 64;
-/// Between two looks whether there is room for more.
-const FULL: Duration = Duration::from_millis(5);
+const STRANGERS: usize = 64;
 /// Threads that greet have shallow stacks.
 const STACK: usize = 256 << 10;
 
@@ -38,10 +38,12 @@ struct Shared {
     fleet: Arc<Fleet>,
     /// Workers that were let in.
     admitted: AtomicU32,
-    strangers: AtomicU32,
+    strangers: Arc<Strangers<IpAddr>>,
     closed: AtomicBool,
     /// Why the last one was not let in.
     refused: Mutex<Option<String>>,
+    refusals: Seldom,
+    shortages: Seldom,
 }
 
 impl Door {
@@ -60,9 +62,11 @@ impl Door {
             keeper,
             fleet,
             admitted: AtomicU32::new(0),
-            strangers: AtomicU32::new(0),
+            strangers: Arc::new(Strangers::new(STRANGERS)),
             closed: AtomicBool::new(false),
             refused: Mutex::new(None),
+            refusals: Seldom::default(),
+            shortages: Seldom::default(),
         });
         let acceptor = thread::Builder::new().name("psbench-door".to_owned()).spawn({
             let shared = Arc::clone(&shared);
@@ -97,56 +101,71 @@ impl Drop for Door {
             // It has logged whatever went wrong in it.
             let _ = acceptor.join();
         }
+        self.shared.strangers.send_all_away();
+        self.shared.refusals.tell_rest();
+        self.shared.shortages.tell_rest();
     }
 }
 
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         loop {
-            // Who comes when so many are being greeted waits outside.
-            while self.strangers.load(Ordering::Relaxed) >= STRANGERS && !self.closed.load(Ordering::Relaxed) {
-                thread::sleep(FULL);
-            }
             let accepted = listener.accept();
             if self.closed.load(Ordering::Relaxed) {
                 return;
             }
-            let greeted = accepted.and_then(|(socket, from)| {
-                self.strangers.fetch_add(1, Ordering::Relaxed);
-                let shared = Arc::clone(self);
-                let greet = move || {
-                    let greeted = shared.greet(socket);
-                    shared.strangers.fetch_sub(1, Ordering::Relaxed);
-                    if let Err(reason) = greeted {
-                        let reason = format!("{from} was not let in: {reason}");
-                        tracing::warn!("{reason}");
-                        *lock(&shared.refused) = Some(reason);
-                    }
-                };
-                let thread = thread::Builder::new().name("psbench-greeter".to_owned()).stack_size(STACK).spawn(greet);
-                thread.map(drop).inspect_err(|_| {
-                    self.strangers.fetch_sub(1, Ordering::Relaxed);
-                })
-            });
-            if let Err(error) = greeted {
-                tracing::warn!("a worker may be kept out: {error}");
-                // Out of descriptors or threads: that does not pass within microseconds.
+            if let Err(error) = accepted.and_then(|(socket, from)| self.meet(socket, from)) {
+                self.shortages.warn(format!("a worker may be kept out: {error}"));
+                // Out of descriptors or threads: the one that has kept his longest gives them back, within more than microseconds.
+                self.strangers.send_one_away();
                 thread::sleep(Duration::from_millis(20));
             }
         }
     }
 
-    fn greet(&self, socket: TcpStream) -> Result<(), String> {
-        let mut place_taken = false;
-        let enlisted = self.enlist(socket, &mut place_taken);
+    /// Greets whoever connected in a thread of its own.
+    fn meet(self: &Arc<Self>, socket: TcpStream, from: SocketAddr) -> io::Result<()> {
+        let stranger = self.strangers.enter(&socket, from.ip())?;
+        let shared = Arc::clone(self);
+        let greet = move || {
+            if let Err(reason) = shared.greet(socket, stranger) {
+                shared.refuse(from, &reason);
+            }
+        };
+        thread::Builder::new().name("psbench-greeter".to_owned()).stack_size(STACK).spawn(greet).map(drop)
+    }
+
+    fn refuse(&self, from: SocketAddr, reason: &Refusal) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let told = format!("{from} was not let in: {reason}");
+        let mut refused = lock(&self.refused);
+        // Who was sent away without a word tells the least.
+        if refused.is_none() || !matches!(reason, Refusal::MadeWay) {
+            *refused = Some(told.clone());
+        }
+        drop(refused);
+        self.refusals.warn(told);
+    }
+
+    fn greet(&self, socket: TcpStream, stranger: Stranger<IpAddr>) -> Result<(), Refusal> {
+        let (mut stranger, mut place_taken) = (Some(stranger), false);
+        let enlisted = self.enlist(socket, &mut stranger, &mut place_taken);
         if place_taken && enlisted.is_err() {
             self.admitted.fetch_sub(1, Ordering::Relaxed);
         }
-        enlisted
+        let made_way = stranger.is_some_and(|stranger| stranger.was_sent_away());
+        enlisted.map_err(|reason| if made_way { Refusal::MadeWay } else { Refusal::Said(reason) })
     }
 
     /// Makes whoever calls one of the fleet; says whether that takes a place.
-    fn enlist(&self, socket: TcpStream, place_taken: &mut bool) -> Result<(), String> {
+    fn enlist(
+        &self,
+        socket: TcpStream,
+        stranger: &mut Option<Stranger<IpAddr>>,
+        place_taken: &mut bool,
+    ) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
         let channel = match &self.keeper {
             None => Channel::network(socket),
@@ -154,6 +173,7 @@ impl Shared {
         };
         let channel = channel.map_err(text)?;
         let received = hello::receive(&channel, &self.token, || {
+            *stranger = None;
             let verdict = self.admit();
             *place_taken = verdict == Verdict::Welcome;
             verdict
@@ -176,6 +196,22 @@ impl Shared {
         match self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
             Ok(_) => Verdict::Welcome,
             Err(_) => Verdict::Late,
+        }
+    }
+}
+
+/// Why somebody is not let in.
+enum Refusal {
+    /// Others came, and it had said nothing.
+    MadeWay,
+    Said(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MadeWay => f.write_str("it did not say who it is, and others came"),
+            Self::Said(reason) => f.write_str(reason),
         }
     }
 }

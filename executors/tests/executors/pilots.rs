@@ -3,7 +3,7 @@
 use std::env::current_exe;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command as Program, Stdio};
+use std::process::{Child, Command as Program, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -206,27 +206,39 @@ fn whoever_did_not_come_or_was_not_let_in_is_told() {
     });
 }
 
+/// Far more strangers than there are places, all of whom stay for as long as they are let.
 fn strangers_do_not_keep_pilots_out() {
-    let (invitation, starting) = inviting(options(1, false));
-    let strangers: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(&invitation.address).unwrap()).collect();
-    let mut rude = TcpStream::connect(&invitation.address).unwrap();
-    rude.write_all(&[0xff; 1000]).unwrap();
-    // Once they have had their time, or were sent away.
-    for mut stranger in strangers {
-        assert!(matches!(stranger.read(&mut [0; 8]), Ok(0) | Err(_)));
+    for tls in [false, true] {
+        let (invitation, starting) = inviting(options(2, tls));
+        let connect = || TcpStream::connect(&invitation.address).unwrap();
+        let strangers: Vec<TcpStream> = (0..300).map(|_| connect()).collect();
+        connect().write_all(&[0xff; 1000]).unwrap();
+        let workers = [(); 2].map(|()| {
+            Program::new(current_exe().unwrap())
+                .args([CONNECT, &invitation.address])
+                .env(TOKEN_VARIABLE, &invitation.token)
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        let executor = starting.end().unwrap();
+        let (mut here, mut started): (Vec<_>, Vec<_>) = (
+            executor.workers().iter().filter_map(|worker| worker.pid).collect(),
+            workers.each_ref().map(Child::id).into(),
+        );
+        here.sort_unstable();
+        started.sort_unstable();
+        assert_eq!(here, started);
+        // All are here: the door is closed, and who still stood in it was sent away.
+        assert!(TcpStream::connect(&invitation.address).is_err());
+        for mut stranger in strangers {
+            assert!(matches!(stranger.read(&mut [0; 8]), Ok(0) | Err(_)));
+        }
+        assert_eq!(executor.shutdown(PATIENCE).len(), 2);
+        for mut worker in workers {
+            assert!(worker.wait().unwrap().success());
+        }
     }
-    let mut worker = Program::new(current_exe().unwrap())
-        .args([CONNECT, &invitation.address])
-        .env(TOKEN_VARIABLE, &invitation.token)
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let executor = starting.end().unwrap();
-    assert_eq!(executor.workers()[0].pid, Some(worker.id()));
-    // All are here: the door is closed.
-    assert!(TcpStream::connect(&invitation.address).is_err());
-    assert_eq!(executor.shutdown(PATIENCE).len(), 1);
-    assert!(worker.wait().unwrap().success());
 }
 
 fn pilots_that_do_not_come_fail_the_start() {
