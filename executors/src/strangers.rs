@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
-use crate::sync::{lock, wait};
+use crate::sync::{lock, wait, wait_timeout};
 
+/// For at least so long whoever connected stays. It takes a few round trips to say who it is, and when many that are awaited come at once
+/// none of them has to go.
+const GRACE: Duration = Duration::from_millis(250);
 /// Between two lines of a kind.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -32,9 +35,17 @@ pub struct Strangers<K> {
 struct Waiting<K> {
     next: u64,
     /// Those who came first in front.
-    here: VecDeque<(u64, K, OwnedFd)>,
+    here: VecDeque<Place<K>>,
     /// Those who are here, and those who were sent away and whose threads have not ended.
     threads: usize,
+}
+
+#[derive(Debug)]
+struct Place<K> {
+    number: u64,
+    from: K,
+    since: Instant,
+    connection: OwnedFd,
 }
 
 impl<K: Copy + Eq + Hash> Strangers<K> {
@@ -44,23 +55,31 @@ impl<K: Copy + Eq + Hash> Strangers<K> {
         Self { most, waiting: Mutex::new(waiting), left: Condvar::new() }
     }
 
-    /// One that connected is a stranger until what is returned is dropped. Waits while many that were sent away have not gone.
+    /// One that connected is a stranger until what is returned is dropped. Waits for a place: until somebody is known or has had his time.
     ///
     /// # Errors
     /// No descriptor is left.
     pub fn enter(self: &Arc<Self>, connection: impl AsFd, from: K) -> io::Result<Stranger<K>> {
         let connection = connection.as_fd().try_clone_to_owned()?;
         let mut waiting = lock(&self.waiting);
-        if waiting.here.len() >= self.most {
-            waiting.send_one_away();
+        while waiting.here.len() >= self.most
+            && let Some(next) = waiting.next_to_go()
+        {
+            let left = GRACE.saturating_sub(waiting.here[next].since.elapsed());
+            if left.is_zero() {
+                waiting.send_one_away();
+            } else {
+                waiting = wait_timeout(&self.left, waiting, left);
+            }
         }
+        // Those that were sent away have threads until they have noticed.
         while waiting.threads >= 2 * self.most {
             waiting = wait(&self.left, waiting);
         }
         let number = waiting.next;
         waiting.next += 1;
         waiting.threads += 1;
-        waiting.here.push_back((number, from, connection));
+        waiting.here.push_back(Place { number, from, since: Instant::now(), connection });
         Ok(Stranger { strangers: Arc::clone(self), number })
     }
 
@@ -71,28 +90,35 @@ impl<K: Copy + Eq + Hash> Strangers<K> {
 
     /// At the end.
     pub fn send_all_away(&self) {
-        lock(&self.waiting).here.drain(..).for_each(|(_, _, connection)| hang_up(&connection));
+        lock(&self.waiting).here.drain(..).for_each(Place::hang_up);
+        self.left.notify_all();
     }
 }
 
 impl<K: Copy + Eq + Hash> Waiting<K> {
-    fn send_one_away(&mut self) {
+    /// Where it is in the list.
+    fn next_to_go(&self) -> Option<usize> {
         let mut places = HashMap::<K, usize>::new();
-        for (_, from, _) in &self.here {
-            *places.entry(*from).or_default() += 1;
+        for place in &self.here {
+            *places.entry(place.from).or_default() += 1;
         }
         let most = places.values().max().copied();
-        let oldest = self.here.iter().position(|(_, from, _)| places.get(from).copied() == most);
-        if let Some((_, _, connection)) = oldest.and_then(|oldest| self.here.remove(oldest)) {
-            hang_up(&connection);
+        self.here.iter().position(|place| places.get(&place.from).copied() == most)
+    }
+
+    fn send_one_away(&mut self) {
+        if let Some(place) = self.next_to_go().and_then(|next| self.here.remove(next)) {
+            place.hang_up();
         }
     }
 }
 
-/// Ends what its thread waits for.
-fn hang_up(connection: &OwnedFd) {
-    // It may have gone by itself.
-    let _ = shutdown(connection, Shutdown::Both);
+impl<K> Place<K> {
+    /// Ends what its thread waits for.
+    fn hang_up(self) {
+        // It may have gone by itself.
+        let _ = shutdown(&self.connection, Shutdown::Both);
+    }
 }
 
 /// One of [`Strangers`].
@@ -105,14 +131,14 @@ pub struct Stranger<K> {
 impl<K> Stranger<K> {
     /// Whether others came and it had to go.
     pub fn was_sent_away(&self) -> bool {
-        !lock(&self.strangers.waiting).here.iter().any(|(number, ..)| *number == self.number)
+        !lock(&self.strangers.waiting).here.iter().any(|place| place.number == self.number)
     }
 }
 
 impl<K> Drop for Stranger<K> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.strangers.waiting);
-        waiting.here.retain(|(number, ..)| *number != self.number);
+        waiting.here.retain(|place| place.number != self.number);
         waiting.threads -= 1;
         self.strangers.left.notify_one();
     }

@@ -30,6 +30,7 @@ mod replaced;
 mod scistream;
 mod services;
 mod stores;
+mod strangers;
 mod stream_scaling;
 mod support;
 mod through_gateways;

@@ -238,6 +238,29 @@ mod tests {
     }
 
     #[test]
+    fn callers_that_say_nothing_make_way_for_publishers() {
+        let broker = MemoryBroker::start().unwrap();
+        let mut subscriber = broker.subscribe("topic").unwrap();
+        let mut silent: Vec<_> = (0..300).map(|_| socket::connect(broker.server.name()).unwrap()).collect();
+        let mut publisher = SocketPublisher::connect(broker.server.name(), broker.server.secret(), "topic").unwrap();
+        let after: Vec<_> = (0..300).map(|_| socket::connect(broker.server.name()).unwrap()).collect();
+        // The first ones have ended, by an end or a reset.
+        assert!(matches!(silent[0].read(&mut [0]), Ok(0) | Err(_)));
+        let message = Message { head: Bytes::from_static(b"head"), payload: Bytes::from_static(b"payload") };
+        publisher.publish(std::slice::from_ref(&message)).unwrap();
+        let mut messages = Vec::new();
+        while messages.is_empty() {
+            subscriber.receive(&mut messages, Duration::from_secs(60)).unwrap();
+        }
+        assert_eq!(messages, [message]);
+        drop(broker);
+        // Nobody is left waiting.
+        for mut caller in silent.into_iter().chain(after) {
+            assert!(matches!(caller.read(&mut [0]), Ok(0) | Err(_)));
+        }
+    }
+
+    #[test]
     fn the_socket_goes_with_the_broker() {
         let broker = MemoryBroker::start().unwrap();
         let name = broker.server.name().to_owned();

@@ -10,11 +10,13 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::Secret;
+use psbench_executors::strangers::{Seldom, Stranger, Strangers};
 use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 use uuid::Uuid;
 
 use super::super::queue::Sender;
@@ -28,8 +30,11 @@ const WELCOME: u8 = 0;
 const WRONG_SECRET: u8 = 1;
 const NO_SUBSCRIBER: u8 = 2;
 
-/// Time for a greeting.
+/// Time for a whole greeting.
 const GREETING_TIME: Duration = Duration::from_secs(5);
+
+/// Most callers at a time that have not shown the secret yet.
+const STRANGERS: usize = 64;
 
 /// The largest message: what Redis would take of a server set to its maximum, and far more than a stream's item.
 const MAX_PAYLOAD: u64 = 64 << 30;
@@ -44,9 +49,20 @@ const READ_AHEAD: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Server {
     name: String,
-    secret: Secret,
-    stopping: Arc<AtomicBool>,
+    door: Arc<Door>,
     accepting: Option<JoinHandle<()>>,
+}
+
+/// What the threads of a server share.
+#[derive(Debug)]
+struct Door {
+    topics: Arc<Topics>,
+    secret: Secret,
+    stopping: AtomicBool,
+    /// By their processes.
+    strangers: Arc<Strangers<Pid>>,
+    refusals: Seldom,
+    shortages: Seldom,
 }
 
 impl Server {
@@ -60,13 +76,22 @@ impl Server {
         let address = SocketAddr::from_abstract_name(&name).map_err(failed("name"))?;
         let listener = UnixListener::bind_addr(&address).map_err(failed("listen at"))?;
         let secret = Secret(Uuid::new_v4().into_bytes());
-        let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
+        let door = Arc::new(Door {
+            topics,
+            secret,
+            stopping: AtomicBool::new(false),
+            strangers: Arc::new(Strangers::new(STRANGERS)),
+            refusals: Seldom::default(),
+            shortages: Seldom::default(),
+        });
         let accepting = thread::Builder::new()
             .name("broker-accept".into())
-            .spawn(move || accept(&listener, &topics, secret, &stop))
+            .spawn({
+                let door = Arc::clone(&door);
+                move || door.accept(&listener)
+            })
             .map_err(failed("start the thread of"))?;
-        Ok(Self { name, secret, stopping, accepting: Some(accepting) })
+        Ok(Self { name, door, accepting: Some(accepting) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -74,18 +99,21 @@ impl Server {
     }
 
     pub(super) fn secret(&self) -> Secret {
-        self.secret
+        self.door.secret
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.door.stopping.store(true, Ordering::Relaxed);
         // The connection wakes the thread that accepts. When it can't be made the thread has ended already.
         let woken = connect(&self.name);
         if let (Ok(_), Some(accepting)) = (&woken, self.accepting.take()) {
             let _ = accepting.join();
         }
+        self.door.strangers.send_all_away();
+        self.door.refusals.tell_rest();
+        self.door.shortages.tell_rest();
     }
 }
 
@@ -93,56 +121,96 @@ pub(super) fn connect(name: &str) -> io::Result<UnixStream> {
     UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
-fn accept(listener: &UnixListener, topics: &Arc<Topics>, secret: Secret, stopping: &AtomicBool) {
-    for connection in listener.incoming() {
-        if stopping.load(Ordering::Relaxed) {
-            return;
-        }
-        let served = connection.and_then(|connection| {
-            let caller = socket_peercred(&connection)?.uid;
-            if !(caller.is_root() || caller == rustix::process::geteuid()) {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user of this host called"));
+impl Door {
+    fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        for connection in listener.incoming() {
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
             }
-            let topics = Arc::clone(topics);
-            thread::Builder::new().name("broker-receive".into()).spawn(move || serve(connection, &topics, secret))
-        });
-        if let Err(error) = served {
-            tracing::warn!(%error, "the memory broker could not take a connection");
+            if let Err(error) = connection.and_then(|connection| self.meet(connection)) {
+                self.shortages.warn(format!("the memory broker could not take a connection: {error}"));
+                // Out of descriptors or threads: the one that has kept his longest gives them back, within more than microseconds.
+                self.strangers.send_one_away();
+                thread::sleep(Duration::from_millis(20));
+            }
         }
     }
-}
 
-/// Serves one publisher until it leaves, or the subscriber does.
-fn serve(connection: UnixStream, topics: &Topics, secret: Secret) {
-    let ended =
-        greet(&connection, topics, secret).and_then(|queue| queue.map_or(Ok(()), |queue| receive(connection, &queue)));
-    if let Err(error) = ended
-        && error.kind() != io::ErrorKind::UnexpectedEof
-    {
-        tracing::debug!(%error, "a publisher of the memory broker broke off");
+    /// Serves a caller in a thread of its own.
+    fn meet(self: &Arc<Self>, connection: UnixStream) -> io::Result<()> {
+        let caller = socket_peercred(&connection)?;
+        if !(caller.uid.is_root() || caller.uid == rustix::process::geteuid()) {
+            self.refuse(&format!("it is of another user, {}", caller.uid.as_raw()));
+            return Ok(());
+        }
+        let stranger = self.strangers.enter(&connection, caller.pid)?;
+        let door = Arc::clone(self);
+        thread::Builder::new().name("broker-receive".into()).spawn(move || door.serve(connection, stranger)).map(drop)
+    }
+
+    fn refuse(&self, reason: &str) {
+        if !self.stopping.load(Ordering::Relaxed) {
+            self.refusals.warn(format!("the memory broker turned a caller away: {reason}"));
+        }
+    }
+
+    /// Serves one publisher until it leaves, or the subscriber does.
+    fn serve(&self, connection: UnixStream, stranger: Stranger<Pid>) {
+        let greeted = self.greet(&connection);
+        let made_way = stranger.was_sent_away();
+        drop(stranger);
+        let ended = match greeted {
+            Ok(queue) => queue.map_or(Ok(()), |queue| receive(connection, &queue)),
+            Err(_) if made_way => return self.refuse("it did not say who it is, and others came"),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            tracing::debug!(%error, "a publisher of the memory broker broke off");
+        }
+    }
+
+    fn greet(&self, mut connection: &UnixStream) -> io::Result<Option<Sender>> {
+        let until = Instant::now() + GREETING_TIME;
+        let mut greeting = [0; GREETING];
+        read_until(connection, &mut greeting, until)?;
+        let (magic, rest) = greeting.split_at(MAGIC.len());
+        let (presented, length) = rest.split_at(self.secret.0.len());
+        // Without a branch on where they differ.
+        let differs = presented.iter().zip(self.secret.0).fold(0, |differs, (a, b)| differs | (a ^ b));
+        if magic != MAGIC || differs != 0 {
+            self.refuse("its secret is wrong");
+            connection.write_all(&[WRONG_SECRET])?;
+            return Ok(None);
+        }
+        let mut topic = vec![0; usize::from(length[0])];
+        read_until(connection, &mut topic, until)?;
+        let queue = std::str::from_utf8(&topic).ok().and_then(|topic| self.topics.get(topic));
+        // Ahead of the answer: nothing is sent before that.
+        let queue = queue.map(|queue| queue.sender());
+        connection.write_all(&[if queue.is_some() { WELCOME } else { NO_SUBSCRIBER }])?;
+        connection.set_read_timeout(None)?;
+        Ok(queue)
     }
 }
 
-fn greet(mut connection: &UnixStream, topics: &Topics, secret: Secret) -> io::Result<Option<Sender>> {
-    connection.set_read_timeout(Some(GREETING_TIME))?;
-    let mut greeting = [0; GREETING];
-    connection.read_exact(&mut greeting)?;
-    let (magic, rest) = greeting.split_at(MAGIC.len());
-    let (presented, length) = rest.split_at(secret.0.len());
-    // Without a branch on where they differ.
-    let differs = presented.iter().zip(secret.0).fold(0, |differs, (a, b)| differs | (a ^ b));
-    if magic != MAGIC || differs != 0 {
-        connection.write_all(&[WRONG_SECRET])?;
-        return Ok(None);
+/// A limit on the whole of what is read, not on each read: a stranger may send byte by byte.
+fn read_until(mut connection: &UnixStream, mut bytes: &mut [u8], until: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        connection.set_read_timeout(Some(left))?;
+        match connection.read(bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => bytes = &mut bytes[read..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    let mut topic = vec![0; usize::from(length[0])];
-    connection.read_exact(&mut topic)?;
-    let queue = std::str::from_utf8(&topic).ok().and_then(|topic| topics.get(topic));
-    // Ahead of the answer: nothing is sent before that.
-    let queue = queue.map(|queue| queue.sender());
-    connection.write_all(&[if queue.is_some() { WELCOME } else { NO_SUBSCRIBER }])?;
-    connection.set_read_timeout(None)?;
-    Ok(queue)
+    Ok(())
 }
 
 fn receive(connection: UnixStream, queue: &Sender) -> io::Result<()> {
