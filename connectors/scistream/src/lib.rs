@@ -12,12 +12,14 @@ pub mod control;
 pub mod dataserver;
 pub mod metrics;
 mod relay;
+mod seldom;
 pub mod tls;
 mod vocabulary;
 
 pub use self::client::UserClient;
 pub use self::control::{ControlConfig, ControlServer};
 pub use self::relay::DataPlane;
+pub use self::seldom::Seldom;
 pub use self::vocabulary::{Listener, Role, VocabularyError};
 
 /// Messages and services of the control protocol, generated from `proto/` by the test `generated`.

@@ -24,13 +24,17 @@ use super::ask::LONGEST_TARGET;
 use super::care::care;
 use super::error::ControlError;
 use super::service::Service;
-use crate::ControlServer;
 use crate::auth::Identity;
+use crate::dataserver::door::Door as Strangers;
 use crate::proto::control_server::ControlServer as ControlService;
 use crate::proto::gateway::gateway_server::GatewayServer as GatewayService;
+use crate::{ControlServer, Seldom};
 
-/// How long a client may take for its handshake, and then for its first word.
+/// How long a client may take for its first word after its handshake, which has as long.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
+
+/// Clients that may be together in their handshakes; the oldest makes way for one more.
+const STRANGERS: usize = 1024;
 
 /// After how long of silence a client is asked whether it is still there, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
@@ -68,7 +72,9 @@ impl ControlServer {
             () = shutdown.cancelled() => {}
         }
         let (connected, connections) = mpsc::channel(64);
-        let door = Door { tls, room: Arc::new(Semaphore::new(control.config.limits.connections)), connected };
+        let room = Arc::new(Semaphore::new(control.config.limits.connections));
+        let (strangers, refusals) = (Arc::new(Strangers::new(STRANGERS)), Arc::default());
+        let door = Door { tls, strangers, room, connected, refusals, shortages: Seldom::default() };
         let service = Service(Arc::clone(control));
         let gone = CancellationToken::new();
         let longest = (control.config.ports.count() * LONGEST_TARGET + BESIDE_TARGETS)
@@ -106,9 +112,12 @@ impl ControlServer {
 /// Lets clients in.
 struct Door {
     tls: Option<TlsAcceptor>,
-    /// For connections, those in their handshake among them.
+    strangers: Arc<Strangers>,
+    /// For connections that are through their handshakes.
     room: Arc<Semaphore>,
     connected: mpsc::Sender<Connection>,
+    refusals: Arc<Seldom>,
+    shortages: Seldom,
 }
 
 impl Door {
@@ -118,43 +127,47 @@ impl Door {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    tracing::warn!("can't accept a client: {error}");
+                    self.shortages.warn(format!("can't accept a client: {error}"));
                     sleep(SHORTAGE).await;
                     continue;
                 }
             };
-            let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-                tracing::warn!(%peer, "turned a client away: there are as many as this server takes on");
-                continue;
-            };
             let (tls, connected) = (self.tls.clone(), self.connected.clone());
+            let (strangers, room, refusals) = (self.strangers.clone(), self.room.clone(), self.refusals.clone());
             tokio::spawn(async move {
-                match timeout(GREETING_LIMIT, handshake(socket, tls, room)).await {
-                    Ok(Ok(connection)) => {
-                        // The server is ending where nobody takes it.
-                        let _ = connected.send(connection).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(%peer, "a client's handshake failed: {error}"),
-                    Err(_) => tracing::debug!(%peer, "a client's handshake took too long"),
-                }
+                let shaken = strangers.admit(peer.ip(), handshake(socket, tls)).await;
+                let (io, reached) = match shaken {
+                    Ok(shaken) => shaken,
+                    Err(error) => return tracing::debug!(%peer, "a client's handshake failed: {error}"),
+                };
+                let Ok(room) = room.try_acquire_owned() else {
+                    let many = "there are as many as this server takes on";
+                    return refusals.warn(format!("turned a client away, {peer}: {many}"));
+                };
+                let silent = Some(Box::pin(sleep(GREETING_LIMIT)));
+                // The server is ending where nobody takes it.
+                let _ = connected.send(Connection { io, silent, reached, _room: room }).await;
             });
         }
     }
 }
 
-async fn handshake(socket: TcpStream, tls: Option<TlsAcceptor>, room: OwnedSemaphorePermit) -> io::Result<Connection> {
+async fn handshake(socket: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Io, Reached)> {
     socket.set_nodelay(true)?;
     let at = socket.local_addr().ok().map(|address| address.ip());
     let io = match tls {
         Some(tls) => Io::Tls(Box::new(tls.accept(socket).await?)),
-        None => Io::Plain(socket),
+        None => {
+            // Without a handshake the first word tells that there is a client.
+            socket.peek(&mut [0]).await?;
+            Io::Plain(socket)
+        }
     };
     let certificate = match &io {
         Io::Plain(_) => None,
         Io::Tls(io) => io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|of| by_certificate(of)),
     };
-    let reached = Reached { at, certificate };
-    Ok(Connection { io, silent: Some(Box::pin(sleep(GREETING_LIMIT))), reached, _room: room })
+    Ok((io, Reached { at, certificate }))
 }
 
 /// Whoever proved to have this certificate.

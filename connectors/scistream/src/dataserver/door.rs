@@ -1,4 +1,4 @@
-//! Connections that have not proved yet that they come from the other gateway.
+//! Connections that have not proved yet who they are: that they come from the other gateway, or speak this server's protocol.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;

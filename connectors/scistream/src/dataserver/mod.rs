@@ -6,7 +6,7 @@
 //! between the gateways is the *WAN leg*, the other one the *LAN leg*.
 
 mod copy;
-mod door;
+pub(crate) mod door;
 mod external;
 mod identity;
 mod in_process;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -38,10 +38,10 @@ pub use self::plane::DataPlane;
 pub(crate) use self::pump::{Flow, Progress, TURN, pump, pump_all};
 pub(crate) use self::rate::{Rate, Toll};
 pub(crate) use self::socket::{poll_read, poll_read_vectored, poll_write};
-use crate::Role;
 #[cfg(test)]
 use crate::dataserver::Transport;
 use crate::dataserver::{ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Target, Traffic};
+use crate::{Role, Seldom};
 
 /// How a session's connections are to be carried: its plan, less the listeners.
 #[derive(Debug)]
@@ -188,20 +188,15 @@ impl Tasks {
     async fn serve(&self, listener: TcpListener, lane: usize, carrier: Arc<dyn Carrier>) -> io::Result<()> {
         /// Where this process has no descriptor left, waiting is all there is to do.
         const SHORTAGE: Duration = Duration::from_millis(50);
-        /// Between warnings of it.
-        const QUIET: Duration = Duration::from_secs(30);
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let mut warned: Option<Instant> = None;
+        let shortages = Seldom::default();
         loop {
             let client = match listener.accept().await {
                 Ok((client, _)) => client,
                 // Whoever connected is gone already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    if warned.is_none_or(|before| before.elapsed() >= QUIET) {
-                        warned = Some(Instant::now());
-                        tracing::warn!("can't accept connections: {error}; tried again until it can");
-                    }
+                    shortages.warn(format!("can't accept connections: {error}; tried again until it can"));
                     sleep(SHORTAGE).await;
                     continue;
                 }
