@@ -217,6 +217,7 @@ fn connect(choice: &BrokerChoice, route: &Route) -> Result<Box<dyn Broker>, Brok
 
 /// Deletes what trials of this process would leave at brokers; for a process that is about to exit.
 pub(crate) fn abandon() {
+    redis::abandon();
     kafka::abandon();
 }
 

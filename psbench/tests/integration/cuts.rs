@@ -1,9 +1,13 @@
 //! Connections to a broker that others end in the middle of a stream: what they carry goes on over new ones.
 
+use std::cell::Cell;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Bench, Redis, assert_balanced, assert_complete, finish, free_port, problems, text, wait_until};
+use crate::support::{
+    Bench, Redis, assert_balanced, assert_complete, finish, free_port, interrupt_twice, is_alive, problems,
+    send_signal, text, wait_until, workers_of,
+};
 
 /// Longer between items than the servers here let a connection be idle.
 const SPARSE: &str =
@@ -61,11 +65,18 @@ fn publishers_that_are_cut_off_lose_nothing() {
         let command = if stream == "redis" { "publish" } else { "rpush" };
         for _ in 0..5 {
             let sent = server.calls(command);
-            // Those who wait for a list to fill are not touched.
-            let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.connection()).unwrap();
-            let publisher = clients.lines().find(|client| client.contains(&format!(" cmd={command} "))).unwrap();
-            let id = publisher.split(' ').find_map(|field| field.strip_prefix("id=")).unwrap();
-            let killed: u64 = redis::cmd("CLIENT").arg(&["KILL", "ID", id]).query(&mut server.connection()).unwrap();
+            let id = Cell::new(None);
+            wait_until("somebody publishes", || {
+                let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.connection()).unwrap();
+                // Those who wait for a list to fill are not touched.
+                let last = [format!(" cmd={command} "), " cmd=expire ".into()];
+                let publisher = clients.lines().find(|client| last.iter().any(|last| client.contains(last)));
+                let found = publisher.and_then(|client| client.split(' ').find_map(|field| field.strip_prefix("id=")));
+                id.set(found.and_then(|id| id.parse::<u64>().ok()));
+                id.get().is_some()
+            });
+            let id = id.get().unwrap().to_string();
+            let killed: u64 = redis::cmd("CLIENT").arg(&["KILL", "ID", &id]).query(&mut server.connection()).unwrap();
             assert_eq!(killed, 1);
             wait_until("the stream goes on", || server.calls(command) > sent + 5);
         }
@@ -74,6 +85,51 @@ fn publishers_that_are_cut_off_lose_nothing() {
         assert_balanced(trial);
         assert_eq!(trial["items"]["lost"], 0, "{trial:#}");
         assert_eq!(trial["status"], "complete", "{}", text(&output));
+    }
+}
+
+fn lists(server: &Redis) -> Vec<String> {
+    server.keys().into_iter().filter(|key| key.starts_with("stream-benchmark-data")).collect()
+}
+
+/// A run whose list is never empty.
+fn backed_up(bench: &Bench, server: &Redis) -> Child {
+    let arguments = format!(
+        "--executor process --max-workers 2 --stream-method default --data-size-bytes 100kB --task-count 4000 --task-sleep 1 --rate 1000 \
+         --max-inflight-bytes 1MB --stream redis-queue --stream-servers {}",
+        server.address()
+    );
+    let run = bench.command(&arguments).spawn().unwrap();
+    wait_until("a list has filled", || server.calls("rpush") > 300 && !lists(server).is_empty());
+    run
+}
+
+#[test]
+fn the_list_of_a_killed_run_expires() {
+    let server = Redis::start(&[]);
+    let bench = Bench::new();
+    let mut run = backed_up(&bench, &server);
+    let workers = workers_of(run.id());
+    send_signal(run.id(), "KILL");
+    run.wait().unwrap();
+    wait_until("the workers have ended", || !workers.iter().any(|pid| is_alive(*pid)));
+    let list = lists(&server).remove(0);
+    let left: i64 = redis::cmd("TTL").arg(&list).query(&mut server.connection()).unwrap();
+    assert!((1..=600).contains(&left), "{list}: {left}");
+}
+
+#[test]
+fn the_list_goes_with_whoever_interrupts_twice() {
+    let server = Redis::start(&[]);
+    let bench = Bench::new();
+    let mut run = backed_up(&bench, &server);
+    interrupt_twice(&run, &bench);
+    run.wait().unwrap();
+    // A worker may have sent something on its way out: that expires.
+    for list in lists(&server) {
+        let left: i64 = redis::cmd("TTL").arg(&list).query(&mut server.connection()).unwrap();
+        let length: u64 = redis::cmd("LLEN").arg(&list).query(&mut server.connection()).unwrap();
+        assert!(left > 0 && length < 200, "{list}: {left} s, {length} items");
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pub/sub drops a subscriber that falls behind by more than the server's output buffer limit; queues drop nothing, and fill the
 //! server's memory instead.
 
+mod expiry;
 mod publisher;
 mod resp;
 mod subscriber;
@@ -17,6 +18,7 @@ use psbench_connectors::redis::{
 use redis::RedisError;
 use uuid::Uuid;
 
+pub(super) use self::expiry::abandon;
 pub(super) use self::publisher::RedisPublisher;
 use self::resp::CONNECT_TIME;
 use super::{Broker, BrokerConfig, BrokerError, MessageFormat, Route, Subscriber};
@@ -72,7 +74,9 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn subscribe(&self, topic: &str) -> Result<Box<dyn Subscriber>, BrokerError> {
-        subscriber::subscribe(&self.0, topic)
+        let subscriber = subscriber::subscribe(&self.0, topic)?;
+        self.0.note_list(topic);
+        Ok(subscriber)
     }
 
     fn config(&self) -> BrokerConfig {
@@ -89,6 +93,7 @@ impl Broker for RedisBroker {
             connection
                 .query(redis::cmd("UNLINK").arg(topic))
                 .map_err(|source| self.0.error("delete the queue", source))?;
+            self.0.forget_list(topic);
         }
         Ok(())
     }

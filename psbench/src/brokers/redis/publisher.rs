@@ -10,7 +10,7 @@ use redis::{RedisError, Value};
 
 use super::super::{Broker, BrokerError, Message, MessageFormat, Publisher, Route, proxystore, wire};
 use super::resp::{Resp, redis_error};
-use super::{Kind, PAUSE, RECONNECT, RedisBroker, Server, is_cut};
+use super::{Kind, PAUSE, RECONNECT, RedisBroker, Server, expiry, is_cut};
 
 /// Publishes to one topic.
 pub(in super::super) struct RedisPublisher {
@@ -76,11 +76,18 @@ impl RedisPublisher {
             Kind::Queue => "RPUSH",
         };
         let mut answers = Vec::with_capacity(messages.len());
-        let sent = self.connection.send_messages(command, &self.topic, messages).map_err(redis_error);
+        // With each write, since a list that was emptied is another one, which does not expire.
+        let refresh = self.server.has_own_lists().then(|| expiry::refresh(&self.topic));
+        let sent = self.connection.send_messages(command, &self.topic, messages, refresh.as_ref()).map_err(redis_error);
         // Also where not all went out: what the server said before it ended the connection is the better reason.
         let answered = messages.iter().try_for_each(|_| {
             answers.push(self.connection.answer()?);
             Ok(())
+        });
+        let answered = answered.and_then(|()| match refresh.map(|_| self.connection.answer()) {
+            // Who may not do that does without.
+            Some(Err(error)) if error.is_io_error() => Err(error),
+            _ => Ok(()),
         });
         let answered = answered.map_err(|said: RedisError| match sent {
             Err(error) if said.is_io_error() => error,

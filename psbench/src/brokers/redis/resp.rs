@@ -128,8 +128,14 @@ impl Resp {
         self.reader.get_ref().stream.closer()
     }
 
-    /// Sends `command topic message` for each message, together; the messages are in parts.
-    pub(super) fn send_messages<'a, M>(&mut self, command: &str, topic: &str, messages: &[M]) -> io::Result<()>
+    /// Sends `command topic message` for each message, and `last`, together; the messages are in parts.
+    pub(super) fn send_messages<'a, M>(
+        &mut self,
+        command: &str,
+        topic: &str,
+        messages: &[M],
+        last: Option<&redis::Cmd>,
+    ) -> io::Result<()>
     where
         M: AsRef<[&'a [u8]]>,
     {
@@ -141,6 +147,8 @@ impl Resp {
             parts.extend(message.as_ref().iter().map(|part| IoSlice::new(part)));
             parts.push(IoSlice::new(END));
         }
+        let last = last.map(redis::Cmd::get_packed_command);
+        parts.extend(last.as_deref().map(IoSlice::new));
         self.reader.get_mut().stream.send(&mut parts)
     }
 

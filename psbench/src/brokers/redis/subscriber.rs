@@ -18,6 +18,7 @@ use redis::{RedisError, RedisResult, Value};
 use super::super::format::MessageReader;
 use super::super::queue::Queue;
 use super::super::{BrokerError, Message, Subscriber};
+use super::expiry::{self, REFRESH};
 use super::resp::{Resp, SILENCE, redis_error};
 use super::{Kind, PAUSE, RECONNECT, Server, is_cut, server_info, setting};
 use crate::clock::{Clock, Nanos, SystemClock};
@@ -101,7 +102,10 @@ pub(super) fn subscribe(server: &Server, topic: &str) -> Result<Box<dyn Subscrib
         waker: Arc::default(),
         source: match server.kind {
             Kind::PubSub => Source::Channel { pinged: None },
-            Kind::Queue => Source::List { together: (!server.is_sparing()).then_some(1) },
+            Kind::Queue => Source::List {
+                together: (!server.is_sparing()).then_some(1),
+                refreshed: server.has_own_lists().then(Instant::now),
+            },
         },
         // Before the subscription, since that is when it begins.
         dropped: server.overflows(),
@@ -303,6 +307,8 @@ enum Source {
     List {
         /// How many to ask for beyond the first; `None` where no payload is to be taken before it is wanted.
         together: Option<usize>,
+        /// When it was let live on, where it is psbench's own.
+        refreshed: Option<Instant>,
     },
 }
 
@@ -350,7 +356,16 @@ impl Source {
                 payloads.extend(pushed(push, "message"));
                 Ok(())
             }
-            Self::List { together } => {
+            Self::List { together, refreshed } => {
+                if let Some(at) = refreshed.as_mut().filter(|at| at.elapsed() > REFRESH) {
+                    *at = Instant::now();
+                    connection.send(&expiry::refresh(topic)).map_err(redis_error)?;
+                    // Who may not do that does without.
+                    connection
+                        .answer()
+                        .map(drop)
+                        .or_else(|error| if error.is_io_error() { Err(error) } else { Ok(()) })?;
+                }
                 connection.send(redis::cmd("BLPOP").arg(topic).arg(PATIENCE)).map_err(redis_error)?;
                 if let Some(together) = together {
                     // In the same round trip, since the server works through what it is sent.
