@@ -481,7 +481,7 @@ pub struct StreamScalingOptions {
     #[arg(long, help_heading = STREAM, value_name = "NAME")]
     pub stream_topic: Option<String>,
 
-    /// The broker's server; of Kafka one or more, required there. Of Redis also redis://[USER@]HOST[:PORT][/DATABASE], rediss:// for TLS,
+    /// The broker's server; of Kafka one or more, required there. Of Redis also redis://USER@HOST:PORT/DATABASE, rediss:// for TLS,
     /// redis+unix:///PATH, redis+cluster://HOST:PORT; its password is taken from PSBENCH_REDIS_PASSWORD, and the user from
     /// PSBENCH_REDIS_USERNAME, in the environment of psbench and its workers [default: localhost:6379]
     #[arg(long, help_heading = STREAM, value_name = "HOST:PORT|URL", num_args = 1.., action = ArgAction::Set)]
