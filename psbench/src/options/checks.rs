@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
@@ -81,6 +81,18 @@ pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
         Ok(path) => Ok(PathBuf::from(path)),
         Err(_) => Err("not UTF-8, which results could not record: give it another name, or a link to it"),
     })
+}
+
+/// The same path, wherever a process is that gets it.
+pub(super) fn absolute(option: &'static str, path: &Path) -> Result<PathBuf, OptionError> {
+    let made = path::absolute(path).map_err(|source| OptionError::File { option, path: path.into(), source })?;
+    match made.to_str() {
+        Some(_) => Ok(made),
+        None => {
+            let problem = "the directory that psbench was started in is not UTF-8, which results could not record: start it in another";
+            Err(OptionError::invalid(option, &path.display(), problem))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Options of engines that reach past this process.
 
 use std::env;
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::checks::within;
+use super::checks::{absolute, within};
 use super::choices::{ParslExecutor, choose};
 use super::{OptionError, StreamScalingOptions};
 use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, OwnExecutorPlan, Placement, SubmitMode};
@@ -123,7 +123,7 @@ impl StreamScalingOptions {
                 let problem = "the configuration has executors of its own; leave out --parsl-executor";
                 return Err(OptionError::invalid(CONFIG, &path.display(), problem));
             }
-            let config = absolute(path).map_err(|source| file(CONFIG, path, source))?;
+            let config = absolute(CONFIG, path)?;
             std::fs::metadata(&config).map_err(|source| file(CONFIG, path, source))?;
             let options = json!({"config": config});
             self.parsl_config = Some(config);
@@ -172,7 +172,7 @@ pub(crate) fn choose_python(given: Option<PathBuf>) -> Result<PathBuf, OptionErr
     if python.components().count() <= 1 {
         return Ok(python);
     }
-    let path = absolute(&python).map_err(|source| file(option, &python, source))?;
+    let path = absolute(option, &python)?;
     if path.exists() { Ok(path) } else { Err(file(option, &python, std::io::ErrorKind::NotFound.into())) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::num::NonZero;
-use std::path::{PathBuf, absolute};
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use psbench_connectors::scistream::Reach;
 use psbench_connectors::{ConnectorConfig, Secret};
 use uuid::Uuid;
 
-use super::checks::{distinct, within};
+use super::checks::{absolute, distinct, within};
 use super::choices::{ConnectorName, ExecutorName, LifetimeName, Named, ZMQ, choose, choose_any};
 use super::interop::EXTERNAL;
 use super::{OptionError, StreamScalingOptions, server};
@@ -166,11 +166,7 @@ impl StreamScalingOptions {
                     .ps_file_dir
                     .as_ref()
                     .ok_or(OptionError::Missing { option: "--ps-file-dir", needed_by: "--ps-connector file" })?;
-                let dir = absolute(dir).map_err(|source| OptionError::File {
-                    option: "--ps-file-dir",
-                    path: dir.clone(),
-                    source,
-                })?;
+                let dir = absolute("--ps-file-dir", dir)?;
                 ConnectorConfig::File { dir: self.ps_file_dir.insert(dir).clone() }
             }
             ConnectorName::Memory => {
@@ -321,7 +317,8 @@ impl StreamScalingOptions {
         if !metadata.is_file() {
             return Err(OptionError::invalid("--payload-file", &path.display(), "not a regular file"));
         }
-        let absolute = File::open(path).and_then(|_| absolute(path)).map_err(unusable)?;
+        File::open(path).map_err(unusable)?;
+        let absolute = absolute("--payload-file", path)?;
         if metadata.len() == 0 {
             return Err(OptionError::invalid("--payload-file", &path.display(), "the file is empty"));
         }

@@ -1,9 +1,10 @@
 //! Redis servers: of the stream and of the redis connector.
 
-use std::path::{PathBuf, absolute};
+use std::path::PathBuf;
 
 use psbench_connectors::redis::{REDIS_PORT, RedisKind, RedisServer, RedisTls, SENTINEL_PORT};
 
+use super::checks::absolute;
 use super::{OptionError, StreamScalingOptions, server};
 
 const SERVERS: &str = "--stream-servers";
@@ -78,10 +79,7 @@ impl StreamScalingOptions {
 
     /// Whom to trust, and who psbench is, where there is TLS.
     fn redis_tls(&self, option: &'static str, server: &mut RedisServer) -> Result<(), OptionError> {
-        let file = |option, path: &Option<PathBuf>| {
-            let absolute = path.as_ref().map(|path| (path, absolute(path)));
-            absolute.map(|(path, made)| made.map_err(|source| OptionError::File { option, path: path.clone(), source }))
-        };
+        let file = |option, path: &Option<PathBuf>| path.as_ref().map(|path| absolute(option, path));
         let ca = file("--redis-ca-file", &self.redis_ca_file).transpose()?;
         let certificate = file("--redis-cert-file", &self.redis_cert_file).transpose()?;
         let key = file("--redis-key-file", &self.redis_key_file).transpose()?;

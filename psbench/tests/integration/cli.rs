@@ -275,6 +275,24 @@ fn a_path_that_is_no_text_is_refused_whatever_stands_beside_it() {
 }
 
 #[test]
+fn a_directory_that_is_no_text_makes_no_path_that_is_none() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"r\xff"));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("config.py"), "").unwrap();
+    for (options, option) in [
+        ("--ps-connector file --ps-file-dir here", "--ps-file-dir"),
+        ("--payload-file config.py", "--payload-file"),
+        ("--executor parsl --parsl-config config.py", "--parsl-config"),
+    ] {
+        let arguments = format!("stream-scaling --dry-run {options}");
+        let output = psbench(&arguments).current_dir(&directory).assert().code(2).get_output().clone();
+        let refused = String::from_utf8(output.stderr).unwrap();
+        assert!(refused.contains(option) && refused.contains("start it in another"), "{refused}");
+    }
+}
+
+#[test]
 fn a_topic_is_as_long_as_its_broker_takes() {
     let topic = |length| format!("stream-scaling --dry-run --stream-topic {}", "t".repeat(length));
     output(&topic(222));
