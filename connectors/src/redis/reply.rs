@@ -71,6 +71,9 @@ fn read_line<R: Read>(reader: &mut BufReader<R>) -> RedisResult<Vec<u8>> {
     reader.take(MAX_LINE).read_until(b'\n', &mut line)?;
     if line.ends_with(b"\r\n") {
         Ok(line)
+    } else if line.starts_with(b"HTTP/") || line.starts_with(b"<") {
+        // Some answer without a head what they do not understand.
+        Err(malformed(format!("this is no Redis: it answered HTTP, `{}`", excerpt(&line))))
     } else if line.ends_with(b"\n") || line.len() as u64 == MAX_LINE {
         Err(malformed(format!("a line without its end, `{}`", excerpt(&line))))
     } else {
@@ -253,6 +256,7 @@ mod tests {
     #[test]
     fn what_redis_would_not_say_is_refused() {
         assert!(refusal(b"HTTP/1.1 400 Bad Request\r\n\r\n").contains("`HTTP/1.1 400 Bad Request`"));
+        assert!(refusal(b"<!DOCTYPE HTML>\n<html>").contains("no Redis: it answered HTTP"));
         refusal(b"\r\n");
         refusal(b"+OK\n");
         refusal(b":many\r\n");
