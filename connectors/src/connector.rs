@@ -77,7 +77,7 @@ pub enum ConnectorError {
         source: std::io::Error,
     },
     /// The Redis server refused or did not answer.
-    #[error("{connector}: {action}: {source}{remedy}")]
+    #[error("{connector}: {action}: {}{remedy}", crate::redis::said(source))]
     Redis {
         /// The connector and its server.
         connector: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use crc::{CRC_16_XMODEM, Crc};
 use redis::{RedisError, RedisResult, Value};
 
 use super::CONNECTIONS;
@@ -16,6 +17,8 @@ use crate::{ConnectorError, Key};
 
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;
+
+const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
 type Address = (String, u16);
 
@@ -65,7 +68,7 @@ impl Nodes {
         mut request: impl FnMut(&Pool<Connection>) -> Result<T, ConnectorError>,
     ) -> Result<T, ConnectorError> {
         match (request(&*self.of(key)?), self) {
-            (Err(ConnectorError::Redis { source, .. }), Self::Cluster(cluster)) if source.code() == Some("MOVED") => {
+            (Err(error), Self::Cluster(cluster)) if has_moved(&error) => {
                 lock(&cluster.known).slots = slots(&cluster.server).map_err(cluster.failures.connect())?;
                 request(&*self.of(key)?)
             }
@@ -73,8 +76,31 @@ impl Nodes {
         }
     }
 
+    /// Makes one request for all items whose keys one node has, and one for each item of those that have moved meanwhile: what was done
+    /// of them before is done again.
+    pub(super) fn at_each<'a, T, R>(
+        &self,
+        items: &'a [T],
+        key: impl Fn(&T) -> &Key,
+        mut request: impl FnMut(&Pool<Connection>, &[&'a T]) -> Result<R, ConnectorError>,
+    ) -> Result<Vec<R>, ConnectorError> {
+        let mut answers = Vec::new();
+        for group in self.group(items, &key) {
+            let Some(first) = group.first() else { continue };
+            match request(&*self.of(key(first))?, &group) {
+                Err(error) if has_moved(&error) => {
+                    for item in group {
+                        answers.push(self.at(key(item), |pool| request(pool, &[item]))?);
+                    }
+                }
+                answer => answers.push(answer?),
+            }
+        }
+        Ok(answers)
+    }
+
     /// Items in groups that one node each has the keys of.
-    pub(super) fn group<'a, T>(&self, items: &'a [T], key: impl Fn(&T) -> &Key) -> Vec<Vec<&'a T>> {
+    fn group<'a, T>(&self, items: &'a [T], key: impl Fn(&T) -> &Key) -> Vec<Vec<&'a T>> {
         let Self::Cluster(cluster) = self else { return vec![items.iter().collect()] };
         let known = lock(&cluster.known);
         let mut groups: BTreeMap<Option<&Address>, Vec<&T>> = BTreeMap::new();
@@ -87,6 +113,10 @@ impl Nodes {
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }
+}
+
+fn has_moved(error: &ConnectorError) -> bool {
+    matches!(error, ConnectorError::Redis { source, .. } if source.code() == Some("MOVED"))
 }
 
 impl Cluster {
@@ -161,10 +191,7 @@ fn slot(key: &[u8]) -> u16 {
         let rest = &key[open + 1..];
         rest.iter().position(|byte| *byte == b'}').map(|close| &rest[..close]).filter(|tag| !tag.is_empty())
     });
-    let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| (crc << 1) ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 })
-    });
-    crc % SLOTS
+    CRC.checksum(tag.unwrap_or(key)) % SLOTS
 }
 
 #[cfg(test)]
@@ -176,7 +203,6 @@ mod tests {
         assert_eq!(slot(b"123456789"), 0x31c3);
         assert_eq!(slot(b"foo"), 12_182);
         assert_eq!(slot(b"a{foo}b{bar}"), 12_182);
-        assert_eq!(slot(b"{}foo"), slot(b"{}foo") % SLOTS);
-        assert_ne!(slot(b"{}foo"), slot(b""));
+        assert_ne!(slot(b"{}foo"), slot(b"{}bar"), "empty braces stand for nothing");
     }
 }

@@ -33,12 +33,13 @@ pub(crate) use self::connection::has_credentials;
 pub use self::connection::{Connection, PASSWORD, USERNAME};
 use self::error::Failures;
 use self::multiplexed::Multiplexed;
-pub use self::remedy::remedy;
+pub use self::remedy::{remedy, said};
 pub use self::reply::{ReadBulk, read_reply};
 pub use self::rights::{Refused, evicts, refuse_replica, try_channel, try_list, try_objects, value_limit};
 use self::rights::{TAKE, lacks_command};
 pub use self::server::{BadRedisUrl, REDIS_PORT, RedisKind, RedisPlace, RedisServer, RedisTls, SENTINEL_PORT};
 pub use self::transport::{Closer, Transport};
+use crate::pool::Pool;
 use crate::proxystore::PREFIX;
 use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
 
@@ -57,6 +58,9 @@ const LEAST_VALUE_LIMIT: u64 = 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may make no progress.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What errors call the eviction of a batch, ahead of its first key.
+const EVICT_BATCH: &str = "evict a batch from";
 
 /// Stores each object as one value.
 #[derive(Debug)]
@@ -156,13 +160,20 @@ impl RedisConnector {
     }
 
     fn store(&self, objects: &[(Key, Bytes)]) -> Result<(), ConnectorError> {
-        for group in self.nodes.group(objects, |(key, _)| key) {
-            let Some((first, _)) = group.first() else { continue };
-            self.nodes.at(first, |pool| {
-                pool.run(|connection| wire::set_all(connection, &group).map_err(self.failures.during("put", first)))
-            })?;
-        }
-        Ok(())
+        let set = |pool: &Pool<Connection>, group: &[&(Key, Bytes)]| {
+            pool.run(|connection| wire::set_all(connection, group).map_err(self.failures.during("put", &group[0].0)))
+        };
+        self.nodes.at_each(objects, |(key, _)| key, set).map(drop)
+    }
+
+    /// In a cluster, where one command takes keys of one slot. Returns how many there were, less those whose slot moved meanwhile.
+    fn evict_each(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
+        let unlink = |pool: &Pool<Connection>, group: &[&Key]| {
+            let failed = || self.failures.during(EVICT_BATCH, group[0]);
+            let answers = pool.run(|connection| wire::unlink_each(connection, group).map_err(failed()))?;
+            answers.iter().map(|answer| self.count(answer, EVICT_BATCH, group[0])).sum::<Result<u64, _>>()
+        };
+        Ok(self.nodes.at_each(keys, |key| key, unlink)?.into_iter().sum())
     }
 }
 
@@ -234,21 +245,17 @@ impl Connector for RedisConnector {
 
     fn evict_batch(&self, keys: &[Key]) -> Result<u64, ConnectorError> {
         let mut evicted = 0;
-        if self.nodes.is_cluster() {
-            // One command takes keys of one slot.
-            for key in keys {
-                let value = self.request(&command("UNLINK", key), 0, "evict", key)?;
-                evicted += self.count(&value, "evict", key)?;
-            }
-            return Ok(evicted);
-        }
         for chunk in keys.chunks(PIPELINE) {
+            if self.nodes.is_cluster() {
+                evicted += self.evict_each(chunk)?;
+                continue;
+            }
             let mut command = redis::cmd("UNLINK");
             for key in chunk {
                 command.arg(key.id.to_string());
             }
-            let value = self.request(&command, 0, "evict a batch from", &chunk[0])?;
-            evicted += self.count(&value, "evict a batch from", &chunk[0])?;
+            let value = self.request(&command, 0, EVICT_BATCH, &chunk[0])?;
+            evicted += self.count(&value, EVICT_BATCH, &chunk[0])?;
         }
         Ok(evicted)
     }

@@ -2,6 +2,13 @@
 
 use redis::RedisError;
 
+/// An error's text, to go on from: some servers end theirs with a full stop.
+pub fn said(error: &RedisError) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.trim_end_matches('.').len());
+    text
+}
+
 /// What to do about a server's refusal, beginning with a separator, or empty. `named_by`: the option that names the server.
 pub fn remedy(error: &RedisError, named_by: &str) -> String {
     let advice = match error.code() {

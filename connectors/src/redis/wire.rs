@@ -44,6 +44,16 @@ pub(super) fn set(key: &Key, object: &[u8]) -> Cmd {
     command
 }
 
+/// Deletes objects with one round trip, each by a command of its own; returns the answers.
+pub(super) fn unlink_each(connection: &mut Connection, keys: &[&Key]) -> RedisResult<Vec<Value>> {
+    let mut commands = redis::pipe();
+    for key in keys {
+        commands.cmd("UNLINK").arg(key.id.to_string());
+    }
+    connection.send(&mut [IoSlice::new(&commands.get_packed_pipeline())])?;
+    keys.iter().map(|_| connection.answer()).collect()
+}
+
 /// Gets an object and deletes it, as nobody else does in between.
 pub(super) fn get_and_delete(connection: &mut Connection, key: &Key) -> RedisResult<Value> {
     let mut commands = redis::pipe();

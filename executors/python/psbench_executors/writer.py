@@ -210,6 +210,7 @@ class Writer:
             head = _REPORT.pack(reply.received, reply.answered, reply.cpu_nanoseconds, reply.peak_memory, first)
             parts += frames.pack(frames.REPORT, 0, int.from_bytes(heads[-1], "little"), head, reply.report)
         return heads, parts
+
     def _outcome(self, future: Future[Any]) -> tuple[Any, int, str]:
         """The result of a future; else the flags of its tasks and why there is none."""
         try:

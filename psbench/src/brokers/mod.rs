@@ -235,7 +235,7 @@ pub enum BrokerError {
         source: std::io::Error,
     },
     /// The Redis server refused, vanished or did not answer.
-    #[error("{broker}: {action}: {source}{remedy}")]
+    #[error("{broker}: {action}: {}{remedy}", psbench_connectors::redis::said(source))]
     Redis {
         /// The broker and its address.
         broker: String,

@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
-use crate::support::{Bench, Redis, assert_complete, free_port, text, wait_until};
+use bytes::Bytes;
+use psbench::brokers::{BrokerChoice, Message, MessageFormat};
+use psbench_connectors::redis::{RedisConnector, RedisServer};
+use psbench_connectors::{Connector, Key, KeySource};
+use tempfile::TempDir;
+
+use crate::support::{Bench, HANGS, Redis, assert_complete, free_port, text, wait_until};
 
 const PASSWORD: &str = "hunter2-of-this-test";
 
@@ -352,35 +358,118 @@ fn an_item_larger_than_the_servers_values_is_refused_ahead_of_the_run() {
     }
 }
 
+/// A cluster, and its nodes' files.
+struct Cluster {
+    nodes: Vec<Redis>,
+    _files: TempDir,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let nodes: Vec<Redis> = (0..3)
+            .map(|index| {
+                let file = files.path().join(format!("nodes-{index}.conf"));
+                Redis::start(&["--cluster-enabled", "yes", "--cluster-config-file", file.to_str().unwrap()])
+            })
+            .collect();
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create", "--cluster-yes"])
+            .args(nodes.iter().map(Redis::address))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made));
+        for node in &nodes {
+            wait_until("the cluster is there", || {
+                let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut node.connection()).unwrap();
+                info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
+            });
+        }
+        Self { nodes, _files: files }
+    }
+
+    /// Its URL: the first node named is not there.
+    fn url(&self) -> String {
+        format!("redis+cluster://127.0.0.1:{},redis+cluster://{}", free_port(), self.nodes[0].address())
+    }
+
+    /// Moves the slot of this key, and what it holds, from the node that has it to another one.
+    fn move_slot_of(&self, key: &str) {
+        let exists = |node: &&Redis| redis::cmd("EXISTS").arg(key).exec(&mut node.connection()).is_ok();
+        let (from, to) =
+            (self.nodes.iter().find(exists).unwrap(), self.nodes.iter().find(|node| !exists(node)).unwrap());
+        let slot: u32 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query(&mut from.connection()).unwrap();
+        let slot = slot.to_string();
+        let id = |node: &Redis| redis::cmd("CLUSTER").arg("MYID").query::<String>(&mut node.connection()).unwrap();
+        to.order(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
+        from.order(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
+        let held: Vec<String> =
+            redis::cmd("CLUSTER").arg(&["GETKEYSINSLOT", &slot, "1000"]).query(&mut from.connection()).unwrap();
+        for key in held {
+            from.order(&["MIGRATE", "127.0.0.1", &to.port.to_string(), &key, "0", "10000"]);
+        }
+        for node in [to, from] {
+            node.order(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
+        }
+        // The third one hears of it from them; before, it would send askers on to the former one.
+        for node in self.nodes.iter().filter(|node| !std::ptr::eq(*node, to)) {
+            wait_until("all nodes know where the slot is", || {
+                let said = redis::cmd("EXISTS").arg(key).exec(&mut node.connection()).unwrap_err().to_string();
+                said.contains(&format!(":{}", to.port))
+            });
+        }
+    }
+}
+
 #[test]
 fn a_cluster_is_used_by_its_slots() {
-    let nodes: Vec<Redis> = (0..3)
-        .map(|_| {
-            let file = format!("psbench-nodes-{}.conf", free_port());
-            let node = Redis::start(&["--cluster-enabled", "yes", "--cluster-config-file", &file]);
-            let _ = std::fs::remove_file(Path::new("/tmp").join(file));
-            node
-        })
-        .collect();
-    let addresses: Vec<String> = nodes.iter().map(Redis::address).collect();
-    let made =
-        Command::new("redis-cli").args(["--cluster", "create", "--cluster-yes"]).args(&addresses).output().unwrap();
-    assert!(made.status.success(), "{}", text(&made));
-    for node in &nodes {
-        wait_until("the cluster is there", || {
-            let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut node.connection()).unwrap();
-            info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
-        });
-    }
-    // The first node named is not there.
-    let servers = format!("redis+cluster://127.0.0.1:{},redis+cluster://{}", free_port(), addresses[0]);
+    let cluster = Cluster::start();
+    let servers = cluster.url();
     for stream in ["redis", "redis-queue"] {
         let arguments = arguments(stream, &servers).replace("--task-count 8", "--task-count 60");
         assert_runs(None, None, &arguments);
         assert_runs(None, None, &format!("{arguments} --ps-lifetime run"));
     }
-    for node in &nodes {
+    for node in &cluster.nodes {
         assert!(node.calls("set") > 5, "objects are at all nodes");
         assert_eq!(node.keys(), [""; 0]);
     }
+}
+
+#[test]
+fn what_moves_within_a_cluster_is_found_where_it_went() {
+    let cluster = Cluster::start();
+    let server = RedisServer::from_url(&format!("redis+cluster://{}", cluster.nodes[0].address()), 0).unwrap();
+    let keys = KeySource::random();
+    let connector = RedisConnector::open(&server, KeySource::starting_at(keys.start())).unwrap();
+    let objects = || (0..20).map(|n| Bytes::from(vec![n; 100])).collect::<Vec<_>>();
+    let mut stored = connector.put_batch(objects()).unwrap();
+    let moved = |key: &Key| cluster.move_slot_of(&key.id.to_string());
+    moved(&stored[0]);
+    assert_eq!(connector.get(&stored[0]).unwrap().unwrap(), [0; 100][..]);
+    moved(&stored[1]);
+    assert_eq!(connector.take(&stored[1]).unwrap().unwrap(), [1; 100][..]);
+    cluster.move_slot_of(&keys.nth(27).to_string());
+    stored.extend(connector.put_batch(objects()).unwrap());
+    assert_eq!(stored[27].id, keys.nth(27));
+    assert_eq!(connector.get(&stored[27]).unwrap().unwrap(), [7; 100][..]);
+    moved(&stored[30]);
+    assert!(connector.evict_batch(&stored).unwrap() > 0);
+    assert!(cluster.nodes.iter().all(|node| node.keys().is_empty()));
+
+    let broker = BrokerChoice::RedisQueue { server, format: MessageFormat::Psbench }.open().unwrap();
+    let mut subscriber = broker.subscribe("topic").unwrap();
+    let mut publisher = broker.config().publisher("topic").unwrap();
+    let sent: Vec<Message> =
+        (0..3).map(|n| Message { head: Bytes::from(vec![n]), payload: Bytes::from_static(b"payload") }).collect();
+    let mut received = Vec::new();
+    for (n, message) in sent.iter().enumerate() {
+        publisher.publish(std::slice::from_ref(message)).unwrap();
+        while received.len() <= n {
+            subscriber.receive(&mut received, HANGS).unwrap();
+        }
+        // While it is waited at the list.
+        cluster.move_slot_of("topic");
+    }
+    assert_eq!(received, sent);
 }

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import sysconfig
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Protocol, cast
@@ -38,12 +39,12 @@ class Engine(Protocol):
         """Ends the workers once they have done what they began. The bridge gives up waiting for it after a time."""
 
 
-class Watched:
+class Watched(ABC):
     """An engine with a service of its own, which may be gone while the engine's object is still there."""
 
+    @abstractmethod
     def look(self) -> str | None:
         """Why the service is gone, `None` while it is there. Called every half second, by a thread of its own."""
-        raise NotImplementedError
 
 
 def one_line(error: BaseException) -> str:

@@ -79,7 +79,12 @@ impl RedisPublisher {
         // With each write, since a list that was emptied is another one, which does not expire.
         let refresh = self.server.has_own_lists().then(|| expiry::refresh(&self.topic));
         let sent = self.connection.send_messages(command, &self.topic, messages, refresh.as_ref()).map_err(redis_error);
-        // Also where not all went out: what the server said before it ended the connection is the better reason.
+        if let Err(error) = &sent
+            && !is_cut(error)
+        {
+            return (answers, sent.err());
+        }
+        // Also where the connection ended meanwhile: what the server said before is the better reason.
         let answered = messages.iter().try_for_each(|_| {
             answers.push(self.connection.answer()?);
             Ok(())

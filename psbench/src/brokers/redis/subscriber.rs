@@ -225,7 +225,6 @@ impl Reading {
         }
         self.cuts += 1;
         let until = Instant::now() + RECONNECT;
-        let mut last = None;
         while !self.queue.is_abandoned() {
             let error = match Resp::connect(&self.server, &self.topic) {
                 Ok(mut connection) => {
@@ -243,10 +242,8 @@ impl Reading {
                 Err(error) => error,
             };
             if Instant::now() >= until {
-                // The first cause, unless nothing was wrong with it but its end.
-                return Err(last.unwrap_or(error));
+                return Err(error);
             }
-            last = Some(error);
             thread::sleep(PAUSE);
         }
         Ok(None)
@@ -300,7 +297,7 @@ const MOST_CUTS: u32 = 3;
 enum Source {
     /// A channel that is subscribed to.
     Channel {
-        /// When the server was asked for a sign of life, and what came last before.
+        /// When the server was asked for a sign of life, and when something else than that came last.
         pinged: Option<(Instant, Nanos)>,
     },
     /// A list that is taken from.
@@ -346,12 +343,13 @@ impl Source {
                     };
                 }
                 let push = connection.answer()?;
-                if let (Value::Array(parts), Some((_, before))) = (&push, &*pinged)
-                    && parts.first() == Some(&Value::BulkString(b"pong".to_vec()))
-                {
+                if is_pong(&push) {
                     // It says nothing of messages.
-                    signs.unhear(*before);
-                    *pinged = None;
+                    if let Some((_, last)) = pinged.take() {
+                        signs.unhear(last);
+                    }
+                } else if let Some((_, last)) = pinged {
+                    *last = signs.last();
                 }
                 payloads.extend(pushed(push, "message"));
                 Ok(())
@@ -360,11 +358,11 @@ impl Source {
                 if let Some(at) = refreshed.as_mut().filter(|at| at.elapsed() > REFRESH) {
                     *at = Instant::now();
                     connection.send(&expiry::refresh(topic)).map_err(redis_error)?;
-                    // Who may not do that does without.
-                    connection
-                        .answer()
-                        .map(drop)
-                        .or_else(|error| if error.is_io_error() { Err(error) } else { Ok(()) })?;
+                    match connection.answer() {
+                        Err(error) if error.is_io_error() => return Err(error),
+                        // Who may not do that does without.
+                        _ => {}
+                    }
                 }
                 connection.send(redis::cmd("BLPOP").arg(topic).arg(PATIENCE)).map_err(redis_error)?;
                 if let Some(together) = together {
@@ -385,6 +383,11 @@ impl Source {
             }
         }
     }
+}
+
+/// Whether a push is the answer to a `PING`.
+fn is_pong(push: &Value) -> bool {
+    matches!(push, Value::Array(parts) if matches!(&parts[..], [Value::BulkString(kind), ..] if kind == b"pong"))
 }
 
 /// The payload of a pushed `[kind, channel, payload]`, without copying.
@@ -451,6 +454,7 @@ mod tests {
         };
         assert_eq!(pushed(push("message"), "message").unwrap(), "payload");
         assert_eq!(pushed(push("pong"), "message"), None);
+        assert!(is_pong(&push("pong")) && !is_pong(&push("message")));
         assert_eq!(pushed(Value::Okay, "message"), None);
     }
 }
