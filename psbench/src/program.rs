@@ -75,7 +75,7 @@ impl Program {
         threads::end_where_refused(clean_up, Ending::TrialFailed.code());
         signals::outlive_file_limits();
         image::hold();
-        // Before anything else: an interrupt that comes early counts, too.
+        // Before the options are read: an interrupt that comes early counts, too.
         if std::env::args_os().nth(1).is_some_and(|command| Interrupts::matter_to(&command))
             && let Err(error) = Interrupts::watch(clean_up)
         {

@@ -1,4 +1,4 @@
-//! Being told to end: SIGINT, SIGTERM and SIGHUP.
+//! Signals: being told to end (SIGINT, SIGTERM, SIGHUP), and writes past a file's allowed size (SIGXFSZ).
 
 use std::ffi::OsStr;
 use std::future::pending;

@@ -1,8 +1,10 @@
 //! Threads where the system may allow no more: each costs one of `pids.max`, or of `ulimit -u`.
 
-use std::io::{Write, stderr};
 use std::panic;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use crate::terminal::tell;
 
 /// What to do where the system refuses a thread or a process.
 const REMEDY: &str =
@@ -28,21 +30,21 @@ pub(crate) fn all<J: Send, T: Send>(jobs: impl IntoIterator<Item = J>, run: impl
 }
 
 /// A job until somebody takes it.
-struct Place<J>(std::sync::Arc<std::sync::Mutex<Option<J>>>);
+struct Place<J>(Arc<Mutex<Option<J>>>);
 
 impl<J> Clone for Place<J> {
     fn clone(&self) -> Self {
-        Self(std::sync::Arc::clone(&self.0))
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<J> Place<J> {
     fn of(job: J) -> Self {
-        Self(std::sync::Arc::new(std::sync::Mutex::new(Some(job))))
+        Self(Arc::new(Mutex::new(Some(job))))
     }
 
     fn take(&self) -> Option<J> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -75,7 +77,7 @@ pub(crate) fn end_where_refused(clean_up: fn(), code: u8) {
         if !is_refusal(said) {
             return usual(panic);
         }
-        let _ = writeln!(stderr(), "error: {}", with_remedy(format!("{said} (os error 11)")));
+        tell(format_args!("error: {}", with_remedy(format!("{said} (os error 11)"))));
         clean_up();
         #[expect(clippy::exit, reason = "a library counts on its thread: nothing of it can go on")]
         std::process::exit(code.into());

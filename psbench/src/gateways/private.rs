@@ -26,6 +26,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::image;
 use crate::plan::{Method, Settings, SweepPlan, TrialPlan};
 
 /// To listen, and to look which data servers work here.
@@ -282,7 +283,7 @@ fn is_stopped(pid: u32) -> bool {
 
 /// Starts one that listens at this port, 0 for any, and keeps its sessions in this directory; waits until it serves.
 fn launch(ports: &str, terms: &Terms, directory: &Path, port: u16) -> Result<(Child, Target), PrivateError> {
-    let program = crate::image::path().map_err(|error| PrivateError(error.to_string()))?;
+    let program = image::path().map_err(|error| PrivateError(error.to_string()))?;
     let mut command = Command::new(program);
     command
         .args(["s2cs", "--lifeline", "--insecure", "--json", "--port", &port.to_string(), "--log-level", "WARNING"])

@@ -1,6 +1,7 @@
 //! Options of engines that reach past this process.
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::checks::{absolute, within};
 use super::choices::{ParslExecutor, choose};
 use super::{OptionError, StreamScalingOptions};
+use crate::image;
 use crate::plan::{EnginePlan, ExecutorKind, Launch, LauncherKind, OwnExecutorPlan, Placement, SubmitMode};
 use crate::sweep::OWN_EXECUTORS;
 use crate::units::Seconds;
@@ -147,12 +149,23 @@ impl StreamScalingOptions {
         const OPTION: &str = "--worker-program";
         let path = match &self.worker_program {
             Some(path) => path.clone(),
-            None => env::current_exe().map_err(|source| file(OPTION, Path::new("psbench"), source))?,
+            None => own_program().map_err(|source| file(OPTION, Path::new("psbench"), source))?,
         };
         path.into_os_string()
             .into_string()
             .map_err(|path| OptionError::invalid(OPTION, &path.display(), "not UTF-8; write a path that is"))
     }
+}
+
+/// Where the program that runs lies, for workers that others start.
+fn own_program() -> io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    if image::is_at(&path).unwrap_or(false) {
+        return Ok(path);
+    }
+    Err(io::Error::other(
+        "was replaced or removed since this psbench began, and workers would be another one: start it anew",
+    ))
 }
 
 /// The Python of engines: the one given, or `$PSBENCH_PYTHON`, or that of the virtual environment psbench is installed in, or `python3`.
@@ -173,7 +186,7 @@ pub(crate) fn choose_python(given: Option<PathBuf>) -> Result<PathBuf, OptionErr
         return Ok(python);
     }
     let path = absolute(option, &python)?;
-    if path.exists() { Ok(path) } else { Err(file(option, &python, std::io::ErrorKind::NotFound.into())) }
+    if path.exists() { Ok(path) } else { Err(file(option, &python, io::ErrorKind::NotFound.into())) }
 }
 
 /// The Python of the virtual environment that a program is installed in, if it is in one.
@@ -183,7 +196,7 @@ fn python_of_environment(program: &Path) -> Option<PathBuf> {
     (programs.parent()?.join("pyvenv.cfg").exists() && python.exists()).then_some(python)
 }
 
-fn file(option: &'static str, path: &Path, source: std::io::Error) -> OptionError {
+fn file(option: &'static str, path: &Path, source: io::Error) -> OptionError {
     OptionError::File { option, path: path.to_owned(), source }
 }
 

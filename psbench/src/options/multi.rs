@@ -64,6 +64,8 @@ fn part(text: &str) -> Result<(ConnectorName, Policy), OptionError> {
 
 #[cfg(test)]
 mod tests {
+    use psbench_connectors::redis::RedisServer;
+
     use super::*;
 
     #[test]
@@ -108,10 +110,7 @@ mod tests {
         options.ps_port = Some(7);
         let planned = options.plan().unwrap();
         let ConnectorConfig::Multi { parts, .. } = &planned.plan.settings.connector else { panic!() };
-        assert_eq!(
-            parts[1].config,
-            ConnectorConfig::Redis(psbench_connectors::redis::RedisServer::tcp("localhost", 7))
-        );
+        assert_eq!(parts[1].config, ConnectorConfig::Redis(RedisServer::tcp("localhost", 7)));
         let again = planned.options.plan().unwrap();
         assert_eq!(again.plan.settings.connector, planned.plan.settings.connector);
         options.ps_file_dir = Some("x".into());

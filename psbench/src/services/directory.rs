@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::{LOOK, ProcessId};
 use super::{ServiceName, ServicesError};
+use crate::terminal::tell;
 
 /// What is known of a service: `service.json` in its directory, which without one is not psbench's to touch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,7 @@ impl Directory {
                 Err(TryLockError::WouldBlock) => {}
             }
             if !std::mem::replace(&mut told, true) {
-                crate::terminal::tell(format_args!("waiting for another psbench services at {}", self.path.display()));
+                tell(format_args!("waiting for another psbench services at {}", self.path.display()));
             }
             if interrupted.load(Ordering::Relaxed) {
                 return Err(ServicesError::Interrupted);

@@ -30,6 +30,7 @@ pub use self::kafka::{Kafka, Property};
 use self::process::{LOOK, ProcessId};
 pub(crate) use self::redis::REDIS;
 pub use self::redis::RedisServer;
+use crate::terminal::tell;
 
 /// A service, as the command line names it; that of the broker it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -307,7 +308,7 @@ impl Start<'_> {
 
     /// Starts the process and waits until it answers; without an answer it is stopped.
     fn run(&self, state: &mut State) -> Result<(), ServicesError> {
-        crate::terminal::tell(format_args!("{}: starting", state.name));
+        tell(format_args!("{}: starting", state.name));
         let directory = self.directory.of(state.name);
         let log = log_of(&directory);
         let mut command = self.service.command();

@@ -15,9 +15,9 @@ use psbench_executors::thread::{ThreadExecutor, ThreadOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, Work};
 
 use super::engines::{Engines, Request, check_reach};
-use crate::item;
 use crate::plan::{ExecutorKind, OwnExecutorPlan, Settings, TrialPlan, WorkerPool};
 use crate::worker::{self, WorkerSetup};
+use crate::{image, item};
 
 /// Time for worker processes to come up.
 const READY_TIME: Duration = Duration::from_secs(30);
@@ -169,7 +169,7 @@ fn make(
             )));
         }
         ExecutorKind::Process => {
-            let program = crate::image::path().map_err(|source| ExecutorError::Start {
+            let program = image::path().map_err(|source| ExecutorError::Start {
                 what: "worker processes: psbench's own path".into(),
                 source,
             })?;

@@ -1,8 +1,10 @@
 //! A psbench that is replaced while it runs goes on as it was, or says so.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::{Bench, assert_complete, finish, text, wait_until};
 
@@ -19,6 +21,24 @@ fn replace(program: &Path) {
     fs::write(&other, "#!/bin/sh\nexit 3\n").unwrap();
     fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(other, program).unwrap();
+}
+
+#[test]
+fn one_that_is_replaced_before_it_has_its_options_does_not_begin() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = copy(directory.path());
+    let recipe = directory.path().join("recipe");
+    assert!(Command::new("mkfifo").arg(&recipe).status().unwrap().success());
+    let bench = Bench::new();
+    let run = bench.command_of(&program, &format!("--executor mpi --recipe {}", recipe.display())).spawn().unwrap();
+    // Once it reads.
+    let mut options = File::options().write(true).open(&recipe).unwrap();
+    replace(&program);
+    options.write_all(b"task-count = 3").unwrap();
+    drop(options);
+    let output = finish(run);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("was replaced or removed since this psbench began"), "{}", text(&output));
 }
 
 const TRIALS: &str =
