@@ -27,6 +27,7 @@ mod program;
 pub mod recorder;
 pub mod report;
 pub mod results;
+mod scratch;
 pub mod services;
 mod signals;
 pub mod sweep;

@@ -3,9 +3,8 @@
 //! A thread of its own writes while the trial runs, so that neither memory grows with the items nor the dispatcher waits for a disk. The
 //! file appears under its name when the trial has ended.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use crate::clock::{Nanos, unix_nanos};
 use crate::item::{ItemHead, ItemOutcome};
 use crate::plan::TrialPlan;
 use crate::recorder::{Dispatched, Unfinished};
+use crate::scratch;
 
 /// Items that are handed to the writing thread together.
 const BATCH: usize = 4096;
@@ -167,9 +167,7 @@ pub struct TraceFile {
 pub fn start(dir: &Path, trial: &TrialPlan) -> Result<(Trace, TraceFile), TraceError> {
     let path = dir.join(format!("trace-{:04}.parquet", trial.index));
     let refused = |source| TraceError::File { path: path.clone(), source };
-    // As other files of the run: what the user's mask leaves.
-    let mode = Permissions::from_mode(0o666);
-    let file = tempfile::Builder::new().permissions(mode).tempfile_in(dir).map_err(refused)?;
+    let file = scratch::unfinished(&path).map_err(refused)?;
     let table = Table::new(trial, file.reopen().map_err(refused)?, path.clone())?;
     let (writer, batches) = mpsc::sync_channel(WAITING);
     let thread = thread::Builder::new().name("psbench-trace".into()).spawn({

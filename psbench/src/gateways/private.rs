@@ -23,11 +23,11 @@ use scistream::DataPlane;
 use scistream::client::{GatewayAccess, Gateways, Wishes};
 use scistream::dataserver::{DataServerSettings, DataServerType, Target, data_server};
 use serde::Deserialize;
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::image;
 use crate::plan::{Method, Settings, SweepPlan, TrialPlan};
+use crate::scratch::Scratch;
 
 /// To listen, and to look which data servers work here.
 const READY: Duration = Duration::from_secs(30);
@@ -86,7 +86,7 @@ struct Server {
     ports: &'static str,
     address: Target,
     /// What it keeps of its sessions. Goes with it; where this process is killed, with its own.
-    directory: TempDir,
+    directory: Scratch,
     process: Mutex<Child>,
     /// It is started no more.
     given_up: AtomicBool,
@@ -259,7 +259,7 @@ fn works_here(kind: &DataServerType) -> bool {
 impl Server {
     fn start(ports: &'static str, terms: &Terms) -> Result<Self, PrivateError> {
         let failed = |error: io::Error| PrivateError(format!("its directory can't be made: {error}"));
-        let directory = TempDir::with_prefix("psbench-s2cs-").map_err(failed)?;
+        let directory = Scratch::new().map_err(failed)?;
         let (process, address) = launch(ports, terms, directory.path(), 0)?;
         Ok(Self { ports, address, directory, process: Mutex::new(process), given_up: AtomicBool::new(false) })
     }

@@ -1,11 +1,11 @@
 //! Writes results so that a reader never sees half of them.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Results, csv};
+use crate::scratch;
 
 /// Why results could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -99,10 +99,7 @@ impl ResultsWriter {
 /// Replaces the file at `path` by what `write` writes, or leaves it as it was.
 fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<(), ResultsError> {
     let replaced = || {
-        let new = tempfile::Builder::new()
-            // As any new file, less what the umask takes: results are for everybody.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(path.parent().unwrap_or(Path::new(".")))?;
+        let new = scratch::unfinished(path)?;
         let mut buffered = BufWriter::new(new.as_file());
         write(&mut buffered)?;
         buffered.flush()?;

@@ -12,6 +12,7 @@ use rustix::fs::{Access, access};
 
 use super::process;
 use super::{ServicesError, last_words};
+use crate::scratch::Scratch;
 
 /// What Maven gets.
 const POM: &str = include_str!("kafka-pom.xml");
@@ -73,7 +74,7 @@ pub fn fetch_kafka(interrupted: &AtomicBool) -> Result<Fetched, ServicesError> {
     MAVEN.check()?;
     let cache = home.parent().unwrap_or(Path::new("/"));
     let unfinished = fs::create_dir_all(cache)
-        .and_then(|()| tempfile::Builder::new().prefix(".kafka-").tempdir_in(cache))
+        .and_then(|()| Scratch::new_in(cache, ".kafka-"))
         .map_err(ServicesError::file(cache))?;
     let (pom, log) = (unfinished.path().join("pom.xml"), unfinished.path().join("log.txt"));
     fs::write(&pom, POM).map_err(ServicesError::file(&pom))?;
@@ -93,11 +94,8 @@ pub fn fetch_kafka(interrupted: &AtomicBool) -> Result<Fetched, ServicesError> {
     }
     check_home(unfinished.path())?;
     fs::remove_file(&log).map_err(ServicesError::file(&log))?;
-    match fs::rename(unfinished.path(), &home) {
-        Ok(()) => {
-            let _ = unfinished.keep();
-            Ok(Fetched { home, new: true })
-        }
+    match unfinished.keep_as(&home) {
+        Ok(()) => Ok(Fetched { home, new: true }),
         // Another fetch was quicker.
         Err(_) if check_home(&home).is_ok() => Ok(Fetched { home, new: false }),
         Err(error) => Err(ServicesError::file(&home)(error)),

@@ -13,7 +13,6 @@ use psbench_executors::pilot::launch::{CommandLauncher, LaunchCommand};
 use psbench_executors::pilot::{self, DoorOptions, PilotExecutor, PilotOptions};
 use psbench_executors::{Executor, ExecutorError, OutcomeSink, SplitExecutor};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::callback::{self, Callback};
 use super::launchers::{Launcher, NoLauncher};
@@ -21,6 +20,7 @@ use crate::brokers::{BrokerChoice, PathError};
 use crate::image;
 use crate::options::{USE_A_BROKER, USE_A_CONNECTOR};
 use crate::plan::{EnginePlan, GeneratorKind, Method, Placement, Settings, SubmitMode, TrialPlan};
+use crate::scratch::Scratch;
 use crate::services;
 
 /// Why an engine can't be used.
@@ -70,7 +70,7 @@ enum Kind {
         /// The one that runs: engines take seconds to start.
         bridge: Mutex<Option<Arc<Bridge>>>,
         /// Has what engines leave behind, and goes after them.
-        _files: TempDir,
+        _files: Scratch,
     },
     Launcher(Launcher),
 }
@@ -96,7 +96,7 @@ impl Engines {
         let (kind, info) = match &plan.placement {
             Placement::Python { python, engine, options } => {
                 let packages = services::cache_directory()?;
-                let files = tempfile::Builder::new().prefix("psbench-").tempdir().map_err(EngineError::Files)?;
+                let files = Scratch::new().map_err(EngineError::Files)?;
                 // What starts on several nodes has its scripts there, which all have to see.
                 let shared = options["executor"] == "htex-polaris-headless";
                 let run_dir = if shared { packages.join("parsl") } else { files.path().join("parsl") };

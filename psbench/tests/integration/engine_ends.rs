@@ -82,6 +82,36 @@ fn two_trials(bench: &Bench, engine: &str, server: &Redis) -> Child {
     psbench
 }
 
+#[test]
+fn what_a_killed_psbench_left_goes_with_the_next_one() {
+    let (server, bench, temporary) = (Redis::start(&[]), Bench::new(), tempfile::tempdir().unwrap());
+    let left = || {
+        let entries = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_string_lossy().contains("psbench")).collect::<Vec<_>>()
+    };
+    let options = format!(
+        "--executor python --python-executor concurrent.futures:ProcessPoolExecutor --stream-method proxy --data-size-bytes 1kB \
+         --task-count 30 --max-workers 3 --task-sleep 0.1 --rate max {}",
+        server.as_connector()
+    );
+    let start = |bench: &Bench, trace| {
+        let mut command = command(bench, &format!("{options} {trace}"));
+        command.env("TMPDIR", temporary.path()).spawn().unwrap()
+    };
+    let mut killed = start(&bench, "--trace");
+    wait_until("tasks run", || server.resolved() > 5);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(left().len(), 1, "{:?}", left());
+    let run = bench.run_directory();
+    let unfinished: Vec<_> = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let is_trace = |name: &str| name.starts_with("trace-0000.parquet.") && name.ends_with(".part");
+    assert!(unfinished.iter().any(|name| is_trace(name.to_str().unwrap())), "{unfinished:?}");
+    let output = finish(start(&Bench::new(), ""));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(left().is_empty(), "{:?}", left());
+}
+
 /// The only descendant of a process with this in its command line.
 fn descendant(pid: u32, wanted: &str) -> u32 {
     let found: Vec<u32> = descendants_of(pid).into_iter().filter(|pid| command_line(*pid).contains(wanted)).collect();

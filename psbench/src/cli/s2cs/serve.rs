@@ -10,12 +10,12 @@ use scistream::metrics::Metrics;
 use scistream::tls::ServerTls;
 use scistream::{ControlConfig, ControlServer, DataPlane};
 use serde::Serialize;
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::{S2cs, S2csError, lifeline};
 use crate::cli::{Ending, print};
 use crate::logging::{self, LogLevel};
+use crate::scratch::Scratch;
 use crate::signals::Interrupts;
 
 impl S2cs {
@@ -95,7 +95,7 @@ impl S2cs {
             Some(named) => Ok(Directory::Named(named.clone())),
             None => match self.place.control().port() {
                 // Nobody could find it again.
-                0 => TempDir::with_prefix("psbench-s2cs-").map(Directory::Temporary).map_err(S2csError::System),
+                0 => Scratch::new().map(Directory::Temporary).map_err(S2csError::System),
                 port => {
                     let uid = rustix::process::getuid().as_raw();
                     Ok(Directory::Named(std::env::temp_dir().join(format!("psbench-s2cs-{uid}-{port}"))))
@@ -159,7 +159,7 @@ enum Directory {
     /// Of whoever holds on to it, and goes with it where that can't see to it.
     Private(PathBuf),
     /// Goes with it.
-    Temporary(TempDir),
+    Temporary(Scratch),
 }
 
 impl Directory {
