@@ -1,8 +1,8 @@
-use psbench_executors::{WorkerInfo, WorkerReport};
+use psbench_executors::{TaskError, WorkerId, WorkerInfo, WorkerReport};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::item::Body;
+use crate::item::{self, Body, Head, ItemHead, ItemOutcome};
 
 /// Remembers what it was given.
 #[derive(Default)]
