@@ -7,7 +7,6 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
 use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
@@ -82,7 +81,11 @@ impl Program {
             return fail(&format!("cannot watch for signals: {error}"), Ending::TrialFailed).into();
         }
         let open_files = open_files::allow_more();
-        let ended = match Cli::parse().command {
+        let cli = match Cli::read() {
+            Ok(cli) => cli,
+            Err(problem) => return fail(&problem, Ending::BadInput).into(),
+        };
+        let ended = match cli.command {
             Command::StreamScaling(sweep) => stream_scaling(&sweep),
             Command::ComparePaths(sweep) => compare_paths(&sweep),
             Command::Generate(generate) => self::generate(&generate),

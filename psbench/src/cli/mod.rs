@@ -16,6 +16,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 pub use self::compare_paths::ComparePaths;
@@ -36,6 +37,38 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What the command line says.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line. Where it asks for help or the version, that is printed, and this process ends.
+    pub fn read() -> Result<Self, String> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => one_line(&error),
+        })
+    }
+}
+
+/// What is wrong and what there is instead, without the usage.
+fn one_line(error: &clap::Error) -> String {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && argument.strip_prefix('-').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    {
+        return format!("{argument} begins with a minus; no option takes less than 0");
+    }
+    let text = error.render().to_string();
+    let said = text.lines().map(str::trim).take_while(|line| {
+        let hint = ["Usage:", "For more information"];
+        !hint.iter().any(|hint| line.starts_with(hint))
+    });
+    let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+    said.join(" ").replace(" tip: ", "; ").trim_start_matches("error: ").to_owned()
 }
 
 /// What psbench can do.

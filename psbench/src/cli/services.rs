@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::ValueEnum;
 
 use super::{Ending, print};
+use crate::options::utf8_path;
 use crate::services::{
     self, Kafka, Property, RedisServer, Service, ServiceName, ServiceReport, Services, ServicesError,
 };
@@ -96,7 +97,7 @@ enum Fetchable {
 #[derive(Debug, clap::Args)]
 struct Place {
     /// Where services have their logs, configuration and data [default: psbench-services-UID in the temporary directory]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = utf8_path())]
     dir: Option<PathBuf>,
 }
 

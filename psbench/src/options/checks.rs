@@ -7,6 +7,7 @@ use std::path::{self, Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::OptionError;
+use crate::units::ungrouped;
 
 /// `value`, where it lies in `range`.
 pub(super) fn within<T: PartialOrd + Display>(
@@ -42,7 +43,7 @@ pub(super) fn whole<T: TryFrom<u64> + Bounded>(text: &str) -> Result<T, String> 
 }
 
 fn read_whole(text: &str) -> Option<u64> {
-    let plain = text.trim().replace('_', "");
+    let plain = ungrouped(text);
     let (digits, power) = match plain.split_once(['e', 'E']) {
         Some((digits, power)) => (digits, power.trim_start_matches('+').parse::<u32>().ok()?),
         None => (&*plain, 0),
@@ -74,12 +75,14 @@ impl Bounded for u64 {
     const MOST: u64 = u64::MAX;
 }
 
-/// A path on the command line. What results record is text, and a recipe is.
-pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+/// A path on the command line. What results record is text, and so are recipes and the configurations of other programs.
+pub(crate) fn utf8_path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|path| match path.into_string() {
         Ok(path) if path.is_empty() => Err("an empty path"),
         Ok(path) => Ok(PathBuf::from(path)),
-        Err(_) => Err("not UTF-8, which results could not record: give it another name, or a link to it"),
+        Err(_) => {
+            Err("not UTF-8, which neither results nor configurations could hold: give it another name, or a link to it")
+        }
     })
 }
 

@@ -55,16 +55,11 @@ fn listen_for(gateway: &Target) -> Result<IpAddr, OptionError> {
 /// A host, or one with a port.
 fn advertised(text: &str) -> Result<Advertised, OptionError> {
     const OPTION: &str = "--worker-connect";
-    let has_port = text.starts_with('[') || text.contains(':') && text.parse::<IpAddr>().is_err();
-    if has_port {
+    if text.contains(':') && !text.ends_with(']') && text.parse::<IpAddr>().is_err() {
         let (host, port) = server::parse(OPTION, text)?;
         return Ok(Advertised { host, port: Some(port) });
     }
-    if text.is_empty() || text.contains(['/', '@', ' ']) {
-        let problem = "not a host; write a name or an address, and a port behind it where that is not the dispatcher's";
-        return Err(OptionError::invalid(OPTION, &text, problem));
-    }
-    Ok(Advertised { host: text.to_owned(), port: None })
+    Ok(Advertised { host: server::host(OPTION, text)?, port: None })
 }
 
 /// This host's name, where it listens at all of its addresses.
@@ -102,12 +97,16 @@ mod tests {
             let options = StreamScalingOptions { worker_connect: Some(told.into()), ..Default::default() };
             plan(options).map(|engine| engine.door.advertise.unwrap())
         };
-        for (text, host, port) in
-            [("head", "head", None), ("::1", "::1", None), ("gw:5100", "gw", Some(5100)), ("[::1]:7", "::1", Some(7))]
-        {
+        for (text, host, port) in [
+            ("head", "head", None),
+            ("::1", "::1", None),
+            ("gw:5100", "gw", Some(5100)),
+            ("[::1]:7", "::1", Some(7)),
+            ("[::1]", "::1", None),
+        ] {
             assert_eq!(told(text), Ok(Advertised { host: host.into(), port }), "{text}");
         }
-        for wrong in ["", "gw:", "gw:0", "me@gw", "http://gw", "[::1]"] {
+        for wrong in ["", "gw:", "gw:0", "me@gw", "http://gw", "a b"] {
             assert!(told(wrong).unwrap_err().starts_with(&format!("--worker-connect {wrong}: ")), "{wrong}");
         }
     }

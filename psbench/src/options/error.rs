@@ -79,6 +79,9 @@ pub enum OptionError {
     /// A certificate or a key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Options that results could not record.
+    #[error("the options can't be written as text: {0}")]
+    Unrecordable(String),
     /// What stands in a recipe.
     #[error("--recipe {}: {problem}", path.display())]
     Recipe {

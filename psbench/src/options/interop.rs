@@ -60,7 +60,7 @@ impl StreamScalingOptions {
     /// The first option that makes none, or is none of [`OF_GENERATE`].
     pub fn plan_generate(&self) -> Result<Planned, OptionError> {
         const COMMAND: &str = "psbench generate";
-        if let Some(other) = self.given().keys().find(|name| !OF_GENERATE.contains(&name.as_str())) {
+        if let Some(other) = self.given()?.keys().find(|name| !OF_GENERATE.contains(&name.as_str())) {
             return Err(OptionError::Elsewhere { option: other.clone(), command: COMMAND });
         }
         if self.interop.is_none() {

@@ -30,6 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::access::{AccessOptions, Named, TOKEN, Trusted, data_server_type};
+pub(crate) use self::checks::utf8_path;
 pub use self::choices::LifetimeName;
 use self::choices::{ConnectorName, ExecutorName, NameOf, ParslExecutor, StreamName};
 pub(crate) use self::engine::choose_python;
@@ -119,7 +120,7 @@ pub struct StreamScalingOptions {
     pub pregenerate: Option<Pregenerate>,
 
     /// Replay this file as the items' bytes [default: random bytes]
-    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", value_parser = utf8_path())]
     pub payload_file: Option<PathBuf>,
 
     /// Seed of the random bytes [default: a new one each time]
@@ -140,7 +141,7 @@ pub struct StreamScalingOptions {
     pub timeout: Option<Seconds>,
 
     /// Configuration of ADIOS; for --stream-method adios, which is not here
-    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", hide = true, value_parser = checks::path())]
+    #[arg(long, help_heading = BENCHMARK, value_name = "FILE", hide = true, value_parser = utf8_path())]
     pub adios_file: Option<PathBuf>,
 
     /// Where tasks run [default: process]
@@ -189,7 +190,7 @@ pub struct StreamScalingOptions {
     pub submit_batch: Option<u32>,
 
     /// Python with the engine's package [default: $PSBENCH_PYTHON, or that of the virtual environment psbench is in, or python3]
-    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM", value_parser = checks::path())]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM", value_parser = utf8_path())]
     pub python: Option<PathBuf>,
 
     /// Any engine with the shape of concurrent.futures.Executor: what makes one, with the number of workers where it takes one.
@@ -206,7 +207,7 @@ pub struct StreamScalingOptions {
     pub parsl_max_workers: Option<u32>,
 
     /// In place of --parsl-executor: a Python file with `config`, a parsl.Config or a function that makes one
-    #[arg(long, help_heading = ENGINE, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = ENGINE, value_name = "FILE", value_parser = utf8_path())]
     pub parsl_config: Option<PathBuf>,
 
     /// A scheduler of Dask's that runs already [default: a cluster on this host]
@@ -244,7 +245,7 @@ pub struct StreamScalingOptions {
     pub executor_option: Vec<String>,
 
     /// Where the dispatcher listens for workers that connect [default: 127.0.0.1]
-    #[arg(long, help_heading = ENGINE, value_name = "ADDRESS")]
+    #[arg(long, help_heading = ENGINE, value_name = "ADDRESS", value_parser = server::address)]
     pub worker_listen: Option<IpAddr>,
 
     /// The port there [default: any free one]
@@ -269,7 +270,7 @@ pub struct StreamScalingOptions {
     pub worker_via_scistream: Option<bool>,
 
     /// psbench on the hosts of workers [default: this program]
-    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM", value_parser = checks::path())]
+    #[arg(long, help_heading = ENGINE, value_name = "PROGRAM", value_parser = utf8_path())]
     pub worker_program: Option<PathBuf>,
 
     /// Most time until the engine is there, and then until its workers are [default: 120s]
@@ -281,7 +282,7 @@ pub struct StreamScalingOptions {
     pub ps_connector: Option<String>,
 
     /// Directory of the file connector; required there
-    #[arg(long, help_heading = STORE, value_name = "DIR", value_parser = checks::path())]
+    #[arg(long, help_heading = STORE, value_name = "DIR", value_parser = utf8_path())]
     pub ps_file_dir: Option<PathBuf>,
 
     /// ProxyStore's endpoints, of which the endpoint connector uses the first that answers; required there
@@ -361,7 +362,7 @@ pub struct StreamScalingOptions {
     pub ps_margo_protocol: Option<String>,
 
     /// Configuration of ProxyStore's Globus connector
-    #[arg(long, help_heading = STORE, value_name = "FILE", hide = true, value_parser = checks::path())]
+    #[arg(long, help_heading = STORE, value_name = "FILE", hide = true, value_parser = utf8_path())]
     pub ps_globus_config: Option<PathBuf>,
 
     /// Pool of ProxyStore's DAOS connector
@@ -381,15 +382,15 @@ pub struct StreamScalingOptions {
     pub redis_sentinel: Option<String>,
 
     /// The certificates of authorities to trust with rediss://, or the servers' own [default: the system's authorities]
-    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = utf8_path())]
     pub redis_ca_file: Option<PathBuf>,
 
     /// psbench's own certificate, for servers that want one
-    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = utf8_path())]
     pub redis_cert_file: Option<PathBuf>,
 
     /// Its key
-    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = REDIS, value_name = "FILE", value_parser = utf8_path())]
     pub redis_key_file: Option<PathBuf>,
 
     /// The control server of the gateway at the generators' side: HOST:PORT
@@ -411,15 +412,15 @@ pub struct StreamScalingOptions {
     pub scistream_local: Option<bool>,
 
     /// The control servers' certificates, or those of authorities that signed them
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_server_cert: Option<PathBuf>,
 
     /// The certificate of the producer's, where it is another
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_producer_cert: Option<PathBuf>,
 
     /// The certificates of the consumers', where they are others
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_consumer_cert: Option<PathBuf>,
 
     /// Trust the authorities that this system trusts [default: false]
@@ -433,23 +434,23 @@ pub struct StreamScalingOptions {
     pub scistream_insecure: Option<bool>,
 
     /// psbench's own certificate, for control servers that want one
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_client_cert: Option<PathBuf>,
 
     /// The key of --scistream-client-cert
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_client_key: Option<PathBuf>,
 
     /// A file with the token for the control servers, in place of the environment's PSBENCH_S2CS_TOKEN
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_token_file: Option<PathBuf>,
 
     /// The same for the producer's, where it has one of its own
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_producer_token_file: Option<PathBuf>,
 
     /// The same for the consumers', where they have one of their own
-    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = SCISTREAM, value_name = "FILE", value_parser = utf8_path())]
     pub scistream_consumer_token_file: Option<PathBuf>,
 
     /// What forwards: copy, splice, sockmap, quic, tls, haproxy, stunnel or nginx [default: as the control servers have it]
@@ -528,11 +529,11 @@ pub struct StreamScalingOptions {
     pub generator: Option<GeneratorKind>,
 
     /// Name of the table of results in the run directory [default: results.csv]
-    #[arg(long, help_heading = GENERAL, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = GENERAL, value_name = "FILE", value_parser = utf8_path())]
     pub csv_file: Option<PathBuf>,
 
     /// Name of the log in the run directory [default: log.txt]
-    #[arg(long, help_heading = GENERAL, value_name = "FILE", value_parser = checks::path())]
+    #[arg(long, help_heading = GENERAL, value_name = "FILE", value_parser = utf8_path())]
     pub log_file: Option<PathBuf>,
 
     /// Keep each item's stages as trace-NNNN.parquet in the run directory, a file for each trial [default: false]
@@ -553,6 +554,6 @@ pub struct StreamScalingOptions {
     pub repeat: Option<u32>,
 
     /// Where the directory of this run is made [default: runs]
-    #[arg(long, help_heading = GENERAL, value_name = "DIR", value_parser = checks::path())]
+    #[arg(long, help_heading = GENERAL, value_name = "DIR", value_parser = utf8_path())]
     pub run_dir: Option<PathBuf>,
 }

@@ -242,10 +242,12 @@ impl StreamScalingOptions {
         }
         Ok(match &self.ps_address {
             Some(host) => {
-                let (host, port) = (host.clone(), self.ps_port.unwrap_or(0));
-                Some(match self.ps_advertise.clone() {
+                let (host, port) = (server::host("--ps-address", host)?, self.ps_port.unwrap_or(0));
+                Some(match &self.ps_advertise {
                     None => PeerAddress::Tcp { host, port },
-                    Some(announced) => PeerAddress::Announced { host, port, announced },
+                    Some(announced) => {
+                        PeerAddress::Announced { host, port, announced: server::host("--ps-advertise", announced)? }
+                    }
                 })
             }
             None => {

@@ -121,7 +121,7 @@ impl StreamScalingOptions {
             add(&mut chosen, of_this, path.method);
             plans.push(planned.plan);
         }
-        notes.extend(without_effect(&self.given(), &chosen));
+        notes.extend(without_effect(&self.given()?, &chosen));
         let mut said = Vec::new();
         notes.retain(|note| {
             !said.contains(note) && {

@@ -73,7 +73,7 @@ impl StreamScalingOptions {
             return Err(OptionError::Elsewhere { option: "paths".into(), command: "psbench stream-scaling" });
         }
         let (mut planned, chosen) = self.work_out()?;
-        planned.notes.extend(without_effect(&self.given(), &chosen));
+        planned.notes.extend(without_effect(&self.given()?, &chosen));
         Ok(planned)
     }
 
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn help_states_the_defaults_that_are_used() {
-        let defaults = StreamScalingOptions::default().plan().unwrap().options.given();
+        let defaults = StreamScalingOptions::default().plan().unwrap().options.given().unwrap();
         let command = StreamScalingOptions::augment_args(clap::Command::new("test"));
         let mut in_prose = Vec::new();
         for (option, value) in &defaults {

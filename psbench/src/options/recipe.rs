@@ -23,31 +23,39 @@ impl StreamScalingOptions {
         })?;
         let unusable = |error: figment::Error| OptionError::Recipe { path: path.to_owned(), problem: describe(&error) };
         let mut recipe: Dict = Figment::from(Toml::string(&text)).extract().map_err(unusable)?;
-        listed(&mut recipe);
-        Figment::from(Serialized::globals(recipe)).merge(Serialized::globals(self.given())).extract().map_err(unusable)
+        listed(&mut recipe)?;
+        let given = self.given()?;
+        Figment::from(Serialized::globals(recipe)).merge(Serialized::globals(given)).extract().map_err(unusable)
     }
 
     /// The options that are present, by their names without dashes in front.
-    pub(super) fn given(&self) -> Dict {
-        // A struct of plain fields always serialises, and as a dictionary.
-        let mut given = Value::serialize(self).ok().and_then(Value::into_dict).unwrap_or_default();
+    pub(super) fn given(&self) -> Result<Dict, OptionError> {
+        let mut given = dictionary(self)?;
         given.retain(|_, value| match value {
             Value::Empty(_, Empty::None) => false,
             Value::Array(_, values) => !values.is_empty(),
             _ => true,
         });
-        given
+        Ok(given)
     }
 }
 
+/// All options, by their names without dashes in front.
+fn dictionary(options: &StreamScalingOptions) -> Result<Dict, OptionError> {
+    let value = Value::serialize(options).map_err(|error| OptionError::Unrecordable(error.to_string()))?;
+    // A struct is a dictionary.
+    Ok(value.into_dict().unwrap_or_default())
+}
+
 /// Makes lists of single values, where an option takes a list.
-fn listed(recipe: &mut Dict) {
-    let options = Value::serialize(StreamScalingOptions::default()).ok().and_then(Value::into_dict).unwrap_or_default();
+fn listed(recipe: &mut Dict) -> Result<(), OptionError> {
+    let options = dictionary(&StreamScalingOptions::default())?;
     for (name, value) in recipe {
         if matches!((options.get(name), &*value), (Some(Value::Array(..)), single) if single.as_array().is_none()) {
             *value = Value::from(vec![value.clone()]);
         }
     }
+    Ok(())
 }
 
 fn describe(error: &figment::Error) -> String {
@@ -58,6 +66,10 @@ fn describe(error: &figment::Error) -> String {
             )
         }
         kind if error.path.is_empty() => kind.to_string().trim_end().to_owned(),
+        Kind::InvalidType(found, expected) if matches!(expected.as_str(), "u16" | "u32" | "u64") => {
+            let name = error.path.first().map_or("", String::as_str);
+            format!("{name}: found {found}, write a whole number without quotes, for example {name} = 1000")
+        }
         kind => format!("{}: {kind}", error.path.join(".")),
     }
 }
@@ -101,7 +113,7 @@ mod tests {
             stream_servers: vec!["[::1]:6379".into()],
             ..Default::default()
         };
-        let given = options.given();
+        let given = options.given().unwrap();
         let recipe: String =
             given.iter().map(|(key, value)| format!("{key} = {}\n", serde_json::to_string(value).unwrap())).collect();
         assert_eq!(over(&StreamScalingOptions::default(), &recipe).unwrap(), options);
@@ -121,10 +133,10 @@ mod tests {
             ("task-sleep = 'soon'", "task-sleep: \"soon\" is not a duration"),
             ("data-size-bytes = [1, '10XB']", "\"10XB\" is not a size"),
             ("task-count = -1", "task-count: "),
+            ("task-count = '1e3'", "write a whole number without quotes, for example task-count = 1000"),
             ("task-count = ", "TOML"),
         ] {
             let error = over(&StreamScalingOptions::default(), recipe).unwrap_err().to_string();
-            println!("{error}");
             assert!(error.contains(expected), "{error}");
         }
         let missing = StreamScalingOptions::default().over_recipe(Path::new("/nonexistent.toml")).unwrap_err();

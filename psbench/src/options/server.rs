@@ -14,17 +14,47 @@ pub(super) fn parse(option: &'static str, text: &str) -> Result<(String, u16), O
     };
     let (host, port) = text.rsplit_once(':').ok_or_else(|| fail("no port"))?;
     let host = match host.strip_prefix('[') {
-        Some(inside) => inside.strip_suffix(']').ok_or_else(|| fail("no closing bracket"))?,
-        None if host.contains([':', '/', '@']) => return Err(fail("not a host")),
-        None => host,
+        None if host.contains(':') => return Err(fail("not a host")),
+        _ => bare_host(host).map_err(fail)?,
     };
-    if host.is_empty() {
-        return Err(fail("no host"));
-    }
     match port.parse() {
         Ok(0) | Err(_) => Err(fail("not a port from 1 to 65535")),
         Ok(port) => Ok((host.to_owned(), port)),
     }
+}
+
+/// A host, as its name or an address, in brackets or not.
+pub(super) fn host(option: &'static str, text: &str) -> Result<String, OptionError> {
+    let fail = |problem| OptionError::invalid(option, &text, format!("{problem}; write a name or an address"));
+    match bare_host(text).map_err(fail)? {
+        host if host.contains(':') && host.parse::<Ipv6Addr>().is_err() => Err(fail("not a host")),
+        host => Ok(host.to_owned()),
+    }
+}
+
+/// An address on the command line, in brackets or not.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    let bare = bare_host(text).unwrap_or(text);
+    bare.parse().map_err(|_| "not an address: write for example 127.0.0.1, 0.0.0.0 or ::1".to_owned())
+}
+
+/// Without brackets; what is in them is an address.
+fn bare_host(text: &str) -> Result<&str, &'static str> {
+    let host = match text.strip_prefix('[') {
+        Some(inside) => inside.strip_suffix(']').ok_or("no closing bracket")?,
+        None => text,
+    };
+    if host.is_empty() {
+        return Err("no host");
+    }
+    let is_bracketed = host.len() < text.len();
+    if (is_bracketed && host.parse::<Ipv6Addr>().is_err())
+        || host.contains(['/', '@', '[', ']'])
+        || host.contains(char::is_whitespace)
+    {
+        return Err("not a host");
+    }
+    Ok(host)
 }
 
 /// As [`parse`], at this port where `text` has none.
@@ -82,6 +112,20 @@ mod tests {
     }
 
     #[test]
+    fn hosts_and_addresses_have_brackets_or_not() {
+        for (text, bare) in [("node7", "node7"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), ("[::1]", "::1")] {
+            assert_eq!(host("--ps-address", text).unwrap(), bare);
+        }
+        for text in ["", " ", "a b", "node7:80", "tcp://node7", "[node7]", "[::1", "u@node7"] {
+            let error = host("--ps-address", text).unwrap_err().to_string();
+            assert!(error.contains("write a name or an address"), "{error}");
+        }
+        assert_eq!(address("[::1]"), Ok(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        assert_eq!(address("0.0.0.0").unwrap().to_string(), "0.0.0.0");
+        assert!(address("node7").unwrap_err().contains("write for example"));
+    }
+
+    #[test]
     fn an_interface_stands_for_its_address() {
         assert_eq!(of_interface("--ps-interface", "lo").unwrap(), "127.0.0.1");
         let error = of_interface("--ps-interface", "hsn9").unwrap_err().to_string();
@@ -99,6 +143,8 @@ mod tests {
             ("[::1:6379", "no closing bracket"),
             ("::1:6379", "not a host"),
             ("redis://localhost:6379", "not a host"),
+            ("a host:6379", "not a host"),
+            ("[localhost]:6379", "not a host"),
         ] {
             let error = parse("--stream-servers", text).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");

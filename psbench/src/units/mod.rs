@@ -20,6 +20,11 @@ pub use self::size::Size;
 #[error("{0}")]
 pub struct UnitError(String);
 
+/// A number as people type it, less what groups its digits: `1_000`.
+pub(crate) fn ungrouped(text: &str) -> String {
+    text.trim().replace('_', "")
+}
+
 /// A quantity in a recipe, where a plain number needs no quotes.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a number, or text with a unit")]

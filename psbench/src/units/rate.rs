@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{UnitError, Written, written_as_text};
+use super::{UnitError, Written, ungrouped, written_as_text};
 use crate::plan::Pacing;
 
 /// How many items are due each second: `200`, `200/s`, `12k/s`, or `max` for all at once.
@@ -36,7 +36,7 @@ impl FromStr for Rate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let text = text.trim();
+        let text = &*ungrouped(text);
         if text.eq_ignore_ascii_case("max") {
             return Ok(Self::Max);
         }
@@ -80,6 +80,8 @@ mod tests {
             ("0.5/s", Rate::PerSecond(0.5)),
             ("12k/s", Rate::PerSecond(12_000.0)),
             ("1M", Rate::PerSecond(1e6)),
+            ("1_000", Rate::PerSecond(1e3)),
+            ("1e3/s", Rate::PerSecond(1e3)),
             ("max", Rate::Max),
             ("MAX", Rate::Max),
         ] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{UnitError, Written, written_as_text};
+use super::{UnitError, Written, ungrouped, written_as_text};
 
 /// A duration from 0 to 10⁹ s: seconds (`1.0`, `0`) or with a unit (`50ms`, `2min`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +36,7 @@ impl FromStr for Seconds {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let text = text.trim();
+        let text = &*ungrouped(text);
         let duration = match text.parse::<f64>() {
             Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
             Err(_) => humantime::parse_duration(text).ok(),
@@ -69,9 +69,17 @@ mod tests {
 
     #[test]
     fn reads_seconds_and_units() {
-        for (text, milliseconds) in
-            [("1.0", 1000), ("0", 0), ("0.01", 10), ("50ms", 50), ("2s", 2000), ("2min", 120_000), ("1.5s", 1500)]
-        {
+        for (text, milliseconds) in [
+            ("1.0", 1000),
+            ("0", 0),
+            ("0.01", 10),
+            ("50ms", 50),
+            ("2s", 2000),
+            ("2min", 120_000),
+            ("1.5s", 1500),
+            ("1e2", 100_000),
+            ("1_000ms", 1000),
+        ] {
             assert_eq!(text.parse(), Ok(Seconds::from_millis(milliseconds)), "{text}");
         }
     }

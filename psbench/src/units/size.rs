@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{UnitError, Written, written_as_text};
+use super::{UnitError, Written, ungrouped, written_as_text};
 
 /// An amount of data, from 0 to 1 EB: `100000`, `100kB` (1000 bytes each), `1MiB` (1024² bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +47,7 @@ impl FromStr for Size {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let (numerator, denominator) = fraction(text.trim()).ok_or_else(|| {
+        let (numerator, denominator) = fraction(&ungrouped(text)).ok_or_else(|| {
             UnitError("not a size: write bytes or a unit, for example 100000, 100kB, 10MB or 1MiB".into())
         })?;
         if !numerator.is_multiple_of(denominator) {
@@ -63,14 +63,23 @@ impl FromStr for Size {
 /// The bytes as numerator and denominator: floating-point numbers would make 1000 bytes of `1.001kB`.
 fn fraction(text: &str) -> Option<(u128, u128)> {
     let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
+    let (number, rest) = text.split_at(end);
+    let (power, unit) = exponent(rest);
     if unit.contains(|character: char| character.is_ascii_digit()) {
         return None;
     }
     let ByteSize(unit) = format!("1{unit}").parse().ok()?;
     let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-    let numerator = format!("{whole}{decimals}").parse::<u128>().ok()?.checked_mul(unit.into())?;
-    Some((numerator, 10_u128.checked_pow(decimals.len().try_into().ok()?)?))
+    let units = format!("{whole}{decimals}").parse::<u128>().ok()?.checked_mul(unit.into())?;
+    Some((units.checked_mul(10_u128.checked_pow(power)?)?, 10_u128.checked_pow(decimals.len().try_into().ok()?)?))
+}
+
+/// The power of ten at the beginning of what follows a number's digits, and the rest; `1EB` has none.
+fn exponent(text: &str) -> (u32, &str) {
+    let Some(power) = text.strip_prefix(['e', 'E']) else { return (0, text) };
+    let power = power.strip_prefix('+').unwrap_or(power);
+    let (digits, rest) = power.split_at(power.find(|c: char| !c.is_ascii_digit()).unwrap_or(power.len()));
+    digits.parse().map_or((0, text), |power| (power, rest))
 }
 
 /// Exact, in the largest unit that allows it: `100kB`; `{:#}` sets the unit apart: `100 kB`.
@@ -99,6 +108,11 @@ mod tests {
             ("10MB", 10_000_000),
             ("1.5 MB", 1_500_000),
             ("1.001kB", 1001),
+            ("1e6", 1_000_000),
+            ("1.5E+3", 1500),
+            ("1e3 kB", 1_000_000),
+            ("1_000_000", 1_000_000),
+            ("1EB", MAX),
             ("1MiB", 1 << 20),
             ("2GiB", 2 << 30),
         ] {
@@ -119,7 +133,10 @@ mod tests {
             "1.2.3MB",
             ".",
             "10XB",
-            "1e6",
+            "e6",
+            "1ee6",
+            "1e-3",
+            "1e99",
             "nan",
             "99999999EB",
             "18446744073709551615",

@@ -18,7 +18,9 @@ fn output(arguments: &str) -> String {
 fn refusal(arguments: &str) -> String {
     let output = psbench(arguments).assert().code(2).get_output().clone();
     assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+    let said = String::from_utf8(output.stderr).unwrap().trim_end().to_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
 }
 
 #[test]
@@ -235,6 +237,12 @@ fn malformed_values_say_what_to_write() {
         ("--rate 0", "not a rate: write items per second above 0"),
         ("--ps-port 99999", "not a whole number from 0 to 65535"),
         ("--frobnicate", "unexpected argument '--frobnicate'"),
+        ("--task-cuont 5", "unexpected argument '--task-cuont' found; a similar argument exists: '--task-count'"),
+        ("--data-size-bytes -5kB", "-5 begins with a minus; no option takes less than 0"),
+        ("--task copies", "[possible values: "),
+        ("--worker-listen node7", "not an address: write for example 127.0.0.1"),
+        ("--ps-address tcp://node7", "--ps-address tcp://node7: not a host; write a name or an address"),
+        ("--stream-servers a:1,b@c:2 --stream kafka", "not a host"),
     ] {
         let refused = refusal(&format!("stream-scaling --dry-run {options}"));
         assert!(refused.contains(expected), "{refused}");
@@ -246,6 +254,14 @@ fn numbers_lists_and_names_are_taken_as_people_type_them() {
     for (typed, meant) in [
         ("--task-count 1e3 --max-workers 2,4", "--task-count 1000 --max-workers 2 4"),
         ("--task-count 1_000 --data-size-bytes 1kB,2kB", "--task-count 1000 --data-size-bytes 1kB 2kB"),
+        (
+            "--task-count 7 --data-size-bytes 1e3 2_000 --rate 1_000",
+            "--task-count 7 --data-size-bytes 1kB 2kB --rate 1000",
+        ),
+        (
+            "--executor mpi --worker-listen [::1] --worker-connect [::1]",
+            "--executor mpi --worker-listen ::1 --worker-connect ::1",
+        ),
         ("--task-count 10.0 --stream-method Default,PROXY", "--task-count 10 --stream-method default proxy"),
         ("--ps-connector Redis --stream REDIS", "--ps-connector redis --stream redis"),
         ("--executor Thread --ps-connector PEER", "--executor thread --ps-connector peer"),
