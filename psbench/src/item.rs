@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use psbench_connectors::StoreMetrics;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::brokers::PublisherReport;
 use crate::clock::{Nanos, behind};
@@ -115,6 +116,19 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
     postcard::to_stdvec(value).map(Bytes::from).unwrap_or_default()
 }
 
+/// Writes a plan or a set-up, which may hold paths.
+///
+/// # Errors
+/// A path in it is not UTF-8.
+pub fn encode_plan<T: Serialize>(plan: &T) -> Result<Bytes, UnwritablePlan> {
+    postcard::to_stdvec(plan).map(Bytes::from).map_err(|_| UnwritablePlan)
+}
+
+/// Why a plan can't be sent to another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a path is not UTF-8, and can't be told to workers; is TMPDIR?")]
+pub struct UnwritablePlan;
+
 /// What stands after the head of a task whose bytes could not be reached by other workers: this one need not try for long.
 pub const DOUBTED: u8 = 1;
 
@@ -132,6 +146,16 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_can_not_be_written_is_said() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let path = std::path::Path::new(OsStr::from_bytes(b"/tmp/r\xff"));
+        assert_eq!(encode_plan(&path), Err(UnwritablePlan));
+        assert_eq!(encode_plan(&"/tmp/r"), Ok(encode(&"/tmp/r")));
+    }
 
     #[test]
     fn heads_survive_the_wire_and_are_small() {

@@ -137,8 +137,9 @@ fn make(
         cache_bytes: settings.cache_bytes,
         connector: settings.connector.for_workers(),
     };
+    let written = item::encode_plan(&setup).map_err(|error| ExecutorError::Invalid(error.to_string()))?;
     if let Some(engines) = engines {
-        return engines.start(Request { settings, trial, setup: &item::encode(&setup) }, has_served, &sink);
+        return engines.start(Request { settings, trial, setup: &written }, has_served, &sink);
     }
     Ok(match settings.executor {
         ExecutorKind::Own(name) => {
@@ -148,7 +149,7 @@ fn make(
             let own = settings.own_executor.as_ref();
             let own = own.ok_or_else(|| ExecutorError::Invalid(format!("--executor {name} was not planned")))?;
             let options = own.options.clone();
-            let processes = worker_processes(settings, own, (workers, sharing), &item::encode(&setup));
+            let processes = worker_processes(settings, own, (workers, sharing), &written);
             factory.start(ExecutorRequest { workers, sharing, work: worker::local(setup), options, processes }, sink)?
         }
         ExecutorKind::Thread => {
@@ -173,7 +174,7 @@ fn make(
                 what: "worker processes: psbench's own path".into(),
                 source,
             })?;
-            let options = process_options(settings, program, (workers, sharing), item::encode(&setup));
+            let options = process_options(settings, program, (workers, sharing), written);
             Arc::new(ProcessExecutor::start(options, sink)?)
         }
     })

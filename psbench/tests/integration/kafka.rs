@@ -465,8 +465,8 @@ for made in admin.create_acls(given).values():
         let items = &trial["items"];
         let count = |name: &str| items[name].as_u64().unwrap();
         assert_balanced(trial);
-        assert!(count("finished") >= 5 && count("lost") > 0 && count("unacknowledged") > 0, "{items}");
         let said = problems(trial);
+        assert!(count("finished") >= 5 && count("lost") > 0 && count("unacknowledged") > 0, "{items}: {said}");
         assert!(said.contains("were not acknowledged") && said.contains("is the broker running?"), "{said}");
         assert!(said.contains(&kafka.address()), "{said}");
     }

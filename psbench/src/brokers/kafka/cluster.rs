@@ -141,6 +141,11 @@ impl Cluster {
         self.probe.client().fetch_watermarks(topic, partition, Duration::from_secs(1))
     }
 
+    /// Whether the cluster has a topic of this name.
+    pub(super) fn lists(&self, topic: &str) -> KafkaResult<bool> {
+        Ok(self.partitions(topic)?.is_some())
+    }
+
     /// How many partitions a topic has; `None` when there is none of this name.
     fn partitions(&self, topic: &str) -> KafkaResult<Option<i32>> {
         // All of them, since a broker may make a topic that is asked for by its name.

@@ -51,6 +51,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Between two looks at the lag, at least.
 const LAG_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the cluster lists a topic no more before it is taken for gone.
+const GONE_TIME: Duration = Duration::from_secs(1);
+
 /// Messages that are passed on together, and their bytes: enough to amortise the queue's lock.
 const TOGETHER: usize = 256;
 const TOGETHER_BYTES: usize = 1 << 20;
@@ -135,7 +138,7 @@ impl Shared {
 
     /// Looks at the lag until the subscriber is gone; ends it when the topic, or the cluster for too long, is gone.
     fn watch(&self, starts: &[i64]) {
-        let mut answered = Instant::now();
+        let (mut answered, mut missed) = (Instant::now(), None);
         while !self.queue.is_abandoned() {
             let asked = Instant::now();
             // Not those that were there before.
@@ -145,11 +148,15 @@ impl Shared {
             });
             match published {
                 Ok(published) => {
-                    answered = Instant::now();
+                    (answered, missed) = (Instant::now(), None);
                     let taken = self.read.load(Ordering::Relaxed).saturating_sub(self.queue.len() as u64);
                     *self.lag() = Some(LagSample { at: SystemClock.now(), published, taken });
                 }
-                Err(error) if is_gone(&error) => return self.queue.end(self.gone(error)),
+                Err(error) if is_said_gone(&error) && self.cluster.lists(&self.topic) == Ok(false) => {
+                    if missed.get_or_insert(asked).elapsed() >= GONE_TIME {
+                        return self.queue.end(self.gone(error));
+                    }
+                }
                 Err(error) if answered.elapsed() > self.settings().outage() => {
                     let action = format!("the cluster has not answered for {:.0?}", answered.elapsed());
                     return self.queue.end(self.settings().failed(&action, error));
@@ -170,8 +177,8 @@ impl Shared {
     }
 }
 
-/// Whether it says that the topic is no more.
-fn is_gone(error: &KafkaError) -> bool {
+/// Whether it says that the topic is no more. So does a broker that goes down in order, of topics that will be there again.
+fn is_said_gone(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code_of(error),
@@ -257,9 +264,8 @@ impl Reader {
                     bytes += received.value.as_ref().map_or(0, Bytes::len);
                     self.take(received)?;
                 }
-                Some(Err(error)) if is_gone(&error) => return Err(self.shared.gone(error)),
                 Some(Err(error)) if is_final(&error) => return Err(self.shared.refused("receive", error)),
-                // librdkafka goes on trying; for how long, the other thread knows.
+                // librdkafka goes on trying; for how long, and whether the topic is still there, the other thread knows.
                 Some(Err(_)) => {}
                 None => break,
             }

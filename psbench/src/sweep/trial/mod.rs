@@ -19,7 +19,7 @@ use crate::brokers::{Broker, BrokerError, LagSample, Subscriber};
 use crate::clock::{Clock, Nanos};
 use crate::dispatcher::{Bounds, Dispatcher, Finished};
 use crate::gateways::{GatewayMeter, Reading};
-use crate::item;
+use crate::item::{self, UnwritablePlan};
 use crate::logging;
 use crate::plan::{Method, ObjectLifetime, Settings, TrialPlan};
 use crate::recorder::{Backlog, Recorder};
@@ -55,6 +55,8 @@ enum StartError {
     Executor(#[from] ExecutorError),
     #[error(transparent)]
     Trace(#[from] TraceError),
+    #[error(transparent)]
+    Plan(#[from] UnwritablePlan),
 }
 
 /// One look at everything takes at most this long.
@@ -147,7 +149,7 @@ impl<'a> Run<'a> {
         let start = bench.clock.now();
         let timeout = u64::try_from(trial.timeout().as_nanos()).unwrap_or(u64::MAX);
         let plans = generators.plans(settings, trial, &bench.broker.config(), topic, start);
-        dispatcher.run_on(&executor, plans.iter().map(item::encode).collect());
+        dispatcher.run_on(&executor, plans.iter().map(item::encode_plan).collect::<Result<_, _>>()?);
         if settings.is_external() {
             let (broker, most, time) = (&settings.broker, settings.task_count, trial.timeout());
             tracing::info!(
