@@ -43,7 +43,7 @@ enum Made {
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Time for a cluster to answer for the first time.
-const CONNECT_TIME: Duration = Duration::from_secs(8);
+const CONNECT_TIME: Duration = Duration::from_secs(15);
 
 /// What a client may have to tell after one attempt.
 const EVENTS: usize = 100;
@@ -336,8 +336,9 @@ fn first_metadata(
     probe: &BaseProducer<Context>,
 ) -> Result<Metadata, BrokerError> {
     let until = Instant::now() + CONNECT_TIME;
+    let mut wait = Duration::from_millis(500);
     let error = loop {
-        let answer = probe.client().fetch_metadata(None, Duration::from_millis(500));
+        let answer = probe.client().fetch_metadata(None, wait);
         // One event each, of which most are only logged.
         (0..EVENTS).for_each(|_| probe.poll(Duration::ZERO));
         match answer {
@@ -345,7 +346,8 @@ fn first_metadata(
             Err(error) if Instant::now() >= until || probe.context().refusal().is_some() => break error,
             // Nothing listens, which does not get better by waiting.
             Err(error) if not_there(settings, route).is_some() => break error,
-            Err(_) => {}
+            // A request that was given up is not answered: a cluster that is busy gets longer for the next one.
+            Err(_) => wait *= 2,
         }
     };
     let (source, remedy) = match (probe.context().refusal(), not_there(settings, route)) {
