@@ -9,15 +9,13 @@
 use std::env::{args, current_exe};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::peer::PeerAddress;
-use psbench_connectors::{Connector, ConnectorConfig, KeySource, Lifetime, Proxy, Resolver, Secret, StoreOptions};
-use uuid::Uuid;
+use psbench_connectors::{Connector, ConnectorSpec, KeySource, Lifetime, Proxy, Resolver, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -69,19 +67,19 @@ enum Work {
     Sum,
 }
 
-fn configs() -> [ConnectorConfig; 3] {
-    let (secret, limit) = (Secret::default(), 1 << 30);
+fn configs() -> [ConnectorSpec; 3] {
+    let limit = 1 << 30;
     [
-        ConnectorConfig::Shm { path: PathBuf::new(), host: Uuid::nil(), secret, limit },
-        ConnectorConfig::Peer { address: PeerAddress::private(), secret, limit },
-        ConnectorConfig::Peer { address: PeerAddress::loopback(), secret, limit },
+        ConnectorSpec::Shm { limit },
+        ConnectorSpec::Peer { address: PeerAddress::private(), limit },
+        ConnectorSpec::Peer { address: PeerAddress::loopback(), limit },
     ]
 }
 
-fn describe(config: &ConnectorConfig) -> &'static str {
+fn describe(config: &ConnectorSpec) -> &'static str {
     match config {
-        ConnectorConfig::Shm { .. } => "shm",
-        ConnectorConfig::Peer { address: PeerAddress::Unix(_), .. } => "peer unix",
+        ConnectorSpec::Shm { .. } => "shm",
+        ConnectorSpec::Peer { address: PeerAddress::Unix(_), .. } => "peer unix",
         _ => "peer tcp",
     }
 }
@@ -130,7 +128,7 @@ struct Route {
 }
 
 impl Route {
-    fn start(config: &ConnectorConfig, work: Work) -> Self {
+    fn start(config: &ConnectorSpec, work: Work) -> Self {
         let connector = config.open(KeySource::random()).unwrap();
         let mut reader = Command::new(current_exe().unwrap())
             .args([READER, &format!("{work:?}")])
@@ -145,8 +143,7 @@ impl Route {
 
     fn put(&mut self, object: &Bytes) {
         let key = self.connector.put(object.clone()).unwrap();
-        let proxy =
-            Proxy { config: Arc::new(self.connector.config().clone()), key, checksum: None, lifetime: Lifetime::Owned };
+        let proxy = Proxy { address: self.connector.address(), key, checksum: None, lifetime: Lifetime::Owned };
         let proxy = proxy.encode().unwrap();
         self.proxies.write_all(&[&[proxy.len() as u8], &proxy[..]].concat()).unwrap();
     }

@@ -7,7 +7,7 @@ use std::thread;
 
 use bytes::Bytes;
 
-use crate::{Connector, ConnectorConfig, Key, KeySource};
+use crate::{Address, Connector, Key, KeySource};
 
 /// Runs the suite. `open` makes a connector that stores under keys of the given source, each time with no objects of that source.
 ///
@@ -21,8 +21,8 @@ pub fn check(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     an_evicted_object_is_gone(open);
     a_taken_object_is_gone(open);
     a_batch_of_evictions_is_counted(open);
-    the_config_leads_to_the_same_objects(open);
-    the_config_for_an_object_leads_to_it(open);
+    the_address_leads_to_the_same_objects(open);
+    the_address_for_an_object_leads_to_it(open);
     threads_may_get_at_once(open);
 }
 
@@ -105,13 +105,13 @@ fn a_batch_of_evictions_is_counted(open: &dyn Fn(KeySource) -> Arc<dyn Connector
     assert_eq!(connector.evict_batch(&[]).unwrap(), 0);
 }
 
-fn the_config_leads_to_the_same_objects(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
+fn the_address_leads_to_the_same_objects(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     let connector = open(KeySource::random());
-    let bytes = postcard::to_stdvec(connector.config()).expect("the config can be sent");
-    let config: ConnectorConfig = postcard::from_bytes(&bytes).expect("the config can be received");
-    assert_eq!(config, *connector.config(), "the config survives the wire");
-    let other = config.connect().expect("connect failed");
-    assert_eq!(other.config(), connector.config(), "both sides name the same place");
+    let bytes = postcard::to_stdvec(&connector.address()).expect("the address can be sent");
+    let address: Address = postcard::from_bytes(&bytes).expect("the address can be received");
+    assert_eq!(address, connector.address(), "the address survives the wire");
+    let other = address.connect().expect("connect failed");
+    assert_eq!(other.address(), connector.address(), "both sides name the same place");
 
     let (small, large) = (binary(10, 4), binary(3_000_000, 5));
     let keys = connector.put_batch(vec![small.clone(), large.clone(), small.clone()]).unwrap();
@@ -124,19 +124,19 @@ fn the_config_leads_to_the_same_objects(open: &dyn Fn(KeySource) -> Arc<dyn Conn
     assert_eq!(other.evict_batch(&keys).unwrap(), 1);
 }
 
-fn the_config_for_an_object_leads_to_it(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
+fn the_address_for_an_object_leads_to_it(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     let connector = open(KeySource::random());
     let objects: Vec<Bytes> = [0, 10, 3_000_000].map(|size| binary(size, 6)).into();
     for (key, object) in connector.put_batch(objects.clone()).unwrap().iter().zip(objects) {
-        let other = connector.config_for(key).connect().expect("connect failed");
-        assert!(other.take(key).unwrap() == Some(object), "the config for an object leads to that object");
+        let other = connector.address_for(key).connect().expect("connect failed");
+        assert!(other.take(key).unwrap() == Some(object), "the address for an object leads to that object");
         assert!(!connector.exists(key).unwrap(), "to the same one");
     }
 }
 
 fn threads_may_get_at_once(open: &dyn Fn(KeySource) -> Arc<dyn Connector>) {
     let connector = open(KeySource::random());
-    let readers = connector.config().connect().unwrap();
+    let readers = connector.address().connect().unwrap();
     let objects: Vec<Bytes> = (0..8).map(|n| binary(1000 + usize::from(n) * 10_000, n)).collect();
     let keys = connector.put_batch(objects.clone()).unwrap();
     thread::scope(|scope| {

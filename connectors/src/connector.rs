@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{ConnectorConfig, Key};
+use crate::{Address, Key};
 
 /// Stores immutable objects under keys that it makes (from its [`KeySource`](crate::KeySource)).
 ///
@@ -53,13 +53,13 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// Whoever waits in [`put`](Self::put) for room waits no longer, now and from now on: nobody will make any.
     fn stop_waiting(&self) {}
 
-    /// How another process reaches the same objects: see [`ConnectorConfig::connect`]. It may change with time, for objects that are
+    /// How another process reaches the same objects: see [`Address::connect`]. It may change with time, for objects that are
     /// stored from then on.
-    fn config(&self) -> &ConnectorConfig;
+    fn address(&self) -> Address;
 
     /// How another process reaches this object: what a proxy for it carries.
-    fn config_for(&self, _: &Key) -> &ConnectorConfig {
-        self.config()
+    fn address_for(&self, _: &Key) -> Address {
+        self.address()
     }
 }
 

@@ -3,22 +3,58 @@
 //! `<dir>/<id>` holds the object behind ProxyStore's prefix; the empty `<dir>/<id>.ready` is made last and removed first, so that
 //! no reader, on whichever host, sees half an object. Nothing is synced to disk: the objects outlive the process, not the machine.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::address::{Address, Location};
+use crate::descriptor::Descriptor;
 use crate::io::{read_full, write_full};
 use crate::proxystore::{PREFIX, strip_prefix};
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+use crate::{Connector, ConnectorError, Key, KeySource};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor::of::<FileLocation>(NAME, "Files in a directory");
+
+const NAME: &str = "file";
+
+/// A directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLocation {
+    /// An absolute path, the same on every host.
+    pub dir: PathBuf,
+}
+
+impl fmt::Display for FileLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dir.display().fmt(f)
+    }
+}
+
+impl Location for FileLocation {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(FileConnector::connect(&self.dir)?))
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+}
 
 /// Stores each object as a file.
 #[derive(Debug)]
 pub struct FileConnector {
-    config: ConnectorConfig,
+    address: Address,
     dir: PathBuf,
     keys: KeySource,
 }
@@ -33,11 +69,12 @@ impl FileConnector {
         // Other processes may have another working directory.
         let absolute =
             fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir)).map_err(|source| ConnectorError::Io {
-                connector: ConnectorConfig::File { dir: dir.into() }.to_string(),
+                connector: format!("{NAME} {}", dir.display()),
                 action: "open the directory".into(),
                 source,
             })?;
-        Ok(Self { config: ConnectorConfig::File { dir: absolute.clone() }, dir: absolute, keys })
+        let location = FileLocation { dir: absolute };
+        Ok(Self { address: Address::of(&location)?, dir: location.dir, keys })
     }
 
     /// For whoever resolves what another process stored in `dir`: makes nothing, as the name may be a stranger's.
@@ -46,17 +83,17 @@ impl FileConnector {
     ///
     /// [`ConnectorError::Unreachable`] where there is no such directory; others where it can't be looked at.
     pub fn connect(dir: &Path) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::File { dir: dir.into() };
+        let address = Address::of(&FileLocation { dir: dir.into() })?;
         let there = absent_as(false, fs::metadata(dir).map(|found| found.is_dir())).map_err(|source| {
-            ConnectorError::Io { connector: config.to_string(), action: "look at the directory".into(), source }
+            ConnectorError::Io { connector: address.to_string(), action: "look at the directory".into(), source }
         })?;
         if !there {
             return Err(ConnectorError::Unreachable {
-                connector: config.to_string(),
+                connector: address.to_string(),
                 reason: "there is no such directory here: the objects are gone, or this host does not mount it".into(),
             });
         }
-        Ok(Self { config, dir: dir.into(), keys: KeySource::random() })
+        Ok(Self { address, dir: dir.into(), keys: KeySource::random() })
     }
 
     fn object_path(&self, id: Uuid) -> PathBuf {
@@ -68,7 +105,7 @@ impl FileConnector {
     }
 
     fn failed(&self, action: &str, key: &Key) -> impl FnOnce(io::Error) -> ConnectorError {
-        let (connector, action) = (self.config.to_string(), format!("{action} {key}"));
+        let (connector, action) = (self.address.to_string(), format!("{action} {key}"));
         move |source| ConnectorError::Io { connector, action, source }
     }
 
@@ -140,7 +177,7 @@ impl Connector for FileConnector {
         // Absent after all: evicted since.
         let value = absent_as(None, self.read(key).map(Some)).map_err(self.failed("read", key))?;
         value.as_ref().map(strip_prefix).transpose().map_err(|reason| ConnectorError::Protocol {
-            connector: self.config.to_string(),
+            connector: self.address.to_string(),
             action: format!("read {key}"),
             reason,
         })
@@ -154,8 +191,8 @@ impl Connector for FileConnector {
         self.remove(key.id).map_err(self.failed("evict", key))
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }
 
@@ -215,7 +252,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let connector = FileConnector::open(&parent.path().join("a/../b/c"), KeySource::random()).unwrap();
         let dir = parent.path().canonicalize().unwrap().join("b/c");
-        assert_eq!(*connector.config(), ConnectorConfig::File { dir });
+        assert_eq!(connector.address(), Address::of(&FileLocation { dir }).unwrap());
     }
 
     #[test]
@@ -236,12 +273,13 @@ mod tests {
     fn who_resolves_makes_no_directory() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("made/by/proxy");
-        let error = ConnectorConfig::File { dir: dir.clone() }.connect().unwrap_err();
+        let address = Address::of(&FileLocation { dir: dir.clone() }).unwrap();
+        let error = address.connect().unwrap_err();
         assert!(matches!(error, ConnectorError::Unreachable { .. }), "{error}");
         assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
         assert_eq!(names(parent.path()), Vec::<PathBuf>::new());
         fs::create_dir_all(&dir).unwrap();
-        ConnectorConfig::File { dir }.connect().unwrap();
+        address.connect().unwrap();
     }
 
     #[test]

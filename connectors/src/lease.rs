@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn each_object_goes_when_its_lease_expires() {
-        let connector: Arc<dyn Connector> = Arc::new(MemoryConnector::open(Uuid::new_v4(), 1000, KeySource::random()));
+        let connector: Arc<dyn Connector> =
+            Arc::new(MemoryConnector::open(Uuid::new_v4(), 1000, KeySource::random()).unwrap());
         let keys: Vec<Key> = (0..3).map(|_| connector.put(Bytes::from_static(b"x")).unwrap()).collect();
         let keeper = LeaseKeeper::start(Arc::clone(&connector)).unwrap();
         keeper.lease(&keys[..1], Duration::from_secs(3600));

@@ -15,13 +15,16 @@
 //! | [`shm`] | shared memory, mapped and not copied | the same user on the same host |
 //! | [`multi`] | several of these, by the objects' sizes | as the part in question |
 //!
-//! A new connector is one module that implements [`Connector`], one variant of [`ConnectorConfig`], and one test that calls
-//! [`conformance::check`]. A program can bring its own without changing this crate: [`ConnectorFactory`].
+//! A connector has three forms: what a user asked for ([`ConnectorSpec`]), what a process holds open ([`Connector`]), and what a proxy
+//! carries of it ([`Address`]).
+//!
+//! A new connector is one module that implements [`Connector`] and [`Location`], a line in [`CONNECTORS`], a variant of [`ConnectorSpec`],
+//! and one test that calls [`conformance::check`]. A program can bring its own without changing this crate: [`ConnectorFactory`].
 
-mod config;
+mod address;
 pub mod conformance;
 mod connector;
-pub mod decorators;
+mod descriptor;
 pub mod endpoint;
 pub mod file;
 mod io;
@@ -46,11 +49,12 @@ mod runtime;
 pub mod s3;
 pub mod scistream;
 pub mod shm;
+mod spec;
 mod store;
-mod trust;
 
-pub use config::{ConnectorConfig, Secret, is_loopback};
+pub use address::{Address, BadAddress, Location, Shown};
 pub use connector::{Connector, ConnectorError};
+pub use descriptor::{CONNECTORS, Descriptor};
 pub use key::{Key, KeySource};
 pub use lifetime::Lifetime;
 pub use meter::Reading;
@@ -58,4 +62,5 @@ pub use own::{ConnectorFactory, OWN_CONNECTORS};
 pub use proxy::{BadProxy, Proxy, checksum};
 pub use registry::Registry;
 pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
+pub use spec::{ConnectorSpec, Secret, is_loopback};
 pub use store::{Store, StoreMetrics, StoreOptions};

@@ -1,18 +1,21 @@
 //! Connectors that a program brings with it.
 
+use std::fmt;
 use std::sync::Arc;
 
+use crate::address::Location;
 use crate::registry::Registry;
-use crate::{Connector, ConnectorConfig, ConnectorError, KeySource};
+use crate::{Connector, ConnectorError, ConnectorSpec, KeySource};
 
 /// Makes connectors of a kind that this crate does not have.
 ///
-/// Once it is [registered](OWN_CONNECTORS), a [`ConnectorConfig::Own`] of its name stands for it wherever a connector is chosen, proxies
-/// included. So every process that resolves them must have registered it, too.
+/// Once it is [registered](OWN_CONNECTORS), its name stands for it wherever a connector is chosen, and in proxies. So every process that
+/// resolves them must have registered it, too.
 pub trait ConnectorFactory: Send + Sync {
     /// For whoever will store objects, under keys of `keys`. `place` is what the user wrote for it, in a form of the connector's own.
     ///
-    /// The [`config`](Connector::config) of the connector has the same name, and the place that [`connect`](Self::connect) needs.
+    /// The [`address`](Connector::address) of the connector is [one of the same name](crate::Address::own), with the place that
+    /// [`connect`](Self::connect) needs.
     fn open(&self, place: &str, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError>;
 
     /// For whoever resolves objects that another process stored.
@@ -43,23 +46,35 @@ pub(crate) fn factory(name: &str) -> Result<Arc<dyn ConnectorFactory>, Connector
     })
 }
 
-impl ConnectorConfig {
-    /// Of a connector that a program brings with it.
-    pub fn own(name: &str, place: impl Into<String>) -> Self {
-        Self::Own { name: name.into(), place: place.into() }
+/// What a connector of a program's own needs to find its objects.
+pub(crate) struct OwnLocation {
+    pub(crate) name: String,
+    pub(crate) place: String,
+}
+
+impl fmt::Display for OwnLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Location for OwnLocation {
+    fn connector(&self) -> &str {
+        &self.name
+    }
 
-    #[test]
-    fn a_name_that_nobody_registered_is_an_error() {
-        let config = ConnectorConfig::own("nowhere", "x");
-        for error in [config.connect().unwrap_err(), config.open(KeySource::random()).unwrap_err()] {
-            assert!(error.to_string().starts_with("nowhere: this program has no connector"), "{error}");
-        }
-        assert!(!config.outlives_process());
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        factory(&self.name)?.connect(&self.place)
+    }
+
+    fn outlives_process(&self) -> bool {
+        OWN_CONNECTORS.get(&self.name).is_some_and(|own| own.outlives_process())
+    }
+}
+
+impl ConnectorSpec {
+    /// Of a connector that a program brings with it.
+    pub fn own(name: &str, place: impl Into<String>) -> Self {
+        Self::Own { name: name.into(), place: place.into() }
     }
 }

@@ -1,16 +1,14 @@
 //! The name of an object together with the way to it.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{ConnectorConfig, Key, Lifetime};
+use crate::{Address, Key, Lifetime};
 
 /// Stands for one object: what a broker or workflow engine carries in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proxy {
     /// Where the object is.
-    pub config: Arc<ConnectorConfig>,
+    pub address: Address,
     /// The object's name and size.
     pub key: Key,
     /// The object's [`checksum`], where whoever stored it made one.
@@ -19,19 +17,10 @@ pub struct Proxy {
     pub lifetime: Lifetime,
 }
 
-/// The fields of a proxy as they go over the wire: by reference when written, owned when read.
-#[derive(Serialize, Deserialize)]
-struct Fields<C> {
-    config: C,
-    key: Key,
-    checksum: Option<u64>,
-    lifetime: Lifetime,
-}
-
 /// Why bytes are no proxy, or a proxy can't become bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum BadProxy {
-    /// Its fields can't be read, or (where a path is not UTF-8) written.
+    /// Its fields can't be read.
     #[error("not a proxy, or one of another psbench version: {0}")]
     Fields(#[from] postcard::Error),
     /// Something follows the proxy.
@@ -44,10 +33,9 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`BadProxy::Fields`] where a path of its connector is not UTF-8.
+    /// None that can be expected: its fields are plain.
     pub fn encode(&self) -> Result<Vec<u8>, BadProxy> {
-        let Self { config, key, checksum, lifetime } = self;
-        Ok(postcard::to_stdvec(&Fields { config: &**config, key: *key, checksum: *checksum, lifetime: *lifetime })?)
+        Ok(postcard::to_stdvec(self)?)
     }
 
     /// The proxy in `bytes`, which may be any; allocates no more than they have.
@@ -56,12 +44,10 @@ impl Proxy {
     ///
     /// [`BadProxy`] where they are anything else than one proxy.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadProxy> {
-        let (fields, rest) = postcard::take_from_bytes::<Fields<ConnectorConfig>>(bytes)?;
-        if !rest.is_empty() {
-            return Err(BadProxy::Trailing(rest.len()));
+        match postcard::take_from_bytes(bytes)? {
+            (proxy, []) => Ok(proxy),
+            (_, rest) => Err(BadProxy::Trailing(rest.len())),
         }
-        let Fields { config, key, checksum, lifetime } = fields;
-        Ok(Self { config: Arc::new(config), key, checksum, lifetime })
     }
 }
 
@@ -80,43 +66,47 @@ mod tests {
 
     use super::*;
     use crate::Secret;
-    use crate::peer::PeerAddress;
+    use crate::address::Location;
+    use crate::endpoint::EndpointLocation;
+    use crate::file::FileLocation;
+    use crate::memory::MemoryLocation;
+    use crate::peer::{PeerAddress, PeerLocation};
     use crate::redis::RedisServer;
-    use crate::scistream::{Exit, Reach, Site, Ways};
+    use crate::s3::Bucket;
+    use crate::scistream::{Exit, Site, Ways};
+    use crate::shm::ShmLocation;
 
-    fn configs() -> impl Strategy<Value = ConnectorConfig> {
-        let address = prop_oneof![
+    fn addresses() -> impl Strategy<Value = Address> {
+        let socket = prop_oneof![
             "[a-z/]{1,100}".prop_map(|path| PeerAddress::Unix(path.into())),
             ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| PeerAddress::Tcp { host, port }),
         ];
         prop_oneof![
-            ("[a-z.]{1,100}", any::<(u16, u128)>()).prop_map(|(host, (port, id))| ConnectorConfig::Endpoint {
+            ("[a-z.]{1,100}", any::<(u16, u128)>()).prop_map(|(host, (port, id))| of(&EndpointLocation {
                 host,
                 port,
                 id: Uuid::from_u128(id)
-            }),
-            any::<(u128, u64)>()
-                .prop_map(|(space, limit)| ConnectorConfig::Memory { space: Uuid::from_u128(space), limit }),
-            "/[a-z/]{0,99}".prop_map(|dir| ConnectorConfig::File { dir: dir.into() }),
-            ("[a-z.]{1,100}", any::<u16>())
-                .prop_map(|(host, port)| ConnectorConfig::Redis(RedisServer::tcp(host, port))),
-            ("[a-z.-]{1,40}", "[a-z/]{0,20}", proptest::option::of("http://[a-z.]{1,25}"), "[a-z0-9-]{1,10}").prop_map(
-                |(bucket, prefix, endpoint, region)| ConnectorConfig::S3 { bucket, prefix, endpoint, region }
-            ),
-            (address, any::<[u8; 16]>(), any::<u64>()).prop_map(|(address, secret, limit)| ConnectorConfig::Peer {
-                address,
-                secret: Secret(secret),
-                limit
-            }),
-            ("[a-z.]{1,40}", "[a-z]{0,10}", proptest::collection::vec(any::<u16>(), 0..16), any::<([u8; 16], u64)>())
-                .prop_map(|(host, name, ports, (secret, limit))| {
+            })),
+            any::<u128>().prop_map(|space| of(&MemoryLocation { space: Uuid::from_u128(space) })),
+            "/[a-z/]{0,99}".prop_map(|dir| of(&FileLocation { dir: dir.into() })),
+            ("[a-z.]{1,100}", any::<u16>()).prop_map(|(host, port)| of(&RedisServer::tcp(host, port))),
+            ("[a-z.-]{1,40}", "[a-z/]{0,20}", proptest::option::of("http://[a-z.]{1,25}"), "[a-z0-9-]{1,10}")
+                .prop_map(|(bucket, prefix, endpoint, region)| of(&Bucket { bucket, prefix, endpoint, region })),
+            (socket, any::<[u8; 16]>())
+                .prop_map(|(address, secret)| of(&PeerLocation { address, secret: Secret(secret) })),
+            ("[a-z.]{1,40}", "[a-z]{0,10}", proptest::collection::vec(any::<u16>(), 0..16), any::<[u8; 16]>())
+                .prop_map(|(host, name, ports, secret)| {
                     let sites = vec![Site { name, exits: vec![Exit { host, ports }] }];
-                    ConnectorConfig::Scistream(Reach::At(Box::new(Ways { sites, secret: Secret(secret), limit })))
+                    of(&Ways { sites, secret: Secret(secret) })
                 }),
-            ("[a-z/]{1,100}", any::<(u128, [u8; 16], u64)>()).prop_map(|(path, (host, secret, limit))| {
-                ConnectorConfig::Shm { path: path.into(), host: Uuid::from_u128(host), secret: Secret(secret), limit }
+            ("[a-z/]{1,100}", any::<(u128, [u8; 16])>()).prop_map(|(path, (host, secret))| {
+                of(&ShmLocation { path: path.into(), host: Uuid::from_u128(host), secret: Secret(secret) })
             }),
         ]
+    }
+
+    fn of<L: Location + Serialize>(location: &L) -> Address {
+        Address::of(location).unwrap()
     }
 
     fn lifetimes() -> impl Strategy<Value = Lifetime> {
@@ -126,10 +116,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_proxy_is_small_and_survives_the_wire(
-            config in configs(), id: u128, size: Option<u64>, checksum: Option<u64>, lifetime in lifetimes(), extra in 1_usize..9,
+            address in addresses(), id: u128, size: Option<u64>, checksum: Option<u64>, lifetime in lifetimes(), extra in 1_usize..9,
         ) {
             let key = Key { id: Uuid::from_u128(id), size };
-            let proxy = Proxy { config: Arc::new(config), key, checksum, lifetime };
+            let proxy = Proxy { address, key, checksum, lifetime };
             let mut bytes = proxy.encode().unwrap();
             prop_assert!(bytes.len() < 200, "{} bytes", bytes.len());
             prop_assert_eq!(Proxy::decode(&bytes).unwrap(), proxy);
@@ -148,9 +138,7 @@ mod tests {
     fn a_path_that_is_not_utf8_is_an_error() {
         use std::os::unix::ffi::OsStringExt;
         let dir = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
-        let key = Key::named(Uuid::nil());
-        let proxy =
-            Proxy { config: Arc::new(ConnectorConfig::File { dir }), key, checksum: None, lifetime: Lifetime::Kept };
-        assert!(matches!(proxy.encode(), Err(BadProxy::Fields(_))));
+        let error = Address::of(&FileLocation { dir }).unwrap_err().to_string();
+        assert!(error.contains("not UTF-8"), "{error}");
     }
 }

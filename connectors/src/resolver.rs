@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::lock::lock;
-use crate::redis::has_credentials;
-use crate::trust::{unknown_bucket, unknown_redis};
-use crate::{ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, Store, StoreMetrics, StoreOptions, checksum};
+use crate::{Address, ConnectorError, Key, Lifetime, Proxy, Store, StoreMetrics, StoreOptions, checksum};
 
 /// Resolves proxies, over one connected store for each connector that they name.
 #[derive(Debug)]
 pub struct Resolver {
     worker: String,
     options: StoreOptions,
-    /// The connector whose buckets may be sent requests that this process's credentials sign.
-    own: Option<ConnectorConfig>,
-    slots: RwLock<HashMap<Arc<ConnectorConfig>, Arc<Slot>>>,
+    /// The services that are shown this process's credentials. A proxy names the place of its object, and whoever wrote it may have named
+    /// any: one of a stranger's choice would get those.
+    trusted: Vec<Address>,
+    slots: RwLock<HashMap<Address, Arc<Slot>>>,
 }
 
 /// One connector's store.
@@ -96,13 +95,13 @@ impl From<ConnectorError> for ResolveFailure {
 impl Resolver {
     /// Resolves for the worker of this name, which errors give; not from S3, before [`trusting`](Self::trusting) says from where.
     pub fn new(worker: impl Into<String>, options: StoreOptions) -> Self {
-        Self { worker: worker.into(), options, own: None, slots: RwLock::default() }
+        Self { worker: worker.into(), options, trusted: Vec::new(), slots: RwLock::default() }
     }
 
-    /// Resolves from the S3 buckets and Redis servers of this connector, if any, too, with the credentials of the environment.
+    /// Resolves from these services, too, with the credentials of the environment: see [`ConnectorSpec::services`](crate::ConnectorSpec::services).
     #[must_use]
-    pub fn trusting(self, own: Option<ConnectorConfig>) -> Self {
-        Self { own, ..self }
+    pub fn trusting(self, trusted: Vec<Address>) -> Self {
+        Self { trusted, ..self }
     }
 
     /// The object that `proxy` stands for, deleted from its connector where the proxy says so. Its size is always checked, its
@@ -111,7 +110,7 @@ impl Resolver {
         self.try_resolve(proxy, verify).map_err(|reason| ResolveError {
             worker: self.worker.clone(),
             key: proxy.key,
-            connector: proxy.config.to_string(),
+            connector: proxy.address.to_string(),
             reason,
         })
     }
@@ -125,7 +124,7 @@ impl Resolver {
     }
 
     fn try_resolve(&self, proxy: &Proxy, verify: bool) -> Result<Resolved, ResolveFailure> {
-        let store = self.store(&proxy.config)?;
+        let store = self.store(&proxy.address)?;
         let evicts = proxy.lifetime == Lifetime::Owned;
         let bytes = if evicts { store.take(&proxy.key)? } else { store.get(&proxy.key)? };
         let bytes = bytes.ok_or(ResolveFailure::Gone(proxy.lifetime))?;
@@ -142,31 +141,22 @@ impl Resolver {
         Ok(Resolved { bytes, evicted: evicts })
     }
 
-    fn store(&self, config: &Arc<ConnectorConfig>) -> Result<Arc<Store>, ConnectorError> {
-        let known = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(config).cloned();
+    fn store(&self, address: &Address) -> Result<Arc<Store>, ConnectorError> {
+        let known = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(address).cloned();
         let slot = match known {
             Some(slot) => slot,
-            None => self.add_slot(config)?,
+            None => self.add_slot(address)?,
         };
-        slot.store(config, self.options)
+        slot.store(address, self.options)
     }
 
-    fn add_slot(&self, config: &Arc<ConnectorConfig>) -> Result<Arc<Slot>, ConnectorError> {
-        let refused = |reason| Err(ConnectorError::Unreachable { connector: config.to_string(), reason });
-        if let Some(bucket) = unknown_bucket(config, self.own.as_ref()) {
-            return refused(format!(
-                "{bucket} is not a bucket of this trial, so this worker does not use its AWS credentials there: store the objects in \
-                 the one that --ps-s3-bucket, --ps-s3-endpoint and --ps-s3-region name"
-            ));
-        }
-        if let Some(server) = unknown_redis(config, self.own.as_ref()).filter(|_| has_credentials()) {
-            return refused(format!(
-                "{server} is not the Redis of this trial, so this worker does not show it PSBENCH_REDIS_PASSWORD: store the objects in the \
-                 one that --ps-host names, written in the same way"
-            ));
+    fn add_slot(&self, address: &Address) -> Result<Arc<Slot>, ConnectorError> {
+        let refused = |reason| Err(ConnectorError::Unreachable { connector: address.to_string(), reason });
+        if let Some(shown) = address.shown().into_iter().find(|shown| !self.trusted.contains(&shown.service)) {
+            return refused(shown.refusal);
         }
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(config) {
+        if let Some(slot) = slots.get(address) {
             return Ok(Arc::clone(slot));
         }
         if slots.len() >= MOST_STORES {
@@ -177,14 +167,14 @@ impl Resolver {
             return refused(format!("a worker resolves from {MOST_STORES} connectors at most; let items share one"));
         }
         let slot = Arc::<Slot>::default();
-        slots.insert(Arc::clone(config), Arc::clone(&slot));
+        slots.insert(address.clone(), Arc::clone(&slot));
         Ok(slot)
     }
 }
 
 impl Slot {
     /// The store, connected by whoever comes first.
-    fn store(&self, config: &ConnectorConfig, options: StoreOptions) -> Result<Arc<Store>, ConnectorError> {
+    fn store(&self, address: &Address, options: StoreOptions) -> Result<Arc<Store>, ConnectorError> {
         if let Some(store) = self.store.get() {
             return Ok(Arc::clone(store));
         }
@@ -197,11 +187,11 @@ impl Slot {
             && at.elapsed() < RETRY_AFTER
         {
             return Err(ConnectorError::Unreachable {
-                connector: config.to_string(),
+                connector: address.to_string(),
                 reason: format!("not tried again within {} s of this: {reason}", RETRY_AFTER.as_secs()),
             });
         }
-        match config.connect() {
+        match address.connect() {
             Ok(connector) => Ok(Arc::clone(self.store.get_or_init(|| Arc::new(Store::new(connector, options))))),
             Err(error) => {
                 *failure = Some((Instant::now(), error.to_string()));
@@ -221,12 +211,13 @@ mod tests {
 
     use super::*;
     use crate::memory::MemoryConnector;
+    use crate::s3::Bucket;
     use crate::{Connector, ConnectorFactory, KeySource, OWN_CONNECTORS};
 
     const OPTIONS: StoreOptions = StoreOptions { cache_bytes: 1 << 20, checksum: true };
 
     fn store() -> Store {
-        Store::new(Arc::new(MemoryConnector::open(Uuid::new_v4(), 1000, KeySource::random())), OPTIONS)
+        Store::new(Arc::new(MemoryConnector::open(Uuid::new_v4(), 1000, KeySource::random()).unwrap()), OPTIONS)
     }
 
     #[test]
@@ -313,14 +304,14 @@ mod tests {
         factory
     }
 
-    fn proxy_at(config: ConnectorConfig) -> Proxy {
-        Proxy { config: Arc::new(config), key: KeySource::random().next(3), checksum: None, lifetime: Lifetime::Kept }
+    fn proxy_at(address: Address) -> Proxy {
+        Proxy { address, key: KeySource::random().next(3), checksum: None, lifetime: Lifetime::Kept }
     }
 
     #[test]
     fn a_dead_host_is_not_tried_for_each_item_and_is_tried_again() {
         let (factory, resolver) = (dead("dead-host"), Resolver::new("w", OPTIONS));
-        let resolve = || resolver.resolve(&proxy_at(ConnectorConfig::own("dead-host", "x")), true).unwrap_err();
+        let resolve = || resolver.resolve(&proxy_at(Address::own("dead-host", "x")), true).unwrap_err();
         let start = Instant::now();
         let errors: Vec<String> = (0..100).map(|_| resolve().to_string()).collect();
         assert!(errors.iter().all(|error| error.contains("nobody answers")), "{errors:?}");
@@ -338,7 +329,7 @@ mod tests {
         let proxies = [&known, &new].map(|store| store.proxy(Bytes::from_static(b"abc"), Lifetime::Kept).unwrap());
         resolver.resolve(&proxies[0], true).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| resolver.resolve(&proxy_at(ConnectorConfig::own("slow-host", "slow")), true).unwrap_err());
+            scope.spawn(|| resolver.resolve(&proxy_at(Address::own("slow-host", "slow")), true).unwrap_err());
             // It connects.
             factory.gate.wait();
             for proxy in &proxies {
@@ -352,7 +343,7 @@ mod tests {
     fn dead_hosts_take_no_place_for_ever() {
         let (_factory, resolver) = (dead("dead-hosts"), Resolver::new("w", OPTIONS));
         for n in 0..2 * MOST_STORES {
-            let proxy = proxy_at(ConnectorConfig::own("dead-hosts", n.to_string()));
+            let proxy = proxy_at(Address::own("dead-hosts", &n.to_string()));
             assert!(resolver.resolve(&proxy, true).unwrap_err().to_string().contains("nobody answers"));
         }
         let store = store();
@@ -361,14 +352,12 @@ mod tests {
 
     #[test]
     fn a_strangers_bucket_sees_no_credentials() {
-        let bucket = |endpoint: &str| ConnectorConfig::S3 {
-            bucket: "b".into(),
-            prefix: String::new(),
-            endpoint: Some(endpoint.into()),
-            region: "r".into(),
+        let bucket = |endpoint: &str| {
+            let endpoint = Some(endpoint.into());
+            Address::of(&Bucket { bucket: "b".into(), prefix: String::new(), endpoint, region: "r".into() }).unwrap()
         };
         for resolver in
-            [Resolver::new("w", OPTIONS), Resolver::new("w", OPTIONS).trusting(Some(bucket("https://s3.localhost")))]
+            [Resolver::new("w", OPTIONS), Resolver::new("w", OPTIONS).trusting(vec![bucket("https://s3.localhost")])]
         {
             let error = resolver.resolve(&proxy_at(bucket("http://evil")), true).unwrap_err().to_string();
             assert!(error.contains("at http://evil is not a bucket of this trial"), "{error}");

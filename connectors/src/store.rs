@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::lease::LeaseKeeper;
 use crate::meter::{Meter, fetched};
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, Lifetime, Proxy, checksum};
+use crate::{Connector, ConnectorError, Key, Lifetime, Proxy, checksum};
 
 /// How a [`Store`] works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,6 @@ impl AddAssign for StoreMetrics {
 /// A connector with a cache, counters and proxies.
 pub struct Store {
     connector: Arc<dyn Connector>,
-    config: Arc<ConnectorConfig>,
     checksum: bool,
     cache: Option<Cache<Uuid, Bytes>>,
     puts: Meter,
@@ -89,7 +88,6 @@ impl Store {
                 .build()
         });
         Self {
-            config: Arc::new(connector.config().clone()),
             connector,
             checksum: options.checksum,
             cache,
@@ -201,7 +199,7 @@ impl Store {
             Some(keeper) => keeper,
             None => {
                 let started = LeaseKeeper::start(Arc::clone(&self.connector)).map_err(|source| ConnectorError::Io {
-                    connector: self.config.to_string(),
+                    connector: self.connector.address().to_string(),
                     action: "start the thread that keeps leases".into(),
                     source,
                 })?;
@@ -214,11 +212,7 @@ impl Store {
     }
 
     fn proxy_for(&self, key: Key, checksum: Option<u64>, lifetime: Lifetime) -> Proxy {
-        let config = match self.connector.config_for(&key) {
-            shared if *shared == *self.config => Arc::clone(&self.config),
-            parts_own => Arc::new(parts_own.clone()),
-        };
-        Proxy { config, key, checksum, lifetime }
+        Proxy { address: self.connector.address_for(&key), key, checksum, lifetime }
     }
 
     fn forget(&self, key: &Key) {
@@ -230,7 +224,7 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Store").field("address", &self.connector.address()).finish_non_exhaustive()
     }
 }
 
@@ -241,7 +235,7 @@ mod tests {
     use crate::memory::MemoryConnector;
 
     fn store(options: StoreOptions) -> Store {
-        Store::new(Arc::new(MemoryConnector::open(Uuid::new_v4(), 1000, KeySource::random())), options)
+        Store::new(Arc::new(MemoryConnector::open(Uuid::new_v4(), 1000, KeySource::random()).unwrap()), options)
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::io::{self, ErrorKind};
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
-use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, ConnectorFactory, Key, KeySource};
+use psbench_connectors::{Address, Connector, ConnectorError, ConnectorFactory, Key, KeySource};
 
 #[derive(Debug)]
 struct Scratch {
     dir: PathBuf,
     keys: KeySource,
-    config: ConnectorConfig,
+    address: Address,
 }
 pub(crate) struct Factory;
 
@@ -39,14 +39,14 @@ impl Connector for Scratch {
     fn evict(&self, key: &Key) -> Result<bool, ConnectorError> {
         Ok(found(fs::remove_file(self.dir.join(key.to_string())))?.is_some())
     }
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }
 impl ConnectorFactory for Factory {
     fn open(&self, place: &str, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
         fs::create_dir_all(place).map_err(|error| ConnectorError::own(format!("--ps-place {place}: {error}")))?;
-        Ok(Arc::new(Scratch { dir: place.into(), keys, config: ConnectorConfig::own("scratch", place) }))
+        Ok(Arc::new(Scratch { dir: place.into(), keys, address: Address::own("scratch", place) }))
     }
     fn outlives_process(&self) -> bool {
         true

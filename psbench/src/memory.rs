@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use psbench_connectors::ConnectorConfig;
 use rustix::process::{Resource, getrlimit};
 
 use crate::brokers::BrokerChoice;
@@ -104,11 +103,10 @@ pub(crate) fn demand(trial: &TrialPlan) -> Demand {
             made + dispatched + Span { least: at_workers.min(1), most: at_workers }
         }
         Method::Proxy => {
-            let (copied, limit) = held_by(&settings.connector);
+            let (limit, copied) = settings.connector.held();
             let held = under_way.min(u128::from(limit) / size.max(1)).max(1) * generators.min(1);
             let held = if limit > 0 && (copied || !reused) { held } else { 0 };
-            let shared = matches!(settings.connector, ConnectorConfig::Memory { .. } | ConnectorConfig::Shm { .. });
-            let fetched = if shared { 0 } else { workers };
+            let fetched = if settings.connector.is_shared() { 0 } else { workers };
             made + Span { least: u128::from(copied && held > 0), most: held }
                 + Span { least: fetched.min(1), most: fetched }
         }
@@ -129,20 +127,6 @@ impl std::ops::Add for Span {
 
     fn add(self, other: Self) -> Self {
         Self { least: self.least + other.least, most: self.most + other.most }
-    }
-}
-
-/// Whether objects are copied into what the generator's process holds, and the most bytes of that; 0 where they are held elsewhere.
-fn held_by(connector: &ConnectorConfig) -> (bool, u64) {
-    match connector {
-        ConnectorConfig::Memory { limit, .. } | ConnectorConfig::Peer { limit, .. } => (false, *limit),
-        ConnectorConfig::Shm { limit, .. } => (true, *limit),
-        ConnectorConfig::Scistream(reach) => (false, reach.limit()),
-        ConnectorConfig::Multi { parts, .. } => parts
-            .iter()
-            .map(|part| held_by(&part.config))
-            .fold((false, 0), |(copied, limit), (copies, more)| (copied || copies, limit.saturating_add(more))),
-        _ => (false, 0),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use psbench_connectors::{ConnectorConfig, Lifetime, is_loopback};
+use psbench_connectors::{ConnectorSpec, Lifetime, is_loopback};
 use psbench_executors::pilot::DoorOptions;
 use psbench_executors::process::CpuAffinity;
 use schemars::JsonSchema;
@@ -386,7 +386,7 @@ pub struct Settings {
     /// First part of every trial's topic; of an external generator's, all of it.
     pub topic: String,
     /// Where bulk data lives under [`Method::Proxy`].
-    pub connector: ConnectorConfig,
+    pub connector: ConnectorSpec,
     /// Items of a trial.
     pub task_count: u64,
     /// What a task does.

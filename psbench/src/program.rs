@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use psbench_connectors::{ConnectorConfig, ConnectorFactory, OWN_CONNECTORS};
+use psbench_connectors::{CONNECTORS, ConnectorFactory, OWN_CONNECTORS};
 
 use crate::brokers::{self, BrokerChoice, BrokerFactory, OWN_BROKERS};
 use crate::cli::{
@@ -44,7 +44,7 @@ impl Program {
     /// Adds a connector: `--ps-connector NAME`, with `--ps-place` as its place.
     #[must_use]
     pub fn connector(mut self, name: &'static str, factory: impl ConnectorFactory + 'static) -> Self {
-        self.taken.extend(ConnectorConfig::NAMES.contains(&name).then_some(name));
+        self.taken.extend(CONNECTORS.iter().any(|known| known.name == name).then_some(name));
         OWN_CONNECTORS.add(name, Arc::new(factory));
         self
     }

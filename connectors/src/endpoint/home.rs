@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::EndpointConnector;
-use crate::{ConnectorConfig, ConnectorError, KeySource};
+use super::{EndpointConnector, EndpointLocation};
+use crate::{ConnectorError, KeySource};
 
 /// The largest configuration file that is read, bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -42,7 +42,7 @@ pub fn directory() -> Option<PathBuf> {
 /// # Errors
 ///
 /// [`ConnectorError::Unreachable`], with what to do, where none of them is configured and running.
-pub fn home(endpoints: &[Uuid], dir: &Path) -> Result<ConnectorConfig, ConnectorError> {
+pub fn home(endpoints: &[Uuid], dir: &Path) -> Result<EndpointLocation, ConnectorError> {
     let configured = configured(dir)?;
     let mut problems = Vec::new();
     for endpoint in endpoints.iter().filter_map(|id| configured.iter().find(|endpoint| endpoint.uuid == *id)) {
@@ -51,8 +51,9 @@ pub fn home(endpoints: &[Uuid], dir: &Path) -> Result<ConnectorConfig, Connector
                 .push(format!("{0} was never started: start it with `proxystore-endpoint start {0}`", endpoint.name));
             continue;
         };
-        match EndpointConnector::open(host, endpoint.port, endpoint.uuid, KeySource::random()) {
-            Ok(connector) => return Ok(connector.config),
+        let location = EndpointLocation { host: host.clone(), port: endpoint.port, id: endpoint.uuid };
+        match EndpointConnector::open(&location, KeySource::random()) {
+            Ok(_) => return Ok(location),
             Err(error) => problems.push(format!(
                 "{0} does not answer: start it with `proxystore-endpoint start {0}` ({error})",
                 endpoint.name
@@ -70,8 +71,8 @@ pub fn home(endpoints: &[Uuid], dir: &Path) -> Result<ConnectorConfig, Connector
 /// # Errors
 ///
 /// Why it is not known, in words.
-pub fn locate(id: Uuid) -> Result<ConnectorConfig, String> {
-    static FOUND: Mutex<BTreeMap<Uuid, ConnectorConfig>> = Mutex::new(BTreeMap::new());
+pub fn locate(id: Uuid) -> Result<EndpointLocation, String> {
+    static FOUND: Mutex<BTreeMap<Uuid, EndpointLocation>> = Mutex::new(BTreeMap::new());
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = found.get(&id) {
         return Ok(known.clone());
@@ -82,9 +83,9 @@ pub fn locate(id: Uuid) -> Result<ConnectorConfig, String> {
         return Err(format!("endpoint {id} is {}", not_configured(&dir, &configured)));
     };
     let host = endpoint.host.clone().ok_or_else(|| format!("endpoint {} was never started", endpoint.name))?;
-    let config = ConnectorConfig::Endpoint { host, port: endpoint.port, id };
-    found.insert(id, config.clone());
-    Ok(config)
+    let location = EndpointLocation { host, port: endpoint.port, id };
+    found.insert(id, location.clone());
+    Ok(location)
 }
 
 fn not_configured(dir: &Path, configured: &[Endpoint]) -> String {

@@ -8,7 +8,8 @@ use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, SendBody, Timeout};
 use uuid::Uuid;
 
-use crate::{ConnectorConfig, ConnectorError, Key};
+use super::{EndpointLocation, NAME};
+use crate::{ConnectorError, Key};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may make no progress.
@@ -36,7 +37,8 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(config: &ConnectorConfig, host: &str, port: u16, id: Uuid) -> Self {
+    pub(super) fn new(endpoint: &EndpointLocation) -> Self {
+        let EndpointLocation { host, port, id } = endpoint;
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -54,7 +56,7 @@ impl Http {
             .timeout_recv_response(Some(STALL_TIMEOUT))
             .build()
             .new_agent();
-        Self { connector: config.to_string(), address: format!("http://{host}:{port}"), id, agent }
+        Self { connector: format!("{NAME} {endpoint}"), address: format!("http://{host}:{port}"), id: *id, agent }
     }
 
     /// Makes sure that the endpoint itself answers.

@@ -8,33 +8,74 @@
 mod home;
 mod http;
 
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::home::{directory, home, locate};
 use self::http::Http;
+use crate::address::Location;
+use crate::descriptor::Descriptor;
 use crate::proxystore::{PREFIX, strip_prefix};
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+use crate::{Address, Connector, ConnectorError, Key, KeySource};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor::of::<EndpointLocation>(NAME, "An endpoint of ProxyStore");
+
+const NAME: &str = "endpoint";
+
+/// An endpoint of ProxyStore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EndpointLocation {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The endpoint's own identifier.
+    pub id: Uuid,
+}
+
+impl fmt::Display for EndpointLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, id } = self;
+        write!(f, "{id} at {host}:{port}")
+    }
+}
+
+impl Location for EndpointLocation {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(EndpointConnector::open(self, KeySource::random())?))
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+}
 
 /// Stores each object at one endpoint, over HTTP.
 #[derive(Debug)]
 pub struct EndpointConnector {
-    config: ConnectorConfig,
+    address: Address,
     keys: KeySource,
     http: Http,
 }
 
 impl EndpointConnector {
-    /// Makes sure that endpoint `id` answers at this address.
+    /// Makes sure that the endpoint answers there.
     ///
     /// # Errors
     ///
     /// [`ConnectorError`] where nothing or something else answers there, within 30 s.
-    pub fn open(host: &str, port: u16, id: Uuid, keys: KeySource) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::Endpoint { host: host.into(), port, id };
-        let http = Http::new(&config, host, port, id);
+    pub fn open(endpoint: &EndpointLocation, keys: KeySource) -> Result<Self, ConnectorError> {
+        let http = Http::new(endpoint);
         http.check()?;
-        Ok(Self { config, keys, http })
+        Ok(Self { address: Address::of(endpoint)?, keys, http })
     }
 }
 
@@ -71,7 +112,7 @@ impl Connector for EndpointConnector {
         Ok(object)
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }

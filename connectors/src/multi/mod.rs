@@ -2,25 +2,79 @@
 //! memory and large ones in files, say.
 //!
 //! What host stores and what the objects ask for are known when the connector is opened, and then the part is a function of an
-//! object's size alone. A proxy carries the part's own way to the object ([`Connector::config_for`]), so whoever resolves it needs
+//! object's size alone. A proxy carries the part's own way to the object ([`Connector::address_for`]), so whoever resolves it needs
 //! none of this. All parts name their objects from the one [`KeySource`], so that whoever cleans up can name them all.
 
 mod policy;
 
 use std::cmp::Reverse;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 pub use self::policy::{BadPattern, HostPattern, Part, Policy};
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+use crate::address::{Location, Shown};
+use crate::descriptor::Descriptor;
+use crate::{Address, Connector, ConnectorError, ConnectorSpec, Key, KeySource};
+
+pub(crate) const DESCRIPTOR: Descriptor =
+    Descriptor::of::<MultiLocation>(NAME, "Several of these, by the objects' sizes");
+
+const NAME: &str = "multi";
+
+/// The parts in which an object may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MultiLocation {
+    /// Those that are used, by falling priority, and without what was decided when they were chosen.
+    pub parts: Vec<(Address, Policy)>,
+}
+
+impl MultiLocation {
+    /// The parts, unless one has parts itself: bytes from elsewhere may claim parts within parts, as deep as would exhaust the stack.
+    fn flat(&self) -> &[(Address, Policy)] {
+        if self.parts.iter().any(|(part, _)| part.name() == NAME) { &[] } else { &self.parts }
+    }
+}
+
+impl fmt::Display for MultiLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<_> = self.flat().iter().map(|(part, policy)| format!("{part}{policy}")).collect();
+        write!(f, "({})", parts.join("; "))
+    }
+}
+
+impl Location for MultiLocation {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        if self.flat().len() < self.parts.len() {
+            let reason = "a part of it can't be one itself".into();
+            return Err(ConnectorError::Unreachable { connector: NAME.into(), reason });
+        }
+        Ok(Arc::new(MultiConnector::connect(&self.parts)?))
+    }
+
+    fn outlives_process(&self) -> bool {
+        self.flat().iter().any(|(part, _)| part.outlives_process())
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        self.flat().iter().flat_map(|(part, _)| part.shown()).collect()
+    }
+
+    fn doubt(&self) {
+        self.flat().iter().for_each(|(part, _)| part.doubt());
+    }
+}
 
 /// Stores each object in one of several connectors.
 #[derive(Debug)]
 pub struct MultiConnector {
-    /// With the parts that are used, by falling priority, and without what was decided when they were chosen.
-    config: ConnectorConfig,
+    address: Address,
     parts: Vec<OpenPart>,
 }
 
@@ -41,11 +95,11 @@ impl MultiConnector {
         let mut chosen: Vec<&Part> = usable(parts, tags, &host).collect();
         if chosen.is_empty() {
             return Err(ConnectorError::Unreachable {
-                connector: "multi".into(),
+                connector: NAME.into(),
                 reason: format!(
                     "no part is for host {host} and has the tags [{}]; there are: {}",
                     tags.join(", "),
-                    listed(parts.iter().map(|part| (&part.config, &part.policy)))
+                    listed(parts.iter().map(|part| (part.spec.name().to_owned(), &part.policy)))
                 ),
             });
         }
@@ -53,9 +107,9 @@ impl MultiConnector {
         let mut opened: Vec<(&Part, Arc<dyn Connector>)> = Vec::new();
         for part in chosen {
             // Gateways have one path of a name, and it is named by the keys.
-            let connector = match opened.iter().find(|(other, _)| other.config == part.config) {
+            let connector = match opened.iter().find(|(other, _)| other.spec == part.spec) {
                 Some((_, same)) => Arc::clone(same),
-                None => part.config.open(keys.clone())?,
+                None => part.spec.open(keys.clone())?,
             };
             opened.push((part, connector));
         }
@@ -63,24 +117,23 @@ impl MultiConnector {
             let policy = Policy { host: None, tags: Vec::new(), ..part.policy.clone() };
             OpenPart { policy, connector }
         };
-        Ok(Self::of(opened.into_iter().map(of_policy).collect()))
+        Self::of(opened.into_iter().map(of_policy).collect())
     }
 
-    /// Reaches the parts of a connector that another process opened: `parts` are those of its [`config`](Connector::config).
+    /// Reaches the parts of a connector that another process opened: `parts` are those of its [`address`](Connector::address).
     ///
     /// # Errors
     ///
     /// [`ConnectorError`] where one of them can't be reached.
-    pub fn connect(parts: &[Part]) -> Result<Self, ConnectorError> {
+    pub fn connect(parts: &[(Address, Policy)]) -> Result<Self, ConnectorError> {
         let connected =
-            parts.iter().map(|part| Ok(OpenPart { policy: part.policy.clone(), connector: part.config.connect()? }));
-        Ok(Self::of(connected.collect::<Result<_, _>>()?))
+            parts.iter().map(|(part, policy)| Ok(OpenPart { policy: policy.clone(), connector: part.connect()? }));
+        Self::of(connected.collect::<Result<_, ConnectorError>>()?)
     }
 
-    fn of(parts: Vec<OpenPart>) -> Self {
-        let own =
-            parts.iter().map(|part| Part { config: part.connector.config().clone(), policy: part.policy.clone() });
-        Self { config: ConnectorConfig::Multi { parts: own.collect(), tags: Vec::new() }, parts }
+    fn of(parts: Vec<OpenPart>) -> Result<Self, ConnectorError> {
+        let location = parts.iter().map(|part| (part.connector.address(), part.policy.clone())).collect();
+        Ok(Self { address: Address::of(&MultiLocation { parts: location })?, parts })
     }
 
     /// The connectors of all parts, each once.
@@ -94,10 +147,10 @@ impl MultiConnector {
     /// The part that takes objects of `size` bytes, by its place.
     fn place(&self, size: u64) -> Result<usize, ConnectorError> {
         self.parts.iter().position(|part| part.policy.takes_size(size)).ok_or_else(|| ConnectorError::Unreachable {
-            connector: "multi".into(),
+            connector: NAME.into(),
             reason: format!(
                 "no part takes an object of {size} bytes; widen one of: {}",
-                listed(self.parts.iter().map(|part| (part.connector.config(), &part.policy)))
+                listed(self.parts.iter().map(|part| (part.connector.address().name().to_owned(), &part.policy)))
             ),
         })
     }
@@ -127,10 +180,10 @@ impl MultiConnector {
 }
 
 /// The parts of those that are for this host and have all `tags` whose objects stay when this process ends; `None`: there are none.
-pub(crate) fn outliving(parts: &[Part], tags: &[String]) -> Option<ConnectorConfig> {
-    let outliving = |part: &Part| Some(Part { config: part.config.outliving()?, ..part.clone() });
+pub(crate) fn outliving(parts: &[Part], tags: &[String]) -> Option<ConnectorSpec> {
+    let outliving = |part: &Part| Some(Part { spec: part.spec.outliving()?, ..part.clone() });
     let parts: Vec<_> = usable(parts, tags, &host()).filter_map(outliving).collect();
-    (!parts.is_empty()).then(|| ConnectorConfig::Multi { parts, tags: tags.to_vec() })
+    (!parts.is_empty()).then(|| ConnectorSpec::Multi { parts, tags: tags.to_vec() })
 }
 
 fn usable<'a>(parts: &'a [Part], tags: &'a [String], host: &'a str) -> impl Iterator<Item = &'a Part> {
@@ -142,11 +195,11 @@ fn host() -> String {
 }
 
 /// Connectors and their policies, as the command line takes them.
-fn listed<'a>(parts: impl Iterator<Item = (&'a ConnectorConfig, &'a Policy)>) -> String {
-    parts.fold(String::new(), |mut text, (config, policy)| {
+fn listed<'a>(parts: impl Iterator<Item = (String, &'a Policy)>) -> String {
+    parts.fold(String::new(), |mut text, (name, policy)| {
         let separator = if text.is_empty() { "" } else { " " };
         // Writing to a string can't fail.
-        let _ = write!(text, "{separator}{}{policy}", config.name());
+        let _ = write!(text, "{separator}{name}{policy}");
         text
     })
 }
@@ -208,14 +261,14 @@ impl Connector for MultiConnector {
         self.connectors().for_each(|connector| connector.stop_waiting());
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 
-    fn config_for(&self, key: &Key) -> &ConnectorConfig {
+    fn address_for(&self, key: &Key) -> Address {
         match self.candidates(key) {
-            [only] => only.connector.config_for(key),
-            _ => &self.config,
+            [only] => only.connector.address_for(key),
+            _ => self.address(),
         }
     }
 }
@@ -225,12 +278,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::decorators::Metered;
+    use crate::memory::MemoryLocation;
     use crate::peer::PeerAddress;
-    use crate::{Lifetime, Proxy, Resolver, Secret, Store, StoreOptions};
+    use crate::{Lifetime, Proxy, Resolver, Store, StoreOptions};
 
     fn memory(policy: Policy) -> Part {
-        Part { config: ConnectorConfig::Memory { space: Uuid::new_v4(), limit: 1 << 20 }, policy }
+        Part { spec: ConnectorSpec::Memory { space: Uuid::new_v4(), limit: 1 << 20 }, policy }
     }
 
     fn sized(min_size: u64, max_size: Option<u64>, priority: i64) -> Policy {
@@ -245,8 +298,18 @@ mod tests {
     fn chosen(parts: &[Part], size: usize) -> usize {
         let multi = open(parts);
         let key = multi.put(vec![0; size].into()).unwrap();
-        let config = multi.config_for(&key);
-        parts.iter().position(|part| part.config == *config).unwrap()
+        let address = multi.address_for(&key);
+        parts.iter().position(|part| address_of(part) == address).unwrap()
+    }
+
+    fn address_of(part: &Part) -> Address {
+        let ConnectorSpec::Memory { space, .. } = part.spec else { panic!("{part:?}") };
+        Address::of(&MemoryLocation { space }).unwrap()
+    }
+
+    fn parts_of(multi: &MultiConnector) -> Vec<Address> {
+        let location: MultiLocation = multi.address().location_of(NAME).unwrap();
+        location.parts.into_iter().map(|(address, _)| address).collect()
     }
 
     #[test]
@@ -263,8 +326,7 @@ mod tests {
         let batch = [5, 15].map(|size| Bytes::from(vec![0; size])).to_vec();
         let error = multi.put_batch(batch).unwrap_err().to_string();
         assert!(error.contains("15 bytes") && error.contains("memory,min=20,priority=3 memory,max=10"), "{error}");
-        let ConnectorConfig::Multi { parts, .. } = multi.config() else { panic!() };
-        assert_eq!(parts.len(), 2);
+        assert_eq!(parts_of(&multi).len(), 2);
         assert_eq!(multi.get(&KeySource::random().next(15)).unwrap(), None);
     }
 
@@ -273,31 +335,26 @@ mod tests {
         let nowhere = Policy { host: Some("no-such-host".parse().unwrap()), ..Policy::default() };
         let tagged = Policy { tags: vec!["fast".into()], ..Policy::default() };
         let parts = [memory(nowhere), memory(Policy::default()), memory(tagged)];
-        let opened = |tags: &[String]| match MultiConnector::open(&parts, tags, &KeySource::random())?.config() {
-            ConnectorConfig::Multi { parts, .. } => {
-                Ok(parts.iter().map(|part| part.config.clone()).collect::<Vec<_>>())
-            }
-            other => panic!("{other:?}"),
-        };
+        let opened =
+            |tags: &[String]| MultiConnector::open(&parts, tags, &KeySource::random()).map(|multi| parts_of(&multi));
         let fast = ["fast".to_owned()];
-        assert_eq!(opened(&fast).unwrap(), vec![parts[2].config.clone()]);
-        assert_eq!(opened(&[]).unwrap(), vec![parts[1].config.clone(), parts[2].config.clone()]);
+        assert_eq!(opened(&fast).unwrap(), [address_of(&parts[2])]);
+        assert_eq!(opened(&[]).unwrap(), [address_of(&parts[1]), address_of(&parts[2])]);
         let error: ConnectorError = opened(&["large".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("[large]; there are: memory,host=no-such-host memory"), "{error}");
     }
 
     #[test]
     fn what_outlives_this_process_is_in_the_parts_that_were_opened_and_last() {
-        let file = |dir: &str, policy| Part { config: ConnectorConfig::File { dir: dir.into() }, policy };
+        let file = |dir: &str, policy| Part { spec: ConnectorSpec::File { dir: dir.into() }, policy };
         let nowhere = Policy { host: Some("no-such-host".parse().unwrap()), ..Policy::default() };
         let tagged = Policy { tags: vec!["fast".into()], ..Policy::default() };
         let parts = [file("/a", nowhere), memory(tagged.clone()), file("/b", Policy::default()), file("/c", tagged)];
         let outliving = |parts: &[Part], tags: &[String]| {
-            ConnectorConfig::Multi { parts: parts.to_vec(), tags: tags.to_vec() }.outliving()
+            ConnectorSpec::Multi { parts: parts.to_vec(), tags: tags.to_vec() }.outliving()
         };
-        let of = |parts: &[Part], tags: &[String]| {
-            Some(ConnectorConfig::Multi { parts: parts.to_vec(), tags: tags.to_vec() })
-        };
+        let of =
+            |parts: &[Part], tags: &[String]| Some(ConnectorSpec::Multi { parts: parts.to_vec(), tags: tags.to_vec() });
         let fast = ["fast".to_owned()];
         assert_eq!(outliving(&parts, &[]), of(&parts[2..], &[]));
         assert_eq!(outliving(&parts, &fast), of(&parts[3..], &fast));
@@ -307,12 +364,11 @@ mod tests {
     #[test]
     fn a_proxy_carries_the_way_to_its_part() {
         let parts = [memory(sized(0, Some(10), 0)), memory(sized(11, None, 0))];
-        // A decorator leaves the choice to what it wraps.
-        let store = Store::new(Arc::new(Metered::new(Arc::new(open(&parts)))), StoreOptions::default());
+        let store = Store::new(Arc::new(open(&parts)), StoreOptions::default());
         let objects = [5, 20].map(|size| (Bytes::from(vec![7; size]), None)).to_vec();
         for (proxy, part) in store.proxy_batch(objects, Lifetime::Owned).unwrap().iter().zip(&parts) {
             let proxy = Proxy::decode(&proxy.encode().unwrap()).unwrap();
-            assert_eq!(*proxy.config, part.config);
+            assert_eq!(proxy.address, address_of(part));
             Resolver::new("w", StoreOptions::default()).resolve(&proxy, false).unwrap();
         }
     }
@@ -320,13 +376,12 @@ mod tests {
     #[test]
     fn parts_of_one_place_are_one_connector() {
         let peer = |policy| {
-            let config =
-                ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: 100 };
-            Part { config, policy }
+            let spec = ConnectorSpec::Peer { address: PeerAddress::private(), limit: 100 };
+            Part { spec, policy }
         };
         let multi = open(&[peer(sized(0, Some(10), 0)), memory(sized(11, Some(20), 0)), peer(sized(21, None, 0))]);
         let keys = [5, 15, 25].map(|size| multi.put(vec![7; size].into()).unwrap());
-        assert_eq!(multi.config_for(&keys[0]), multi.config_for(&keys[2]));
+        assert_eq!(multi.address_for(&keys[0]), multi.address_for(&keys[2]));
         assert_eq!(multi.held(), Some(3), "each is counted once");
         for key in &keys {
             assert!(multi.take(key).unwrap().is_some());
@@ -345,5 +400,17 @@ mod tests {
         assert_eq!(multi.take(&Key::named(keys.nth(1))).unwrap().unwrap().len(), 20);
         let all: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
         assert_eq!(multi.evict_batch(&all).unwrap(), 2);
+    }
+
+    #[test]
+    fn parts_within_parts_are_refused_at_any_depth() {
+        let mut address = Address::of(&MemoryLocation { space: Uuid::nil() }).unwrap();
+        for depth in 0..100 {
+            let parts = [(address.clone(), Policy::default()), (address, Policy::default())];
+            address = Address::of(&MultiLocation { parts: parts[..if depth < 2 { 2 } else { 1 }].to_vec() }).unwrap();
+            let error = address.connect().unwrap_err().to_string();
+            assert_eq!(error.contains("can't be one itself"), depth > 0, "{error}");
+            assert!(address.to_string().len() < 1000 && !address.outlives_process() && address.shown().is_empty());
+        }
     }
 }

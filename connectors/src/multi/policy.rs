@@ -1,21 +1,18 @@
 //! Which objects a part takes.
 
-use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
 use regex_lite::Regex;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use crate::ConnectorConfig;
+use crate::ConnectorSpec;
 
 /// One of several connectors, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Part {
     /// The connector; not one that is made of parts itself.
-    #[serde(deserialize_with = "without_parts")]
-    pub config: ConnectorConfig,
+    pub spec: ConnectorSpec,
     /// What it takes.
     pub policy: Policy,
 }
@@ -102,19 +99,6 @@ fn whole(pattern: &str) -> Result<Regex, regex_lite::Error> {
     Regex::new(&format!("^(?:{pattern})$"))
 }
 
-/// Reads the connector of a part. Bytes from elsewhere may claim parts within parts, as deep as would exhaust the stack.
-fn without_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ConnectorConfig, D::Error> {
-    thread_local! {
-        static WITHIN: Cell<bool> = const { Cell::new(false) };
-    }
-    if WITHIN.replace(true) {
-        return Err(D::Error::custom("a part of a multi connector can't be one itself"));
-    }
-    let config = ConnectorConfig::deserialize(deserializer);
-    WITHIN.set(false);
-    config
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,19 +143,5 @@ mod tests {
             ..policy(1, Some(5))
         };
         assert_eq!(policy.to_string(), ",min=1,max=5,priority=-2,host=node[0-9]+,tag=a");
-    }
-
-    #[test]
-    fn parts_within_parts_are_refused_at_any_depth() {
-        let mut config = ConnectorConfig::File { dir: "/x".into() };
-        for depth in 0..3 {
-            let part = Part { config, policy: Policy::default() };
-            config = ConnectorConfig::Multi { parts: vec![part.clone(), part], tags: Vec::new() };
-            let read = postcard::from_bytes::<ConnectorConfig>(&postcard::to_stdvec(&config).unwrap());
-            assert_eq!(read.ok(), (depth == 0).then(|| config.clone()));
-        }
-        // Each level of this is one byte for the variant and one for the number of parts.
-        let head = postcard::to_stdvec(&config).unwrap();
-        postcard::from_bytes::<ConnectorConfig>(&head[..2].repeat(1_000_000)).unwrap_err();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{ConnectorConfig, ConnectorError, Key};
+use crate::{ConnectorError, Key};
 
 /// Makes a client's errors, which name its connector.
 #[derive(Debug)]
@@ -11,8 +11,8 @@ pub(crate) struct Failures {
 }
 
 impl Failures {
-    pub(crate) fn new(config: &ConnectorConfig) -> Self {
-        Self { connector: config.to_string() }
+    pub(crate) fn new(connector: String) -> Self {
+        Self { connector }
     }
 
     /// The connection failed while `key` was asked for.

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{PROTOCOL, PeerAddress, Talk};
+use super::{PROTOCOL, PeerLocation, Talk};
 use crate::net::{Socket, greet};
 use crate::pool::Pool;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
+use crate::{Address, Connector, ConnectorError, Key};
 
 /// The most connections of one client.
 pub(crate) const CONNECTIONS: usize = 64;
@@ -13,26 +13,24 @@ pub(crate) const CONNECTIONS: usize = 64;
 /// Reaches the objects of a [`PeerServer`](super::PeerServer) in another process, and can't store any there.
 #[derive(Debug)]
 pub struct PeerClient {
-    config: ConnectorConfig,
+    address: Address,
     talk: Talk,
     pool: Pool<Socket>,
 }
 
 impl PeerClient {
-    /// Connects to the server at `address`, over one connection for each thread in a request, 64 at most. `limit` is the
-    /// server's, for [`config`](Connector::config).
+    /// Connects to the server there, over one connection for each thread in a request, 64 at most.
     ///
     /// # Errors
     ///
     /// [`ConnectorError`] where there is no server, or it has another secret.
-    pub fn connect(address: &PeerAddress, secret: Secret, limit: u64) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::Peer { address: address.clone(), secret, limit };
-        let connector = config.to_string();
-        let pool = Pool::new(CONNECTIONS, {
-            let address = address.clone();
-            move || greet(PROTOCOL, &address, &secret, &connector)
-        })?;
-        Ok(Self { talk: Talk::new(&config), config, pool })
+    pub fn connect(location: &PeerLocation) -> Result<Self, ConnectorError> {
+        let address = Address::of(location)?;
+        let connector = address.to_string();
+        let talk = Talk::new(connector.clone());
+        let PeerLocation { address: server, secret } = location.clone();
+        let pool = Pool::new(CONNECTIONS, move || greet(PROTOCOL, &server, &secret, &connector))?;
+        Ok(Self { address, talk, pool })
     }
 }
 
@@ -61,7 +59,7 @@ impl Connector for PeerClient {
         self.pool.take(|socket| self.talk.take(socket, key))
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }

@@ -16,6 +16,44 @@ pub use self::client::PeerClient;
 pub use self::server::PeerServer;
 pub(crate) use self::talk::Talk;
 pub use crate::net::PeerAddress;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Location;
+use crate::descriptor::Descriptor;
 use crate::net::Protocol;
+use crate::{Connector, ConnectorError, Secret};
+
+pub(crate) const DESCRIPTOR: Descriptor =
+    Descriptor::of::<PeerLocation>(NAME, "The generator's memory, served to workers over a socket");
+
+const NAME: &str = "peer";
+
+/// Where a [`PeerServer`] listens, and how a client proves that it may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLocation {
+    /// Where it listens.
+    pub address: PeerAddress,
+    /// What a client must know to be served.
+    pub secret: Secret,
+}
+
+impl fmt::Display for PeerLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Location for PeerLocation {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(PeerClient::connect(self)?))
+    }
+}
 
 pub(crate) const PROTOCOL: Protocol = Protocol { name: "peer", magic: *b"PSBP", version: 2 };

@@ -3,23 +3,24 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::PeerAddress;
 use super::loans::Loans;
 use super::service::Served;
+use super::{NAME, PeerAddress, PeerLocation};
 use crate::net::{Listener, Server};
 use crate::object_map::ObjectMap;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Secret};
+use crate::{Address, Connector, ConnectorError, Key, KeySource, Secret};
 
 /// Holds objects in this process and serves them to [`PeerClient`](super::PeerClient)s, until it is dropped.
 #[derive(Debug)]
 pub struct PeerServer {
-    config: ConnectorConfig,
+    location: PeerLocation,
+    address: Address,
     keys: KeySource,
     server: Server<Served>,
 }
 
 impl PeerServer {
-    /// Starts to serve at `address`; [`config`](Connector::config) says where that is and holds the secret.
+    /// Starts to serve at `address`; [`location`](Self::location) says where that is and holds the secret.
     ///
     /// `limit`: the most bytes of objects that it holds. A `put` above waits for evictions: 30 s without any, and it fails.
     ///
@@ -28,16 +29,22 @@ impl PeerServer {
     /// [`ConnectorError::Io`] where it can't listen at `address`.
     pub fn start(address: &PeerAddress, limit: u64, keys: KeySource) -> Result<Self, ConnectorError> {
         let failed = |action: &str| {
-            let (connector, action) = (format!("peer {address}"), action.to_owned());
+            let (connector, action) = (format!("{NAME} {address}"), action.to_owned());
             move |source| ConnectorError::Io { connector, action, source }
         };
         let listener = Listener::bind(address).map_err(failed("listen"))?;
         let secret = Secret(*Uuid::new_v4().as_bytes());
-        let config = ConnectorConfig::Peer { address: listener.address().clone(), secret, limit };
-        let objects = ObjectMap::new(config.to_string(), limit);
+        let location = PeerLocation { address: listener.address().clone(), secret };
+        let address = Address::of(&location)?;
+        let objects = ObjectMap::new(address.to_string(), limit);
         let served = Served { objects, loans: Loans::default() };
         let server = Server::start(listener, secret, served).map_err(failed("start its thread"))?;
-        Ok(Self { config, keys, server })
+        Ok(Self { location, address, keys, server })
+    }
+
+    /// Where it is, for clients.
+    pub fn location(&self) -> &PeerLocation {
+        &self.location
     }
 
     fn objects(&self) -> &ObjectMap {
@@ -84,7 +91,7 @@ impl Connector for PeerServer {
         self.objects().stop_waiting();
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::wire::{ANSWER_LEN, Answer, Operation, Request};
 use crate::net::{Failures, Socket};
-use crate::{ConnectorConfig, ConnectorError, Key};
+use crate::{ConnectorError, Key};
 
 /// The most requests sent ahead of their answers: so few that they fit in the sockets' buffers, whatever the server does.
 const PIPELINE: usize = 256;
@@ -18,8 +18,9 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    pub(crate) fn new(config: &ConnectorConfig) -> Self {
-        Self { failures: Failures::new(config) }
+    /// For errors, `connector` is its name and place.
+    pub(crate) fn new(connector: String) -> Self {
+        Self { failures: Failures::new(connector) }
     }
 
     pub(crate) fn get(&self, socket: &Socket, key: &Key) -> Result<Option<Bytes>, ConnectorError> {

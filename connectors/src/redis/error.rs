@@ -4,8 +4,8 @@ use std::io;
 
 use redis::RedisError;
 
-use super::{Refused, STALL_TIMEOUT, remedy};
-use crate::{ConnectorConfig, ConnectorError, Key};
+use super::{NAME, RedisServer, Refused, STALL_TIMEOUT, remedy};
+use crate::{ConnectorError, Key};
 
 /// Makes errors that name the server.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn new(config: &ConnectorConfig) -> Self {
-        Self { connector: config.to_string() }
+    pub(super) fn new(server: &RedisServer) -> Self {
+        Self { connector: format!("{NAME} {server}") }
     }
 
     /// The server could not be reached.

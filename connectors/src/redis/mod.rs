@@ -19,8 +19,8 @@ mod server;
 mod transport;
 mod wire;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,9 +28,8 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Value};
 
 use self::cluster::Nodes;
-use self::connection::Credentials;
-pub(crate) use self::connection::has_credentials;
 pub use self::connection::{Connection, PASSWORD, USERNAME};
+use self::connection::{Credentials, has_credentials};
 use self::error::Failures;
 use self::multiplexed::Multiplexed;
 pub use self::remedy::{remedy, said};
@@ -39,9 +38,11 @@ pub use self::rights::{Refused, evicts, refuse_replica, try_channel, try_list, t
 use self::rights::{TAKE, lacks_command};
 pub use self::server::{BadRedisUrl, REDIS_PORT, RedisKind, RedisPlace, RedisServer, RedisTls, SENTINEL_PORT};
 pub use self::transport::{Closer, Transport};
+use crate::address::{Location, Shown};
+use crate::descriptor::Descriptor;
 use crate::pool::Pool;
 use crate::proxystore::PREFIX;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+use crate::{Address, Connector, ConnectorError, Key, KeySource};
 
 /// The most blocking connections of one connector.
 const CONNECTIONS: usize = 16;
@@ -62,10 +63,39 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// What errors call the eviction of a batch, ahead of its first key.
 const EVICT_BATCH: &str = "evict a batch from";
 
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor::of::<RedisServer>(NAME, "A Redis server");
+
+const NAME: &str = "redis";
+
+impl Location for RedisServer {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(RedisConnector::open(self, KeySource::random())?))
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let refusal = || {
+            format!(
+                "{self} is not the Redis of this trial, so this worker does not show it PSBENCH_REDIS_PASSWORD: store the objects in the \
+                 one that --ps-host names, written in the same way"
+            )
+        };
+        let service = Address::of(self).ok().filter(|_| has_credentials());
+        service.map(|service| Shown { service, refusal: refusal() }).into_iter().collect()
+    }
+}
+
 /// Stores each object as one value.
 #[derive(Debug)]
 pub struct RedisConnector {
-    config: ConnectorConfig,
+    address: Address,
     keys: KeySource,
     failures: Failures,
     nodes: Nodes,
@@ -83,14 +113,13 @@ impl RedisConnector {
     ///
     /// [`ConnectorError`] where there is none, or none that answers, within 5 s.
     pub fn open(server: &RedisServer, keys: KeySource) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::Redis(server.clone());
-        let failures = Failures::new(&config);
+        let failures = Failures::new(server);
         let client = client(server).transpose().map_err(failures.connect())?;
         let nodes = Nodes::open(server, &failures)?;
         let multiplexed = client.map(Multiplexed::new).transpose();
         let multiplexed = multiplexed.map_err(|error| failures.connect()(error.into()))?;
         Ok(Self {
-            config,
+            address: Address::of(server)?,
             keys,
             failures,
             nodes,
@@ -138,7 +167,7 @@ impl RedisConnector {
             return Ok(());
         }
         Err(ConnectorError::TooLarge {
-            connector: self.config.to_string(),
+            connector: self.address.to_string(),
             size,
             limit,
             remedy:
@@ -275,8 +304,8 @@ impl Connector for RedisConnector {
         }
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }
 
@@ -309,7 +338,7 @@ impl RedisConnector {
     /// # Errors
     /// It refuses something, in its own words.
     pub(crate) fn check(server: &RedisServer) -> Result<Option<String>, ConnectorError> {
-        let failures = Failures::new(&ConnectorConfig::Redis(server.clone()));
+        let failures = Failures::new(server);
         let key = uuid::Uuid::new_v4().to_string();
         let mut connection = Connection::open_for(server, &key).map_err(failures.connect())?;
         refuse_replica(&mut connection).map_err(failures.connect())?;

@@ -7,7 +7,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
 use super::error::Failures;
-use super::{ANSWER_TIMEOUT, Place};
+use super::{ANSWER_TIMEOUT, Bucket};
 use crate::ConnectorError;
 
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
@@ -15,7 +15,7 @@ const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn from_environment(place: Place<'_>, failures: &Failures) -> Result<AmazonS3, ConnectorError> {
+pub(super) fn from_environment(bucket: &Bucket, failures: &Failures) -> Result<AmazonS3, ConnectorError> {
     let (Ok(access), Ok(secret)) = (env::var(ACCESS_KEY), env::var(SECRET_KEY)) else {
         return Err(failures.unusable(format!(
             "no credentials: set {ACCESS_KEY} and {SECRET_KEY} in the environment of psbench and of its workers"
@@ -26,22 +26,22 @@ pub(super) fn from_environment(place: Place<'_>, failures: &Failures) -> Result<
     let mut builder = AmazonS3Builder::new()
         .with_access_key_id(access)
         .with_secret_access_key(secret)
-        .with_bucket_name(place.bucket)
-        .with_region(place.region)
-        .with_client_options(client_options(place))
+        .with_bucket_name(&bucket.bucket)
+        .with_region(&bucket.region)
+        .with_client_options(client_options(bucket))
         .with_retry(retries());
     if let Ok(token) = env::var(SESSION_TOKEN) {
         builder = builder.with_token(token);
     }
-    if let Some(endpoint) = place.endpoint {
+    if let Some(endpoint) = &bucket.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
     builder.build().map_err(|error| failures.refused("set up the client", &error))
 }
 
-fn client_options(place: Place<'_>) -> ClientOptions {
+fn client_options(bucket: &Bucket) -> ClientOptions {
     ClientOptions::new()
-        .with_allow_http(place.endpoint.is_some_and(|url| url.starts_with("http://")))
+        .with_allow_http(bucket.endpoint.as_ref().is_some_and(|url| url.starts_with("http://")))
         .with_connect_timeout(CONNECT_TIMEOUT)
         // The connector's own limits know how much a request moves.
         .with_timeout_disabled()

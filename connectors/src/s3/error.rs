@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use crate::{ConnectorConfig, ConnectorError};
+use super::{Bucket, NAME};
+use crate::ConnectorError;
 
 /// As much of an answer that is not S3's as an error shows, characters.
 const SHOWN: usize = 300;
@@ -16,8 +17,8 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn new(config: &ConnectorConfig) -> Self {
-        Self { connector: config.to_string() }
+    pub(super) fn new(bucket: &Bucket) -> Self {
+        Self { connector: format!("{NAME} {bucket}") }
     }
 
     /// The service refused, or could not be reached. The library's error is not kept: it may show parts of credentials.

@@ -13,6 +13,7 @@ mod client;
 mod error;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,11 +21,14 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::error::Failures;
+use crate::address::{Location, Shown};
+use crate::descriptor::Descriptor;
 use crate::runtime::Driver;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+use crate::{Address, Connector, ConnectorError, Key, KeySource};
 
 /// The largest object that S3 takes in one request, bytes.
 const SIZE_LIMIT: u64 = 5 << 30;
@@ -37,22 +41,72 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes a second that a request is given at least.
 const LEAST_RATE: u64 = 10_000_000;
 
-/// Where a bucket is; its credentials come from the environment.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor::of::<Bucket>(NAME, "A bucket of S3 or of what speaks it");
+
+const NAME: &str = "s3";
+
+/// A bucket and a part of it. Credentials come from each process's environment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Bucket {
     /// The bucket, which must exist.
-    pub bucket: &'a str,
+    pub bucket: String,
     /// Stands ahead of the objects' names; may be empty.
-    pub prefix: &'a str,
-    /// The service's URL; `None` for AWS. Only `http://` allows connections without TLS.
-    pub endpoint: Option<&'a str>,
+    pub prefix: String,
+    /// The service's URL; absent for AWS. Only `http://` allows connections without TLS.
+    pub endpoint: Option<String>,
     /// The bucket's region.
-    pub region: &'a str,
+    pub region: String,
+}
+
+impl Bucket {
+    /// All of the bucket: whoever may see credentials there may do so whatever the prefix.
+    pub(crate) fn whole(&self) -> Self {
+        Self { prefix: String::new(), ..self.clone() }
+    }
+
+    /// The host of a URL that is no AWS.
+    pub(crate) fn host(&self) -> Option<&str> {
+        let url = self.endpoint.as_deref()?;
+        let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let host = host.split('/').next().unwrap_or_default();
+        Some(host.rsplit_once(':').map_or(host, |(host, _)| host))
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bucket, prefix, endpoint, .. } = self;
+        write!(f, "{bucket}/{prefix} at {}", endpoint.as_deref().unwrap_or("AWS"))
+    }
+}
+
+impl Location for Bucket {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(S3Connector::open(self, KeySource::random())?))
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let refusal = || {
+            format!(
+                "{NAME} {self} is not a bucket of this trial, so this worker does not use its AWS credentials there: store the objects in \
+                 the one that --ps-s3-bucket, --ps-s3-endpoint and --ps-s3-region name"
+            )
+        };
+        Address::of(&self.whole()).map(|service| Shown { service, refusal: refusal() }).into_iter().collect()
+    }
 }
 
 /// Stores each object as an object of S3.
 pub struct S3Connector {
-    config: ConnectorConfig,
+    address: Address,
     prefix: Path,
     keys: KeySource,
     failures: Failures,
@@ -67,17 +121,12 @@ impl S3Connector {
     /// # Errors
     ///
     /// [`ConnectorError`], with what to do, where it is not or does not, within 30 s.
-    pub fn open(place: Place<'_>, keys: KeySource) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::S3 {
-            bucket: place.bucket.into(),
-            prefix: place.prefix.into(),
-            endpoint: place.endpoint.map(Into::into),
-            region: place.region.into(),
-        };
-        let failures = Failures::new(&config);
-        let store = client::from_environment(place, &failures)?;
+    pub fn open(bucket: &Bucket, keys: KeySource) -> Result<Self, ConnectorError> {
+        let failures = Failures::new(bucket);
+        let store = client::from_environment(bucket, &failures)?;
         let runtime = Driver::start("s3").map_err(|error| failures.io("start its thread", error))?;
-        let connector = Self { config, prefix: Path::from(place.prefix), keys, failures, store, runtime };
+        let (address, prefix) = (Address::of(bucket)?, Path::from(&*bucket.prefix));
+        let connector = Self { address, prefix, keys, failures, store, runtime };
         // A listing that finds nothing: what is asked of one object, a missing bucket may answer like a missing object.
         let nothing = connector.object_path(Uuid::nil());
         connector.wait(connector.request("open the bucket", 0, connector.store.list(Some(&nothing)).try_next()))?;
@@ -144,7 +193,7 @@ impl S3Connector {
             return Ok(());
         }
         Err(ConnectorError::TooLarge {
-            connector: self.config.to_string(),
+            connector: self.address.to_string(),
             size,
             limit: SIZE_LIMIT,
             remedy: "S3 takes no more in one request: use the `file` or `peer` connector".into(),
@@ -216,14 +265,14 @@ impl Connector for S3Connector {
         })
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }
 
 /// Without the client, which shows half of the credentials.
 impl fmt::Debug for S3Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3Connector").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("S3Connector").field("address", &self.address).finish_non_exhaustive()
     }
 }

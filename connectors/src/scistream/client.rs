@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::patience::{Patience, Standing};
-use super::{Reach, Ways, site};
+use super::{Ways, site};
 use crate::lock::lock;
 use crate::net::{STALL_TIMEOUT, Socket, be_let_in};
 use crate::peer::{CONNECTIONS, PROTOCOL, PeerAddress, Talk};
 use crate::pool::Pool;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
+use crate::{Address, Connector, ConnectorError, Key, Secret};
 
 /// How long further listeners are tried after one that did not answer.
 const ROUND: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Reaches the objects of a [`ScistreamServer`](super::ScistreamServer) through gateways, and can't store any there.
 #[derive(Debug)]
 pub struct ScistreamClient {
-    config: ConnectorConfig,
+    address: Address,
     talk: Talk,
     patience: Patience,
     pool: Pool<Line>,
@@ -70,13 +70,14 @@ impl ScistreamClient {
     /// # Errors
     /// As there.
     pub fn connect_from(ways: &Ways, site: &str) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::Scistream(Reach::At(Box::new(ways.clone())));
-        let unreachable = |reason| ConnectorError::Unreachable { connector: config.to_string(), reason };
+        let address = Address::of(ways)?;
+        let connector = address.to_string();
+        let unreachable = |reason| ConnectorError::Unreachable { connector: connector.clone(), reason };
         let addresses = ways.from(site).map_err(unreachable)?.listeners();
         if addresses.is_empty() {
             return Err(unreachable("its gateway has no listener".into()));
         }
-        let connector = config.to_string();
+        let talk = Talk::new(connector.clone());
         let (next, unsure) = (AtomicUsize::new(0), Unsure::default());
         let patience = Patience::with(&ways.secret);
         let standing = patience.standing();
@@ -84,7 +85,7 @@ impl ScistreamClient {
         // Outside the pool's own requests, which may be repeated as well.
         let first = patience.persist(|| listeners.connect())?;
         let pool = Pool::with(first, CONNECTIONS, move || listeners.connect());
-        Ok(Self { talk: Talk::new(&config), config, patience, pool })
+        Ok(Self { address, talk, patience, pool })
     }
 
     /// Asks over any line that works.
@@ -210,7 +211,7 @@ impl Connector for ScistreamClient {
         })
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }

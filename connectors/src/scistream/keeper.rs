@@ -1,16 +1,15 @@
 //! Looks after paths, and makes those anew that a gateway has lost.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ::scistream::client::HeldPath;
 
-use super::latest::Latest;
-use super::{Reach, Site, Ways};
-use crate::ConnectorConfig;
+use super::{Site, Ways};
+use crate::Address;
 
 /// Between two looks: what is stored meanwhile may be lost with a path.
 const LOOK: Duration = Duration::from_secs(2);
@@ -32,7 +31,7 @@ struct Rounds {
     paths: Vec<Held>,
     /// As they are now.
     ways: Ways,
-    config: Arc<Latest<ConnectorConfig>>,
+    address: Arc<RwLock<Address>>,
     renewals: u32,
 }
 
@@ -43,13 +42,13 @@ struct Held {
 }
 
 impl Keeper {
-    /// Looks after the paths to the sites of these ways, one to each, and keeps `config` up to date, which tells where they begin.
+    /// Looks after the paths to the sites of these ways, one to each, and keeps `address` up to date, which tells where they begin.
     ///
     /// # Errors
     /// The system refuses a thread; then the paths are given back.
-    pub(super) fn start(paths: Vec<HeldPath>, ways: Ways, config: Arc<Latest<ConnectorConfig>>) -> io::Result<Self> {
+    pub(super) fn start(paths: Vec<HeldPath>, ways: Ways, address: Arc<RwLock<Address>>) -> io::Result<Self> {
         let paths = paths.into_iter().map(|path| Held { path, is_told: false }).collect();
-        let rounds = Rounds { paths, ways, config, renewals: 0 };
+        let rounds = Rounds { paths, ways, address, renewals: 0 };
         let (ending, ended) = mpsc::channel();
         let thread = thread::Builder::new().name("psbench-paths".into()).spawn(move || rounds.run(&ended))?;
         Ok(Self { ending: Some(ending), thread: Some(thread) })
@@ -78,9 +77,9 @@ impl Rounds {
         for (held, site) in self.paths.iter_mut().zip(&mut self.ways.sites) {
             were_there &= held.look_after(site, &mut self.renewals);
         }
-        let config = ConnectorConfig::Scistream(Reach::At(Box::new(self.ways.clone())));
-        if *self.config.get() != config {
-            self.config.replace(config);
+        // Host names and ports can always be written.
+        if let Ok(address) = Address::of(&self.ways) {
+            *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
         }
         were_there
     }

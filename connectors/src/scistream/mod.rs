@@ -10,7 +10,6 @@
 
 mod client;
 mod keeper;
-mod latest;
 mod patience;
 mod reach;
 mod server;
@@ -21,10 +20,9 @@ pub use self::reach::{Consumer, Crossing, Exit, Reach, Route, Site, Ways};
 pub(crate) use self::server::abandon;
 pub use self::server::{ScistreamServer, address_towards};
 pub use self::site::{SITE_VARIABLE, be_at};
+use crate::descriptor::Descriptor;
 
-/// Notes that others found no way to these objects, so that nobody here looks for one for long.
-pub(crate) fn doubt(reach: &Reach) {
-    if let Reach::At(ways) = reach {
-        patience::doubt(&ways.secret);
-    }
-}
+pub(crate) const DESCRIPTOR: Descriptor =
+    Descriptor::of::<Ways>(NAME, "The generator's memory, through two gateways of SciStream");
+
+const NAME: &str = "scistream";

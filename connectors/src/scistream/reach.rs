@@ -1,6 +1,7 @@
 //! How objects behind gateways are reached.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,20 +10,18 @@ use ::scistream::dataserver::Target;
 use uuid::Uuid;
 
 use super::site::Prefix;
+use super::{NAME, ScistreamClient, patience};
+use crate::address::Location;
 use crate::peer::PeerAddress;
-use crate::{KeySource, Secret, is_loopback};
+use crate::{Connector, ConnectorError, KeySource, Secret, is_loopback};
 
-/// How objects behind gateways are reached: what whoever stores them knows, and what workers know.
+/// Which gateways are to lead to the objects of whoever stores.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reach {
-    /// Before [`open`](crate::ConnectorConfig::open): through private gateways of this host, which are still to be
-    /// [named](crate::ConnectorConfig::through).
+    /// Private gateways of this host, which are still to be [named](crate::ConnectorSpec::through).
     Private(Box<Route>),
-    /// Before [`open`](crate::ConnectorConfig::open): through these gateways. It has what they want to see, so it is for whoever stores
-    /// alone.
+    /// These gateways, with what they want to see.
     Through(Box<Crossing>),
-    /// In a connector's own [`config`](crate::Connector::config): where the paths end that were made.
-    At(Box<Ways>),
 }
 
 /// What is asked of gateways, whichever they are.
@@ -71,8 +70,6 @@ pub struct Ways {
     pub sites: Vec<Site>,
     /// What a client must know to be served.
     pub secret: Secret,
-    /// The most bytes the server holds.
-    pub limit: u64,
 }
 
 /// Where workers of one site connect.
@@ -94,12 +91,11 @@ pub struct Exit {
 }
 
 impl Reach {
-    /// The most bytes of objects that whoever stores them holds.
-    pub fn limit(&self) -> u64 {
+    /// What is asked of the gateways.
+    pub fn route(&self) -> &Route {
         match self {
-            Self::Private(route) => route.limit,
-            Self::Through(crossing) => crossing.route.limit,
-            Self::At(ways) => ways.limit,
+            Self::Private(route) => route,
+            Self::Through(crossing) => &crossing.route,
         }
     }
 
@@ -110,7 +106,6 @@ impl Reach {
             Self::Through(crossing) => {
                 crossing.consumers.iter().any(|consumer| is_loopback(consumer.gateway.address.host()))
             }
-            Self::At(ways) => ways.sites.iter().flat_map(|site| &site.exits).any(|exit| is_loopback(&exit.host)),
         }
     }
 }
@@ -169,11 +164,28 @@ impl fmt::Display for Reach {
                 let ends: Vec<_> = crossing.consumers.iter().map(ToString::to_string).collect();
                 write!(f, "through {} and {}", crossing.producer.address, ends.join(", "))
             }
-            Self::At(ways) => {
-                let sites: Vec<_> = ways.sites.iter().map(ToString::to_string).collect();
-                write!(f, "at {}", sites.join(", "))
-            }
         }
+    }
+}
+
+impl fmt::Display for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sites: Vec<_> = self.sites.iter().map(ToString::to_string).collect();
+        write!(f, "at {}", sites.join(", "))
+    }
+}
+
+impl Location for Ways {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(ScistreamClient::connect(self)?))
+    }
+
+    fn doubt(&self) {
+        patience::doubt(&self.secret);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use ::scistream::dataserver::Target;
 use bytes::Bytes;
 
 use super::keeper::Keeper;
-use super::latest::Latest;
-use super::{Consumer, Crossing, Reach, Site, Ways};
-use crate::peer::{PeerAddress, PeerServer};
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, is_loopback};
+use super::{Consumer, Crossing, NAME, Reach, Site, Ways};
+use crate::peer::{PeerAddress, PeerLocation, PeerServer};
+use crate::{Address, Connector, ConnectorError, Key, KeySource, is_loopback};
 
 /// Holds objects in this process and serves them through gateways to [`ScistreamClient`](super::ScistreamClient)s, until it is dropped.
 #[derive(Debug)]
 pub struct ScistreamServer {
-    config: Arc<Latest<ConnectorConfig>>,
+    /// Where the paths end now.
+    address: Arc<RwLock<Address>>,
     /// Given back ahead of the server: until then gateways connect.
     _paths: Keeper,
     peer: PeerServer,
@@ -27,7 +27,7 @@ pub struct ScistreamServer {
 
 impl ScistreamServer {
     /// Listens, and asks the gateways for a path to each site. Whoever has the crossing and knows where `keys` start can
-    /// [give them back](ConnectorConfig::abandon).
+    /// [give them back](crate::ConnectorSpec::abandon).
     ///
     /// # Errors
     /// It can't listen, or a gateway can't be reached or refuses; then no path is left.
@@ -43,10 +43,7 @@ impl ScistreamServer {
             }
         };
         let peer = PeerServer::start(&listen, crossing.route.limit, keys.clone())?;
-        let ConnectorConfig::Peer { address, secret, limit } = peer.config() else {
-            return Err(unusable(crossing, "objects of another kind are served".to_owned()));
-        };
-        let (secret, limit) = (*secret, *limit);
+        let PeerLocation { address, secret } = peer.location().clone();
         let target: Target = address.to_string().parse().map_err(|_| {
             unusable(
                 crossing,
@@ -61,13 +58,13 @@ impl ScistreamServer {
             sites.push(Site::new(&consumer.site, path.listeners()));
             paths.push(path);
         }
-        let ways = Ways { sites, secret, limit };
-        let config = Arc::new(Latest::new(ConnectorConfig::Scistream(Reach::At(Box::new(ways.clone())))));
-        let kept = Keeper::start(paths, ways, Arc::clone(&config)).map_err(|source| {
+        let ways = Ways { sites, secret };
+        let address = Arc::new(RwLock::new(Address::of(&ways)?));
+        let kept = Keeper::start(paths, ways, Arc::clone(&address)).map_err(|source| {
             let action = "start the thread that looks after its paths".into();
             ConnectorError::Io { connector: name(crossing), action, source }
         })?;
-        Ok(Self { config, _paths: kept, peer })
+        Ok(Self { address, _paths: kept, peer })
     }
 }
 
@@ -142,7 +139,7 @@ fn source_address(destination: SocketAddr) -> io::Result<IpAddr> {
 }
 
 fn name(crossing: &Crossing) -> String {
-    ConnectorConfig::Scistream(Reach::Through(Box::new(crossing.clone()))).to_string()
+    format!("{NAME} {}", Reach::Through(Box::new(crossing.clone())))
 }
 
 fn unusable(crossing: &Crossing, reason: String) -> ConnectorError {
@@ -159,7 +156,7 @@ fn refused(crossing: &Crossing, consumer: &Consumer, error: &ClientError) -> Con
         Some(address) => format!("--scistream-site {site}={address}"),
         None => format!("ask {} and {} for a path", crossing.producer.address, gateway.address),
     };
-    ConnectorError::Refused { connector: "scistream".into(), action, reason: error.to_string() }
+    ConnectorError::Refused { connector: NAME.into(), action, reason: error.to_string() }
 }
 
 impl Connector for ScistreamServer {
@@ -199,7 +196,7 @@ impl Connector for ScistreamServer {
         self.peer.stop_waiting();
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        self.config.get()
+    fn address(&self) -> Address {
+        self.address.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -65,7 +65,7 @@ mod tests {
 
     fn ways(names: &[&str]) -> Ways {
         let site = |name: &&str| Site::new(name, &["10.0.0.1:5100".parse().unwrap()]);
-        Ways { sites: names.iter().map(site).collect(), secret: Secret::default(), limit: 1 }
+        Ways { sites: names.iter().map(site).collect(), secret: Secret::default() }
     }
 
     #[test]

@@ -2,21 +2,19 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, IoSlice, Read};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use uuid::Uuid;
 
-use super::PROTOCOL;
 use super::host::this_host;
 use super::lease::{Lease, Releases};
 use super::mapping::{LeasedObject, ReadMapping};
 use super::wire::{ANSWER_LEN, Answer, MAPPED_LEN, Request, decode_segments, mapped_rest};
+use super::{PROTOCOL, ShmLocation};
 use crate::lock::lock;
 use crate::net::{Failures, PeerAddress, Socket, greet};
 use crate::pool::Pool;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, Secret};
+use crate::{Address, Connector, ConnectorError, Key};
 
 /// The most connections of one client, beside the one over which leases go back.
 const CONNECTIONS: usize = 64;
@@ -24,7 +22,7 @@ const CONNECTIONS: usize = 64;
 /// Reaches the objects of a [`ShmServer`](super::ShmServer) in another process of this host, and can't store any there.
 #[derive(Debug)]
 pub struct ShmClient {
-    config: ConnectorConfig,
+    address: Address,
     failures: Failures,
     pool: Pool<Socket>,
     releases: Arc<Releases>,
@@ -33,21 +31,20 @@ pub struct ShmClient {
 }
 
 impl ShmClient {
-    /// Connects to the server at `path` on the host whose boot id is `host`, over one connection for each thread in a request, 64 at
-    /// most, and one more. `limit` is the server's, for [`config`](Connector::config).
+    /// Connects to the server there, over one connection for each thread in a request, 64 at most, and one more.
     ///
     /// # Errors
     ///
     /// [`ConnectorError::Unreachable`] on another host; others where there is no server, or it has another secret.
-    pub fn connect(path: &Path, host: Uuid, secret: Secret, limit: u64) -> Result<Self, ConnectorError> {
-        let config = ConnectorConfig::Shm { path: path.into(), host, secret, limit };
-        let connector = config.to_string();
+    pub fn connect(location: &ShmLocation) -> Result<Self, ConnectorError> {
+        let address = Address::of(location)?;
+        let connector = address.to_string();
         let here = this_host().map_err(|source| ConnectorError::Io {
             connector: connector.clone(),
             action: "tell which host this is".into(),
             source,
         })?;
-        if here != host {
+        if here != location.host {
             return Err(ConnectorError::Unreachable {
                 connector,
                 reason:
@@ -56,10 +53,11 @@ impl ShmClient {
                         .into(),
             });
         }
-        let address = PeerAddress::Unix(path.into());
-        let releases = Arc::new(Releases::over(greet(PROTOCOL, &address, &secret, &connector)?));
-        let pool = Pool::new(CONNECTIONS, move || greet(PROTOCOL, &address, &secret, &connector))?;
-        Ok(Self { failures: Failures::new(&config), config, pool, releases, mappings: Mutex::default() })
+        let failures = Failures::new(connector.clone());
+        let (server, secret) = (PeerAddress::Unix(location.path.clone()), location.secret);
+        let releases = Arc::new(Releases::over(greet(PROTOCOL, &server, &secret, &connector)?));
+        let pool = Pool::new(CONNECTIONS, move || greet(PROTOCOL, &server, &secret, &connector))?;
+        Ok(Self { address, failures, pool, releases, mappings: Mutex::default() })
     }
 
     fn ask(&self, socket: &Socket, request: Request, key: &Key) -> Result<Answer, ConnectorError> {
@@ -160,7 +158,7 @@ impl Connector for ShmClient {
         self.pool.take(|socket| self.fetch(socket, Request::Take(key.id), key))
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }

@@ -28,6 +28,50 @@ mod wire;
 
 pub use self::client::ShmClient;
 pub use self::server::ShmServer;
-use crate::net::Protocol;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::address::Location;
+use crate::descriptor::Descriptor;
+use crate::net::{PeerAddress, Protocol};
+use crate::{Connector, ConnectorError, Secret};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor::of::<ShmLocation>(
+    NAME,
+    "Memory that the generator shares with workers on its host, mapped and not copied",
+);
+
+const NAME: &str = "shm";
+
+/// Where a [`ShmServer`] listens, and how a client proves that it may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShmLocation {
+    /// Its Unix socket.
+    pub path: PathBuf,
+    /// The boot id of the host where the memory is.
+    pub host: Uuid,
+    /// What a client must know to be served.
+    pub secret: Secret,
+}
+
+impl fmt::Display for ShmLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        PeerAddress::Unix(self.path.clone()).fmt(f)
+    }
+}
+
+impl Location for ShmLocation {
+    fn connector(&self) -> &str {
+        NAME
+    }
+
+    fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
+        Ok(Arc::new(ShmClient::connect(self)?))
+    }
+}
 
 const PROTOCOL: Protocol = Protocol { name: "shm", magic: *b"PSBS", version: 1 };

@@ -8,21 +8,23 @@ use uuid::Uuid;
 
 use super::host::this_host;
 use super::service::SharedObjects;
+use super::{NAME, ShmLocation};
 use crate::net::{Listener, PeerAddress, Server};
 use crate::object_map::ObjectMap;
-use crate::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Secret};
+use crate::{Address, Connector, ConnectorError, Key, KeySource, Secret};
 
 /// Holds objects in memory that [`ShmClient`](super::ShmClient)s in other processes of this host map, until it is dropped. What they
 /// have got by then stays with them.
 #[derive(Debug)]
 pub struct ShmServer {
-    config: ConnectorConfig,
+    location: ShmLocation,
+    address: Address,
     keys: KeySource,
     server: Server<SharedObjects>,
 }
 
 impl ShmServer {
-    /// Starts to serve at a Unix socket; [`config`](Connector::config) says where that is and holds the secret.
+    /// Starts to serve at a Unix socket; [`location`](Self::location) says where that is and holds the secret.
     ///
     /// `path`: at most 107 bytes; the empty path asks for a fresh one that only this user can enter. `limit`: the most bytes of
     /// objects that it holds. A `put` above waits for evictions: 30 s without any, and it fails.
@@ -33,7 +35,7 @@ impl ShmServer {
     pub fn start(path: &Path, limit: u64, keys: KeySource) -> Result<Self, ConnectorError> {
         let address = PeerAddress::Unix(path.into());
         let failed = |action: &str| {
-            let (connector, action) = (format!("shm {address}"), action.to_owned());
+            let (connector, action) = (format!("{NAME} {address}"), action.to_owned());
             move |source| ConnectorError::Io { connector, action, source }
         };
         let host = this_host().map_err(failed("tell which host this is"))?;
@@ -42,10 +44,16 @@ impl ShmServer {
             return Err(failed("listen")(io::ErrorKind::Unsupported.into()));
         };
         let secret = Secret(*Uuid::new_v4().as_bytes());
-        let config = ConnectorConfig::Shm { path, host, secret, limit };
-        let objects = SharedObjects::new(ObjectMap::new(config.to_string(), limit));
+        let location = ShmLocation { path, host, secret };
+        let address = Address::of(&location)?;
+        let objects = SharedObjects::new(ObjectMap::new(address.to_string(), limit));
         let server = Server::start(listener, secret, objects).map_err(failed("start its thread"))?;
-        Ok(Self { config, keys, server })
+        Ok(Self { location, address, keys, server })
+    }
+
+    /// Where it is, for clients.
+    pub fn location(&self) -> &ShmLocation {
+        &self.location
     }
 
     fn shared(&self) -> &SharedObjects {
@@ -59,7 +67,7 @@ impl Connector for ShmServer {
         let key = self.keys.next(object.len() as u64);
         let room = self.shared().objects.room_for(object.len() as u64)?;
         let stored = self.shared().share(object).map_err(|source| ConnectorError::Io {
-            connector: self.config.to_string(),
+            connector: self.address.to_string(),
             action: format!("make shared memory for {key}"),
             source,
         })?;
@@ -91,7 +99,7 @@ impl Connector for ShmServer {
         self.shared().objects.stop_waiting();
     }
 
-    fn config(&self) -> &ConnectorConfig {
-        &self.config
+    fn address(&self) -> Address {
+        self.address.clone()
     }
 }

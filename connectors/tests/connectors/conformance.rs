@@ -1,27 +1,24 @@
 //! Holds every connector, decorated or not, against the one suite.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use psbench_connectors::conformance::check;
-use psbench_connectors::decorators::{Faults, Faulty, Metered, Throttled};
 use psbench_connectors::memory::MemoryConnector;
 use psbench_connectors::multi::{Part, Policy};
 use psbench_connectors::peer::PeerAddress;
 use psbench_connectors::redis::RedisServer as At;
-use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
+use psbench_connectors::{Connector, ConnectorSpec, KeySource};
 use uuid::Uuid;
 
 use crate::support::s3::{S3Server, SECRET_KEY, with_credentials};
 use crate::support::{Endpoint, RedisServer};
 
 fn memory(keys: KeySource) -> Arc<dyn Connector> {
-    Arc::new(MemoryConnector::open(Uuid::new_v4(), 1 << 30, keys))
+    Arc::new(MemoryConnector::open(Uuid::new_v4(), 1 << 30, keys).unwrap())
 }
 
 fn peer(address: PeerAddress) -> impl Fn(KeySource) -> Arc<dyn Connector> {
-    let config = ConnectorConfig::Peer { address, secret: Secret::default(), limit: 1 << 30 };
+    let config = ConnectorSpec::Peer { address, limit: 1 << 30 };
     move |keys| config.open(keys).unwrap()
 }
 
@@ -33,7 +30,7 @@ fn memory_conforms() {
 #[test]
 fn file_conforms() {
     let dir = tempfile::tempdir().unwrap();
-    let config = ConnectorConfig::File { dir: dir.path().into() };
+    let config = ConnectorSpec::File { dir: dir.path().into() };
     check(&|keys| config.open(keys).unwrap());
     assert_eq!(dir.path().read_dir().unwrap().count(), 0, "everything was evicted");
 }
@@ -41,7 +38,7 @@ fn file_conforms() {
 #[test]
 fn redis_conforms() {
     let server = RedisServer::start(&[]);
-    let config = ConnectorConfig::Redis(At::tcp("127.0.0.1", server.port));
+    let config = ConnectorSpec::Redis(At::tcp("127.0.0.1", server.port));
     check(&|keys| config.open(keys).unwrap());
 }
 
@@ -57,15 +54,15 @@ fn s3_conforms() {
 fn multi_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let server = RedisServer::start(&[]);
-    let part = |config, min_size, max_size, priority| Part {
-        config,
+    let part = |spec, min_size, max_size, priority| Part {
+        spec,
         policy: Policy { min_size, max_size, priority, ..Policy::default() },
     };
-    let peer = ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: 1 << 30 };
-    let config = ConnectorConfig::Multi {
+    let peer = ConnectorSpec::Peer { address: PeerAddress::private(), limit: 1 << 30 };
+    let config = ConnectorSpec::Multi {
         parts: vec![
-            part(ConnectorConfig::File { dir: dir.path().into() }, 100, None, 0),
-            part(ConnectorConfig::Redis(At::tcp("127.0.0.1", server.port)), 0, Some(200_000), 1),
+            part(ConnectorSpec::File { dir: dir.path().into() }, 100, None, 0),
+            part(ConnectorSpec::Redis(At::tcp("127.0.0.1", server.port)), 0, Some(200_000), 1),
             part(peer, 0, Some(4), 2),
         ],
         tags: Vec::new(),
@@ -86,24 +83,8 @@ fn peer_conforms_over_a_unix_socket() {
 
 #[test]
 fn shm_conforms() {
-    let (host, secret) = (Uuid::nil(), Secret::default());
-    let config = ConnectorConfig::Shm { path: PathBuf::new(), host, secret, limit: 1 << 30 };
+    let config = ConnectorSpec::Shm { limit: 1 << 30 };
     check(&|keys| config.open(keys).unwrap());
-}
-
-#[test]
-fn throttled_conforms() {
-    check(&|keys| Arc::new(Throttled::new(memory(keys), 10_000_000_000, Duration::from_micros(10))));
-}
-
-#[test]
-fn faulty_without_faults_conforms() {
-    check(&|keys| Arc::new(Faulty::new(memory(keys), Faults::default())));
-}
-
-#[test]
-fn metered_conforms() {
-    check(&|keys| Arc::new(Metered::new(memory(keys))));
 }
 
 mod slow {

@@ -14,7 +14,7 @@ const FILES: u64 = 64;
 #[test]
 fn objects_without_a_segment_go_over_the_socket() {
     let server = ShmServer::start(Path::new(""), 1 << 28, KeySource::random()).unwrap();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), ..before }).unwrap();
     let object = |n: usize| Bytes::from(vec![n as u8; 100_000]);

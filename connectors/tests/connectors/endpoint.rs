@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
-use psbench_connectors::endpoint::home;
-use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, Key, KeySource};
+use psbench_connectors::endpoint::{EndpointLocation, home};
+use psbench_connectors::{Address, Connector, ConnectorError, Key, KeySource};
 use uuid::Uuid;
 
 use crate::support::{Endpoint, NAME, python};
@@ -57,8 +57,8 @@ fn python_reads_ours_and_we_read_pythons(endpoint: &Endpoint) {
 }
 
 fn another_endpoint_at_the_address_is_named(endpoint: &Endpoint) {
-    let config = ConnectorConfig::Endpoint { host: "127.0.0.1".into(), port: endpoint.port, id: Uuid::nil() };
-    let error = config.connect().unwrap_err().to_string();
+    let location = EndpointLocation { id: Uuid::nil(), ..endpoint.location() };
+    let error = Address::of(&location).unwrap().connect().unwrap_err().to_string();
     assert!(error.contains(&format!("endpoint {} answers there", endpoint.id)), "{error}");
 }
 
@@ -74,7 +74,7 @@ fn an_object_of_another_size_is_refused(endpoint: &Endpoint) {
 fn an_endpoint_that_restarts_is_found_again() {
     let mut endpoint = Endpoint::start();
     // The first one that answers is home.
-    assert_eq!(home(&[Uuid::nil(), endpoint.id], endpoint.home()).unwrap(), endpoint.config());
+    assert_eq!(home(&[Uuid::nil(), endpoint.id], endpoint.home()).unwrap(), endpoint.location());
     let connector = open(&endpoint);
     let key = connector.put(Bytes::from_static(b"abc")).unwrap();
     endpoint.stop();

@@ -2,13 +2,12 @@
 //!
 //! One test function, so that only one such object is in memory at a time.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use psbench_connectors::memory::MemoryConnector;
 use psbench_connectors::peer::PeerAddress;
-use psbench_connectors::{Connector, ConnectorConfig, KeySource, Secret};
+use psbench_connectors::{Connector, ConnectorSpec, KeySource};
 use uuid::Uuid;
 
 const SIZE: usize = (2 << 30) + 5;
@@ -27,19 +26,15 @@ fn come_back_whole() {
     let object = Bytes::from(object);
     let dir = tempfile::tempdir().unwrap();
     let connectors: [Arc<dyn Connector>; 4] = [
-        Arc::new(MemoryConnector::open(Uuid::new_v4(), LIMIT, KeySource::random())),
-        ConnectorConfig::File { dir: dir.path().into() }.open(KeySource::random()).unwrap(),
-        ConnectorConfig::Peer { address: PeerAddress::private(), secret: Secret::default(), limit: LIMIT }
-            .open(KeySource::random())
-            .unwrap(),
-        ConnectorConfig::Shm { path: PathBuf::new(), host: Uuid::nil(), secret: Secret::default(), limit: LIMIT }
-            .open(KeySource::random())
-            .unwrap(),
+        Arc::new(MemoryConnector::open(Uuid::new_v4(), LIMIT, KeySource::random()).unwrap()),
+        ConnectorSpec::File { dir: dir.path().into() }.open(KeySource::random()).unwrap(),
+        ConnectorSpec::Peer { address: PeerAddress::private(), limit: LIMIT }.open(KeySource::random()).unwrap(),
+        ConnectorSpec::Shm { limit: LIMIT }.open(KeySource::random()).unwrap(),
     ];
     for connector in connectors {
         let key = connector.put(object.clone()).unwrap();
-        let got = connector.config().connect().unwrap().take(&key).unwrap().unwrap();
+        let got = connector.address().connect().unwrap().take(&key).unwrap().unwrap();
         assert_eq!(got.len(), SIZE);
-        assert_eq!((got[0], got[SIZE / 2], got[SIZE - 1]), (1, 2, 3), "{}", connector.config());
+        assert_eq!((got[0], got[SIZE / 2], got[SIZE - 1]), (1, 2, 3), "{}", connector.address());
     }
 }

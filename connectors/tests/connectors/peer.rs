@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_connectors::peer::{PeerAddress, PeerClient, PeerServer};
-use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, KeySource, Secret};
+use psbench_connectors::peer::{PeerAddress, PeerClient, PeerLocation, PeerServer};
+use psbench_connectors::{Connector, ConnectorError, KeySource, Secret};
 
 /// How long whoever is not let in yet is waited for.
 const STRANGERS_TIME: Duration = Duration::from_secs(5);
@@ -19,16 +19,9 @@ fn serve(address: &PeerAddress) -> PeerServer {
     PeerServer::start(address, 1 << 32, KeySource::random()).unwrap()
 }
 
-fn parts(server: &dyn Connector) -> (PeerAddress, Secret) {
-    match server.config() {
-        ConnectorConfig::Peer { address, secret, .. } => (address.clone(), *secret),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn tcp_port(server: &dyn Connector) -> u16 {
-    match parts(server).0 {
-        PeerAddress::Tcp { port, .. } => port,
+fn tcp_port(server: &PeerServer) -> u16 {
+    match &server.location().address {
+        PeerAddress::Tcp { port, .. } => *port,
         other => panic!("{other}"),
     }
 }
@@ -37,7 +30,8 @@ fn tcp_port(server: &dyn Connector) -> u16 {
 fn a_wrong_secret_is_refused_and_named() {
     for address in [PeerAddress::private(), PeerAddress::loopback()] {
         let server = serve(&address);
-        let error = PeerClient::connect(&parts(&server).0, Secret([1; 16]), 0).unwrap_err();
+        let location = PeerLocation { secret: Secret([1; 16]), ..server.location().clone() };
+        let error = PeerClient::connect(&location).unwrap_err();
         assert!(error.to_string().contains("secret"), "{error}");
     }
 }
@@ -46,24 +40,24 @@ fn a_wrong_secret_is_refused_and_named() {
 fn a_server_announces_what_it_is_told_to() {
     let address = PeerAddress::Announced { host: "0.0.0.0".into(), port: 0, announced: "localhost".into() };
     let server = serve(&address);
-    let announced = parts(&server).0;
-    assert!(matches!(&announced, PeerAddress::Tcp { host, port } if host == "localhost" && *port != 0), "{announced}");
+    let announced = &server.location().address;
+    assert!(matches!(announced, PeerAddress::Tcp { host, port } if host == "localhost" && *port != 0), "{announced}");
     let key = server.put(Bytes::from_static(b"there")).unwrap();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     assert_eq!(client.get(&key).unwrap(), Some(Bytes::from_static(b"there")));
 }
 
 #[test]
 fn a_client_may_not_store() {
     let server = serve(&PeerAddress::private());
-    let error = server.config().connect().unwrap().put(Bytes::new()).unwrap_err();
+    let error = server.address().connect().unwrap().put(Bytes::new()).unwrap_err();
     assert!(matches!(error, ConnectorError::Unreachable { .. }));
 }
 
 #[test]
 fn a_private_socket_is_private_and_goes_with_its_server() {
     let server = serve(&PeerAddress::private());
-    let address = parts(&server).0;
+    let address = server.location().address.clone();
     assert!(address.to_string().starts_with("unix:@psbench-"), "{address}");
     let listening =
         || std::fs::read_to_string("/proc/net/unix").unwrap().contains(&address.to_string()["unix:".len()..]);
@@ -84,9 +78,8 @@ fn a_path_that_is_in_use_is_named() {
 #[test]
 fn a_server_at_all_addresses_announces_a_name() {
     let server = serve(&PeerAddress::Tcp { host: "0.0.0.0".into(), port: 0 });
-    let PeerAddress::Tcp { host, port } = parts(&server).0 else { panic!() };
-    assert_ne!(host, "0.0.0.0");
-    assert_ne!(port, 0);
+    let PeerAddress::Tcp { host, port } = &server.location().address else { panic!() };
+    assert!(host != "0.0.0.0" && *port != 0, "{host}:{port}");
 }
 
 #[test]
@@ -94,13 +87,13 @@ fn a_server_that_is_gone_is_named() {
     for address in [PeerAddress::private(), PeerAddress::loopback()] {
         let server = serve(&address);
         let key = server.put(Bytes::from_static(b"abc")).unwrap();
-        let (place, secret) = parts(&server);
-        let client = server.config().connect().unwrap();
+        let location = server.location().clone();
+        let client = server.address().connect().unwrap();
         client.get(&key).unwrap().unwrap();
         drop(server);
         let error = client.get(&key).unwrap_err().to_string();
-        assert!(error.contains(&place.to_string()) && error.contains("still running"), "{error}");
-        PeerClient::connect(&place, secret, 0).unwrap_err();
+        assert!(error.contains(&location.to_string()) && error.contains("still running"), "{error}");
+        PeerClient::connect(&location).unwrap_err();
     }
 }
 
@@ -120,7 +113,7 @@ fn a_stranger_is_dropped_in_time_and_holds_up_nobody() {
     silent.set_nonblocking(false).unwrap();
     assert!(waited_for || start.elapsed() >= STRANGERS_TIME, "garbage is dropped at once, ahead of who says nothing");
     let key = server.put(Bytes::from_static(b"abc")).unwrap();
-    assert_eq!(server.config().connect().unwrap().get(&key).unwrap().unwrap(), "abc");
+    assert_eq!(server.address().connect().unwrap().get(&key).unwrap().unwrap(), "abc");
     // Byte by byte does not help either.
     let mut said = 0;
     while silent.write_all(b"P").is_ok() {
@@ -135,7 +128,7 @@ fn an_idle_stranger_does_not_keep_the_server_from_ending() {
     let ends_before_its_time = || {
         let server = serve(&PeerAddress::loopback());
         let _stranger = TcpStream::connect(("127.0.0.1", tcp_port(&server))).unwrap();
-        let _client = server.config().connect().unwrap();
+        let _client = server.address().connect().unwrap();
         let start = Instant::now();
         drop(server);
         start.elapsed() < STRANGERS_TIME
@@ -156,7 +149,7 @@ fn impostor(answer: Vec<u8>) -> Arc<dyn Connector> {
         }
     });
     let address = PeerAddress::Tcp { host: "127.0.0.1".into(), port };
-    Arc::new(PeerClient::connect(&address, Secret::default(), 0).unwrap())
+    Arc::new(PeerClient::connect(&PeerLocation { address, secret: Secret::default() }).unwrap())
 }
 
 #[test]
@@ -186,7 +179,8 @@ fn another_service_at_the_address_is_told() {
         client.write_all(b"220 mail ready\r\n")
     });
     let address = PeerAddress::Tcp { host: "127.0.0.1".into(), port };
-    let error = PeerClient::connect(&address, Secret::default(), 0).unwrap_err().to_string();
+    let location = PeerLocation { address, secret: Secret::default() };
+    let error = PeerClient::connect(&location).unwrap_err().to_string();
     assert!(error.contains("no psbench peer"), "{error}");
 }
 
@@ -194,7 +188,7 @@ fn another_service_at_the_address_is_told() {
 fn more_threads_than_connections_are_served() {
     let server = serve(&PeerAddress::private());
     let keys = server.put_batch((0..100_u8).map(|n| Bytes::from(vec![n; 5000])).collect()).unwrap();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     thread::scope(|scope| {
         for (n, key) in keys.iter().enumerate() {
             let client = &client;

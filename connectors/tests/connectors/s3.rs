@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy, Store, StoreOptions};
+use psbench_connectors::{ConnectorSpec, KeySource, Lifetime, Proxy, Store, StoreOptions};
 
 use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY, with_credentials};
 
 /// Why the connector can't be opened.
-fn refusal(config: &ConnectorConfig) -> String {
+fn refusal(config: &ConnectorSpec) -> String {
     let start = Instant::now();
     let error = config.open(KeySource::random()).unwrap_err().to_string();
     assert!(start.elapsed() < Duration::from_secs(60), "a refusal is told in time");
@@ -35,7 +35,7 @@ fn credentials_are_in_no_proxy_and_no_text() {
     with_credentials("s3::credentials_are_in_no_proxy_and_no_text", SECRET_KEY, || {
         let server = S3Server::start();
         let connector = server.config().open(KeySource::random()).unwrap();
-        let shown = format!("{connector:?} {} {:?}", connector.config(), connector.config());
+        let shown = format!("{connector:?} {} {:?}", connector.address(), connector.address());
         let store = Store::new(connector, StoreOptions::default());
         let proxy = store.proxy(Bytes::from_static(b"abc"), Lifetime::Owned).unwrap().encode().unwrap();
         for secret in [ACCESS_KEY, SECRET_KEY] {
@@ -43,7 +43,7 @@ fn credentials_are_in_no_proxy_and_no_text() {
             assert!(!String::from_utf8_lossy(&proxy).contains(secret));
         }
         let proxy = Proxy::decode(&proxy).unwrap();
-        assert_eq!(proxy.config.connect().unwrap().take(&proxy.key).unwrap().unwrap(), "abc");
+        assert_eq!(proxy.address.connect().unwrap().take(&proxy.key).unwrap().unwrap(), "abc");
     });
 }
 
@@ -78,8 +78,8 @@ fn a_missing_bucket_is_named() {
     with_credentials("s3::a_missing_bucket_is_named", SECRET_KEY, || {
         let server = S3Server::start();
         let mut config = server.config();
-        if let ConnectorConfig::S3 { bucket, .. } = &mut config {
-            *bucket = "elsewhere".into();
+        if let ConnectorSpec::S3(bucket) = &mut config {
+            bucket.bucket = "elsewhere".into();
         }
         let error = refusal(&config);
         assert!(error.contains("NoSuchBucket") && error.contains("elsewhere"), "{error}");
@@ -107,8 +107,8 @@ fn only_an_endpoint_that_says_http_goes_without_tls() {
     with_credentials("s3::only_an_endpoint_that_says_http_goes_without_tls", SECRET_KEY, || {
         let server = S3Server::start();
         let mut config = server.config();
-        if let ConnectorConfig::S3 { endpoint, .. } = &mut config {
-            *endpoint = Some(server.url().replace("http://", "https://"));
+        if let ConnectorSpec::S3(bucket) = &mut config {
+            bucket.endpoint = Some(server.url().replace("http://", "https://"));
         }
         let error = refusal(&config);
         assert!(error.contains("https://127.0.0.1"), "{error}");

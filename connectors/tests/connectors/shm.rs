@@ -6,15 +6,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_connectors::shm::{ShmClient, ShmServer};
-use psbench_connectors::{Connector, ConnectorConfig, ConnectorError, Key, KeySource, Lifetime, Proxy, Secret};
+use psbench_connectors::shm::{ShmClient, ShmLocation, ShmServer};
+use psbench_connectors::{Connector, ConnectorError, Key, KeySource, Lifetime, Proxy, Secret};
 use uuid::Uuid;
 
 use crate::support::PATIENCE;
@@ -25,13 +24,6 @@ const LIMIT: u64 = 1 << 28;
 
 fn serve() -> ShmServer {
     ShmServer::start(Path::new(""), LIMIT, KeySource::random()).unwrap()
-}
-
-fn parts(server: &ShmServer) -> (PathBuf, Uuid, Secret) {
-    match server.config() {
-        ConnectorConfig::Shm { path, host, secret, .. } => (path.clone(), *host, *secret),
-        other => panic!("{other:?}"),
-    }
 }
 
 fn object(n: u8) -> Bytes {
@@ -57,7 +49,7 @@ fn are_mapped(bytes: &Bytes) -> bool {
 #[test]
 fn readers_share_one_mapping_and_copy_nothing() {
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let key = server.put(object(7)).unwrap();
     let (first, second) = (client.get(&key).unwrap().unwrap(), client.get(&key).unwrap().unwrap());
     assert_eq!(first.as_ptr(), second.as_ptr());
@@ -80,7 +72,7 @@ fn the_server_itself_copies_nothing_either() {
 #[test]
 fn small_objects_need_no_segment() {
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let key = server.put(Bytes::from_static(b"abc")).unwrap();
     let got = client.take(&Key::named(key.id)).unwrap().unwrap();
     assert!(got == "abc" && !are_mapped(&got));
@@ -89,7 +81,7 @@ fn small_objects_need_no_segment() {
 #[test]
 fn an_object_is_found_by_its_name_alone() {
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let key = server.put(object(7)).unwrap();
     assert!(holds_only(&client.take(&Key::named(key.id)).unwrap().unwrap(), 7));
     assert_eq!(client.get(&Key::named(key.id)).unwrap(), None);
@@ -98,7 +90,7 @@ fn an_object_is_found_by_its_name_alone() {
 #[test]
 fn segments_are_used_again() {
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let mut places = HashSet::new();
     for n in 0..200 {
         let key = server.put(object(n)).unwrap();
@@ -113,7 +105,7 @@ fn segments_are_used_again() {
 #[test]
 fn what_is_held_does_not_change() {
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let keys: Vec<Key> = (0..3).map(|n| server.put(object(n)).unwrap()).collect();
     let taken = client.take(&keys[0]).unwrap().unwrap();
     let got = client.get(&keys[1]).unwrap().unwrap();
@@ -135,7 +127,7 @@ fn what_is_held_does_not_change() {
 fn a_large_object_frees_its_segment_without_a_further_request() {
     const SIZE: usize = 3 << 20;
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let store = |n| server.put(vec![n; SIZE].into()).unwrap();
     let place = |key: &Key| server.get(key).unwrap().unwrap().as_ptr();
     let first = store(1);
@@ -154,8 +146,8 @@ fn a_large_object_frees_its_segment_without_a_further_request() {
 #[test]
 fn what_a_client_that_is_gone_still_reads_is_never_written_to() {
     let server = serve();
-    let other = server.config().connect().unwrap();
-    let client = server.config().connect().unwrap();
+    let other = server.address().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let held: Vec<Bytes> = (1..9).map(|n| client.take(&server.put(object(n)).unwrap()).unwrap().unwrap()).collect();
     // Its connections close; its mappings are still read.
     drop(client);
@@ -173,15 +165,11 @@ fn a_reader_that_is_killed_holds_up_nobody() {
         return hold(&proxy);
     }
     let server = ShmServer::start(Path::new(""), 2 * SIZE as u64, KeySource::random()).unwrap();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     for round in 0..5 {
         let key = server.put(object(round)).unwrap();
-        let reader = Reader::start(&Proxy {
-            config: Arc::new(server.config().clone()),
-            key,
-            checksum: None,
-            lifetime: Lifetime::Owned,
-        });
+        let reader =
+            Reader::start(&Proxy { address: server.address(), key, checksum: None, lifetime: Lifetime::Owned });
         assert!(!server.exists(&key).unwrap(), "the reader has taken it");
         drop(reader);
         for n in 0..20 {
@@ -200,7 +188,7 @@ fn hold(proxy: &str) {
     let proxy: Vec<u8> =
         (0..proxy.len()).step_by(2).map(|at| u8::from_str_radix(&proxy[at..at + 2], 16).unwrap()).collect();
     let proxy = Proxy::decode(&proxy).unwrap();
-    let held = proxy.config.connect().unwrap().take(&proxy.key).unwrap().unwrap();
+    let held = proxy.address.connect().unwrap().take(&proxy.key).unwrap().unwrap();
     assert!(holds_only(&held, held[0]) && are_mapped(&held));
     println!("holding");
     // Nothing ever comes: this ends with the test that started it.
@@ -233,7 +221,7 @@ impl Drop for Reader {
 #[test]
 fn a_full_server_waits_for_evictions_not_for_readers() {
     let server = ShmServer::start(Path::new(""), SIZE as u64, KeySource::random()).unwrap();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let first = server.put(object(1)).unwrap();
     thread::scope(|scope| {
         let second = scope.spawn(|| server.put(object(2)).unwrap());
@@ -250,7 +238,7 @@ fn a_full_server_waits_for_evictions_not_for_readers() {
 fn more_objects_than_segments_go_over_the_socket() {
     const SIZE: usize = 40_000;
     let server = serve();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     let put = |n: usize| server.put(vec![n as u8; SIZE].into()).unwrap();
     let keys: Vec<Key> = (0..700).map(put).collect();
     let held: Vec<Bytes> = keys.iter().map(|key| client.take(key).unwrap().unwrap()).collect();
@@ -264,30 +252,30 @@ fn more_objects_than_segments_go_over_the_socket() {
 #[test]
 fn a_wrong_secret_is_refused_and_named() {
     let server = serve();
-    let (path, host, _) = parts(&server);
-    let error = ShmClient::connect(&path, host, Secret([1; 16]), 0).unwrap_err();
+    let location = ShmLocation { secret: Secret([1; 16]), ..server.location().clone() };
+    let error = ShmClient::connect(&location).unwrap_err();
     assert!(error.to_string().contains("secret"), "{error}");
 }
 
 #[test]
 fn another_host_is_told_what_to_use() {
     let server = serve();
-    let (path, _, secret) = parts(&server);
-    let error = ShmClient::connect(&path, Uuid::new_v4(), secret, 0).unwrap_err();
+    let location = ShmLocation { host: Uuid::new_v4(), ..server.location().clone() };
+    let error = ShmClient::connect(&location).unwrap_err();
     assert!(matches!(error, ConnectorError::Unreachable { .. }) && error.to_string().contains("peer"), "{error}");
 }
 
 #[test]
 fn a_client_may_not_store() {
     let server = serve();
-    let error = server.config().connect().unwrap().put(Bytes::new()).unwrap_err();
+    let error = server.address().connect().unwrap().put(Bytes::new()).unwrap_err();
     assert!(matches!(error, ConnectorError::Unreachable { .. }));
 }
 
 #[test]
 fn the_socket_is_private_and_goes_with_its_server() {
     let server = serve();
-    let name = parts(&server).0.to_str().unwrap().to_owned();
+    let name = server.location().path.to_str().unwrap().to_owned();
     assert!(name.starts_with("@psbench-"), "{name}");
     let listening = || std::fs::read_to_string("/proc/net/unix").unwrap().contains(&name);
     assert!(listening());
@@ -298,9 +286,9 @@ fn the_socket_is_private_and_goes_with_its_server() {
 #[test]
 fn a_server_that_is_gone_is_named() {
     let server = serve();
-    let path = parts(&server).0;
+    let path = server.location().path.clone();
     let key = server.put(object(1)).unwrap();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     client.get(&key).unwrap().unwrap();
     drop(server);
     let error = client.get(&key).unwrap_err().to_string();
@@ -309,14 +297,13 @@ fn a_server_that_is_gone_is_named() {
 
 /// A connection of a stranger.
 fn stranger(server: &ShmServer) -> UnixStream {
-    let path = parts(server).0;
-    let name = path.to_str().unwrap().strip_prefix('@').unwrap();
+    let name = server.location().path.to_str().unwrap().strip_prefix('@').unwrap();
     UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
 }
 
 /// A connection that was let in.
 fn raw(server: &ShmServer) -> UnixStream {
-    let secret = parts(server).2;
+    let secret = server.location().secret;
     let mut socket = stranger(server);
     socket.write_all(&[b"PSBS\x01", &secret.0[..]].concat()).unwrap();
     let mut verdict = [9];
@@ -349,7 +336,7 @@ fn garbage_ends_its_own_connection_only() {
     socket.write_all(&[&release[..], &[0; 15], &map[..], &[0; 15]].concat()).unwrap();
     assert!(ends(socket));
     let key = server.put(object(1)).unwrap();
-    assert!(holds_only(&server.config().connect().unwrap().get(&key).unwrap().unwrap(), 1));
+    assert!(holds_only(&server.address().connect().unwrap().get(&key).unwrap().unwrap(), 1));
 }
 
 /// A server that lets everyone in and answers one request with these bytes, and no more.
@@ -369,8 +356,7 @@ fn impostor(answer: Vec<u8>) -> ConnectorError {
             }));
         }
     });
-    let host = parts(&serve()).1;
-    let client = ShmClient::connect(&path, host, Secret::default(), 0).unwrap();
+    let client = ShmClient::connect(&ShmLocation { path, ..serve().location().clone() }).unwrap();
     client.get(&KeySource::random().next(SIZE as u64)).unwrap_err()
 }
 
@@ -400,7 +386,7 @@ fn garbage_from_a_server_is_an_error() {
 fn many_threads_read_at_once() {
     let server = serve();
     let keys: Vec<Key> = (0..100).map(|n| server.put(object(n)).unwrap()).collect();
-    let client = server.config().connect().unwrap();
+    let client = server.address().connect().unwrap();
     thread::scope(|scope| {
         for (n, key) in (0..100).zip(&keys) {
             let client = &client;

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::endpoint::EndpointLocation;
+use psbench_connectors::{ConnectorSpec, KeySource};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -63,7 +64,7 @@ impl Endpoint {
             self.process.insert(command(self.home.path()).args(["start", "--no-detach", NAME]).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(60);
         while process.try_wait().unwrap().is_none() {
-            if config.connect().is_ok() {
+            if config.open(KeySource::random()).is_ok() {
                 return true;
             }
             assert!(Instant::now() < deadline, "the endpoint did not come up on port {}", self.port);
@@ -84,8 +85,12 @@ impl Endpoint {
         self.home.path()
     }
 
-    pub(crate) fn config(&self) -> ConnectorConfig {
-        ConnectorConfig::Endpoint { host: "127.0.0.1".into(), port: self.port, id: self.id }
+    pub(crate) fn location(&self) -> EndpointLocation {
+        EndpointLocation { host: "127.0.0.1".into(), port: self.port, id: self.id }
+    }
+
+    pub(crate) fn config(&self) -> ConnectorSpec {
+        ConnectorSpec::Endpoint(self.location())
     }
 }
 

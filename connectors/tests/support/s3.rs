@@ -5,7 +5,8 @@ use std::process::Command;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::ConnectorSpec;
+use psbench_connectors::s3::Bucket;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
@@ -61,13 +62,13 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn config(&self) -> ConnectorConfig {
-        ConnectorConfig::S3 {
+    pub(crate) fn config(&self) -> ConnectorSpec {
+        ConnectorSpec::S3(Bucket {
             bucket: BUCKET.into(),
             prefix: "some/where".into(),
             endpoint: Some(self.url()),
             region: "us-east-1".into(),
-        }
+        })
     }
 
     /// The files of the bucket: its objects, by their names.

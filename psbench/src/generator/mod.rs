@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use psbench_connectors::{BadProxy, ConnectorConfig, ConnectorError, KeySource, Lifetime, Store, StoreOptions};
+use psbench_connectors::{BadProxy, ConnectorError, ConnectorSpec, KeySource, Lifetime, Store, StoreOptions};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -93,7 +93,7 @@ impl GeneratorPlan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StorePlan {
     /// The connector.
-    pub connector: ConnectorConfig,
+    pub connector: ConnectorSpec,
     /// Where the names of the objects start.
     pub keys: Uuid,
     /// How long the objects stay.

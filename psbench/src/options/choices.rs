@@ -242,7 +242,7 @@ impl<T: Choice> TypedValueParser for NameOf<T> {
 
 #[cfg(test)]
 mod tests {
-    use psbench_connectors::ConnectorConfig;
+    use psbench_connectors::CONNECTORS;
 
     use super::*;
     use crate::brokers::BrokerChoice;
@@ -256,7 +256,12 @@ mod tests {
     fn names_agree_with_the_registries() {
         assert_eq!(names::<ExecutorName>(), ExecutorKind::NAMES);
         assert_eq!(names::<StreamName>(), BrokerChoice::NAMES);
-        assert_eq!(names::<ConnectorName>(), ConnectorConfig::NAMES);
+        let texts = |value: &ConnectorName| {
+            let value = value.to_possible_value().unwrap();
+            (value.get_name().to_owned(), value.get_help().unwrap().to_string())
+        };
+        let ours: Vec<_> = ConnectorName::value_variants().iter().map(texts).collect();
+        assert_eq!(ours, CONNECTORS.each_ref().map(|known| (known.name.to_owned(), known.summary.to_owned())));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Options that connect psbench with other programs: their streams, and a generator that is not psbench's own.
 
 use clap::ValueEnum;
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::ConnectorSpec;
 use psbench_connectors::proxystore::event::is_proxystores;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ impl StreamScalingOptions {
     pub(super) fn check_interop(
         &self,
         broker: &BrokerChoice,
-        connector: &ConnectorConfig,
+        connector: &ConnectorSpec,
         methods: &[Method],
         generators: u32,
     ) -> Result<(), OptionError> {

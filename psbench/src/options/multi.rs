@@ -1,6 +1,6 @@
 //! The multi connector: which connectors, and what each is for.
 
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::ConnectorSpec;
 use psbench_connectors::multi::{Part, Policy};
 
 use super::choices::{ConnectorName, choose_for};
@@ -11,14 +11,14 @@ const OPTION: &str = "--ps-multi";
 const GRAMMAR: &str = "write NAME[,min=SIZE][,max=SIZE][,priority=N][,host=REGEX][,tag=NAME]…";
 
 impl StreamScalingOptions {
-    pub(super) fn multi(&mut self, sizes: &[Size], notes: &mut Vec<String>) -> Result<ConnectorConfig, OptionError> {
+    pub(super) fn multi(&mut self, sizes: &[Size], notes: &mut Vec<String>) -> Result<ConnectorSpec, OptionError> {
         if self.ps_multi.is_empty() {
             return Err(OptionError::Missing { option: OPTION, needed_by: "--ps-connector multi" });
         }
         let mut parts = Vec::new();
         for text in self.ps_multi.clone() {
             let (name, policy) = part(&text)?;
-            parts.push(Part { config: self.connector_called(name, sizes, notes)?, policy });
+            parts.push(Part { spec: self.connector_called(name, sizes, notes)?, policy });
         }
         let tags = self.ps_tags.clone();
         let taken =
@@ -28,7 +28,7 @@ impl StreamScalingOptions {
             let problem = format!("no part takes an item of {size}{tagged}; add one, or widen one's min, max or tags");
             return Err(OptionError::invalid(OPTION, &self.ps_multi.join(" "), problem));
         }
-        Ok(ConnectorConfig::Multi { parts, tags })
+        Ok(ConnectorSpec::Multi { parts, tags })
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
         let mut options = options(&["peer,max=1MB", "redis,min=1MB"]);
         options.ps_port = Some(7);
         let planned = options.plan().unwrap();
-        let ConnectorConfig::Multi { parts, .. } = &planned.plan.settings.connector else { panic!() };
-        assert_eq!(parts[1].config, ConnectorConfig::Redis(RedisServer::tcp("localhost", 7)));
+        let ConnectorSpec::Multi { parts, .. } = &planned.plan.settings.connector else { panic!() };
+        assert_eq!(parts[1].spec, ConnectorSpec::Redis(RedisServer::tcp("localhost", 7)));
         let again = planned.options.plan().unwrap();
         assert_eq!(again.plan.settings.connector, planned.plan.settings.connector);
         options.ps_file_dir = Some("x".into());

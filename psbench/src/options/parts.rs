@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::num::NonZero;
-use std::path::PathBuf;
+
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use psbench_connectors::peer::PeerAddress;
-use psbench_connectors::scistream::Reach;
-use psbench_connectors::{ConnectorConfig, Secret};
+
+use psbench_connectors::ConnectorSpec;
 use uuid::Uuid;
 
 use super::checks::{absolute, distinct, within};
@@ -64,11 +64,11 @@ impl StreamScalingOptions {
     /// Refuses one port for several generators that serve what they store.
     pub(super) fn check_port(
         &self,
-        connector: &ConnectorConfig,
+        connector: &ConnectorSpec,
         methods: &[Method],
         generators: u32,
     ) -> Result<(), OptionError> {
-        match fixed_port(connector) {
+        match connector.fixed_port() {
             Some(port) if generators > 1 && methods.contains(&Method::Proxy) => {
                 let problem =
                     format!("each of {generators} generators listens at a port of its own; leave it out for free ones");
@@ -135,11 +135,7 @@ impl StreamScalingOptions {
         })
     }
 
-    pub(super) fn connector(
-        &mut self,
-        sizes: &[Size],
-        notes: &mut Vec<String>,
-    ) -> Result<ConnectorConfig, OptionError> {
+    pub(super) fn connector(&mut self, sizes: &[Size], notes: &mut Vec<String>) -> Result<ConnectorSpec, OptionError> {
         self.serve_zmq_by_peer(notes);
         let name = match choose_any(self.ps_connector.get_or_insert_with(|| "peer".into()))? {
             Named::Ours(name) => {
@@ -148,7 +144,7 @@ impl StreamScalingOptions {
                 }
                 name
             }
-            Named::Own(name) => return Ok(ConnectorConfig::own(name, self.ps_place.clone().unwrap_or_default())),
+            Named::Own(name) => return Ok(ConnectorSpec::own(name, self.ps_place.clone().unwrap_or_default())),
         };
         self.connector_called(name, sizes, notes)
     }
@@ -158,35 +154,27 @@ impl StreamScalingOptions {
         name: ConnectorName,
         sizes: &[Size],
         notes: &mut Vec<String>,
-    ) -> Result<ConnectorConfig, OptionError> {
+    ) -> Result<ConnectorSpec, OptionError> {
         Ok(match name {
-            ConnectorName::Endpoint => self.endpoint()?,
+            ConnectorName::Endpoint => ConnectorSpec::Endpoint(self.endpoint()?),
             ConnectorName::File => {
                 let dir = self
                     .ps_file_dir
                     .as_ref()
                     .ok_or(OptionError::Missing { option: "--ps-file-dir", needed_by: "--ps-connector file" })?;
                 let dir = absolute("--ps-file-dir", dir)?;
-                ConnectorConfig::File { dir: self.ps_file_dir.insert(dir).clone() }
+                ConnectorSpec::File { dir: self.ps_file_dir.insert(dir).clone() }
             }
-            ConnectorName::Memory => {
-                ConnectorConfig::Memory { space: Uuid::new_v4(), limit: self.memory_limit(sizes)? }
-            }
+            ConnectorName::Memory => ConnectorSpec::Memory { space: Uuid::new_v4(), limit: self.memory_limit(sizes)? },
             ConnectorName::Multi => self.multi(sizes, notes)?,
-            ConnectorName::Peer => ConnectorConfig::Peer {
+            ConnectorName::Peer => ConnectorSpec::Peer {
                 address: self.tcp_address("peer", notes)?.unwrap_or_else(PeerAddress::private),
-                secret: Secret::default(),
                 limit: self.memory_limit(sizes)?,
             },
-            ConnectorName::S3 => self.s3()?,
-            ConnectorName::Redis => ConnectorConfig::Redis(self.redis_store()?),
+            ConnectorName::S3 => ConnectorSpec::S3(self.s3()?),
+            ConnectorName::Redis => ConnectorSpec::Redis(self.redis_store()?),
             ConnectorName::Scistream => self.scistream(sizes, notes)?,
-            ConnectorName::Shm => ConnectorConfig::Shm {
-                path: PathBuf::new(),
-                host: Uuid::nil(),
-                secret: Secret::default(),
-                limit: self.memory_limit(sizes)?,
-            },
+            ConnectorName::Shm => ConnectorSpec::Shm { limit: self.memory_limit(sizes)? },
         })
     }
 
@@ -352,19 +340,4 @@ impl StreamScalingOptions {
 fn default_workers(generators: u32) -> u32 {
     let cpus = available_parallelism().map_or(1, NonZero::get);
     u32::try_from(cpus).unwrap_or(u32::MAX).max(generators + LEAST_DEFAULT_COMPUTING)
-}
-
-/// The TCP port at which whoever stores listens, where it is told which.
-fn fixed_port(connector: &ConnectorConfig) -> Option<u16> {
-    let address = match connector {
-        ConnectorConfig::Peer { address, .. } => address,
-        ConnectorConfig::Scistream(Reach::Private(route)) => route.listen.as_ref()?,
-        ConnectorConfig::Scistream(Reach::Through(crossing)) => crossing.route.listen.as_ref()?,
-        ConnectorConfig::Multi { parts, .. } => return parts.iter().find_map(|part| fixed_port(&part.config)),
-        _ => return None,
-    };
-    match address {
-        PeerAddress::Tcp { port, .. } | PeerAddress::Announced { port, .. } => Some(*port).filter(|port| *port != 0),
-        PeerAddress::Unix(_) => None,
-    }
 }

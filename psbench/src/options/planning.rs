@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::ConnectorSpec;
 
 use super::checks::within;
 use super::effect::{Chosen, without_effect};
@@ -200,18 +200,17 @@ impl StreamScalingOptions {
 fn chosen(
     methods: &[Method],
     (executor, submit, through): (ExecutorKind, Option<&str>, bool),
-    connector: &ConnectorConfig,
+    connector: &ConnectorSpec,
     broker: &BrokerChoice,
     generator: GeneratorKind,
 ) -> Vec<Chosen> {
-    let parts: &[_] = if let ConnectorConfig::Multi { parts, .. } = connector { parts } else { &[] };
-    let connectors = [connector].into_iter().chain(parts.iter().map(|part| &part.config));
+    let connectors = [connector].into_iter().chain(connector.parts().iter().map(|part| &part.spec));
     vec![
         Chosen::new("stream-method", methods.iter().map(|method| method.name())),
         Chosen::new("executor", [executor.name()]),
         Chosen::new("submit", submit),
         Chosen::new("worker-via-scistream", through.then_some("scistream")),
-        Chosen::new("ps-connector", connectors.map(ConnectorConfig::name)),
+        Chosen::new("ps-connector", connectors.map(ConnectorSpec::name)),
         Chosen::new("stream", [broker.name()]),
         Chosen::new("stream-via-scistream", broker.via()),
         Chosen::new("generator", [generator.name()]),
@@ -229,7 +228,7 @@ fn check_reach(
     (executor, engine): (ExecutorKind, Option<&EnginePlan>),
     generator: GeneratorKind,
     broker: &BrokerChoice,
-    connector: &ConnectorConfig,
+    connector: &ConnectorSpec,
     methods: &[Method],
 ) -> Result<(), OptionError> {
     let in_processes = match executor {
@@ -340,7 +339,7 @@ mod tests {
     fn a_limit_in_memory_has_room_for_large_items() {
         let large = StreamScalingOptions { data_size_bytes: vec!["3GiB".parse().unwrap()], ..Default::default() };
         let connector = &large.plan().unwrap().plan.settings.connector;
-        assert!(matches!(connector, ConnectorConfig::Peer { limit, .. } if *limit == 6 << 30), "{connector:?}");
+        assert!(matches!(connector, ConnectorSpec::Peer { limit, .. } if *limit == 6 << 30), "{connector:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::env;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::ConnectorSpec;
 use psbench_connectors::scistream::{Consumer, Crossing, Reach, Route};
 use scistream::client::{ClientOptions, GatewayAccess, Gateways, Wishes};
 use scistream::dataserver::{DataServerType, MOST_AHEAD, MOST_STRIPES, Transport};
@@ -46,17 +46,13 @@ pub(crate) struct PathOptions {
 }
 
 impl StreamScalingOptions {
-    pub(super) fn scistream(
-        &mut self,
-        sizes: &[Size],
-        notes: &mut Vec<String>,
-    ) -> Result<ConnectorConfig, OptionError> {
+    pub(super) fn scistream(&mut self, sizes: &[Size], notes: &mut Vec<String>) -> Result<ConnectorSpec, OptionError> {
         let PathOptions { num_conn, rate, wishes } = self.path_options()?;
         let gateways = self.gateways()?;
         let listen = self.tcp_address("scistream", notes)?;
         let limit = self.memory_limit(sizes)?;
         let route = Route { num_conn, rate, wishes, listen, limit, salt: *SALT };
-        Ok(ConnectorConfig::Scistream(match gateways {
+        Ok(ConnectorSpec::Scistream(match gateways {
             None => Reach::Private(Box::new(route)),
             Some(NamedGateways { producer, consumers }) => {
                 Reach::Through(Box::new(Crossing { route, private: false, producer, consumers }))
@@ -255,7 +251,7 @@ mod tests {
 
     fn crossing(options: &StreamScalingOptions) -> Crossing {
         match &options.plan().unwrap().plan.settings.connector {
-            ConnectorConfig::Scistream(Reach::Through(crossing)) => (**crossing).clone(),
+            ConnectorSpec::Scistream(Reach::Through(crossing)) => (**crossing).clone(),
             other => panic!("{other}"),
         }
     }
@@ -264,7 +260,7 @@ mod tests {
     fn without_gateways_there_is_a_private_pair() {
         let planned = options().plan().unwrap();
         let connector = &planned.plan.settings.connector;
-        assert!(matches!(connector, ConnectorConfig::Scistream(Reach::Private(_))), "{connector}");
+        assert!(matches!(connector, ConnectorSpec::Scistream(Reach::Private(_))), "{connector}");
         assert_eq!((planned.options.scistream_local, planned.options.scistream_num_conn), (Some(true), Some(1)));
         assert_eq!(planned.options.plan().unwrap().options, planned.options);
         assert_eq!(planned.notes, [""; 0]);

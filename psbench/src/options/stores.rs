@@ -1,13 +1,14 @@
 //! Connectors at services that psbench does not start.
 
-use psbench_connectors::{ConnectorConfig, endpoint};
+use psbench_connectors::endpoint::{self, EndpointLocation};
+use psbench_connectors::s3::Bucket;
 use uuid::Uuid;
 
 use super::{OptionError, StreamScalingOptions};
 
 impl StreamScalingOptions {
     /// The endpoint that answers: its address is looked up here, once, so that all processes of a run use the same one.
-    pub(super) fn endpoint(&self) -> Result<ConnectorConfig, OptionError> {
+    pub(super) fn endpoint(&self) -> Result<EndpointLocation, OptionError> {
         const OPTION: &str = "--ps-endpoints";
         if self.ps_endpoints.is_empty() {
             return Err(OptionError::Missing { option: OPTION, needed_by: "--ps-connector endpoint" });
@@ -21,14 +22,14 @@ impl StreamScalingOptions {
         endpoint::home(&ids, &dir).map_err(|error| unusable(error.to_string()))
     }
 
-    pub(super) fn s3(&mut self) -> Result<ConnectorConfig, OptionError> {
+    pub(super) fn s3(&mut self) -> Result<Bucket, OptionError> {
         let bucket = self.ps_s3_bucket.clone();
         let bucket = bucket.ok_or(OptionError::Missing { option: "--ps-s3-bucket", needed_by: "--ps-connector s3" })?;
         if bucket.is_empty() || bucket.len() > LONGEST_BUCKET || bucket.contains(['/', ':', ' ']) {
             let problem = "not a bucket's name; write it without s3://";
             return Err(OptionError::invalid("--ps-s3-bucket", &bucket, problem));
         }
-        Ok(ConnectorConfig::S3 {
+        Ok(Bucket {
             bucket,
             prefix: self.ps_s3_prefix.get_or_insert_with(|| "psbench".into()).clone(),
             endpoint: self.ps_s3_endpoint.as_deref().map(service_url).transpose()?,

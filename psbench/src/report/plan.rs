@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::Cell;
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::ConnectorSpec;
 
 use super::grid::grid;
 use crate::memory::Demand;
@@ -107,12 +107,9 @@ fn mode(engine: &EnginePlan) -> String {
     format!(" ({mode}{through})")
 }
 
-fn place(connector: &ConnectorConfig) -> String {
-    match connector {
-        // The name of their space tells nobody anything.
-        ConnectorConfig::Memory { .. } | ConnectorConfig::Shm { .. } => connector.name().to_owned(),
-        _ => connector.to_string(),
-    }
+fn place(connector: &ConnectorSpec) -> String {
+    // The name of a space in memory tells nobody anything.
+    if connector.is_shared() { connector.name().to_owned() } else { connector.to_string() }
 }
 
 fn time(time: Duration) -> String {

@@ -135,7 +135,7 @@ fn make(
         task_sleep: settings.task_sleep,
         verify: settings.verify,
         cache_bytes: settings.cache_bytes,
-        connector: settings.connector.for_workers(),
+        trusted: settings.connector.services(),
     };
     let written = item::encode_plan(&setup).map_err(|error| ExecutorError::Invalid(error.to_string()))?;
     if let Some(engines) = engines {

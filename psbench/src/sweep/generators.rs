@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use psbench_connectors::{ConnectorConfig, ConnectorError, Key, KeySource, StoreMetrics};
+use psbench_connectors::{ConnectorError, ConnectorSpec, Key, KeySource, StoreMetrics};
 use psbench_executors::{Executor, WorkerReport};
 
 use super::trial::finish;
@@ -109,7 +109,7 @@ impl Generators {
     }
 
     /// Deletes the first `stored` objects of each, but for those that ended with their generator; returns how many there were.
-    pub(super) fn delete_objects(&self, connector: &ConnectorConfig, stored: &[u64]) -> Result<u64, ConnectorError> {
+    pub(super) fn delete_objects(&self, connector: &ConnectorSpec, stored: &[u64]) -> Result<u64, ConnectorError> {
         const TOGETHER: u64 = 1000;
         let Some(connector) = connector.outliving() else { return Ok(0) };
         let connector = connector.open(KeySource::random())?;
@@ -124,7 +124,7 @@ impl Generators {
     }
 
     /// Gives back what the connectors of all had at other hosts. That of a generator which ended in order is not there any more.
-    pub(super) fn abandon(&self, connector: &ConnectorConfig) -> Result<(), ConnectorError> {
+    pub(super) fn abandon(&self, connector: &ConnectorSpec) -> Result<(), ConnectorError> {
         let mut abandoned = Ok(());
         for keys in &self.keys {
             abandoned = abandoned.and(connector.abandon(keys));

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use psbench_connectors::{
-    ConnectorConfig, ConnectorError, Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions,
-    checksum,
+    Address, ConnectorError, Key, KeySource, Proxy, ResolveFailure, Resolver, StoreMetrics, StoreOptions, checksum,
 };
 use psbench_executors::{ClockOffset, Task, TaskContext, Work};
 use serde::{Deserialize, Serialize};
@@ -33,8 +32,8 @@ pub struct WorkerSetup {
     pub verify: bool,
     /// Bytes of resolved objects to keep; 0 for none.
     pub cache_bytes: u64,
-    /// Of the trial's connector, whose buckets see the credentials of workers; absent where it has none.
-    pub connector: Option<ConnectorConfig>,
+    /// The services of the trial's connector, which see the credentials of workers.
+    pub trusted: Vec<Address>,
 }
 
 /// What a worker says at its end.
@@ -84,7 +83,7 @@ impl StreamWork {
     pub fn new(setup: WorkerSetup, clock: ClockOffset) -> Self {
         let options = StoreOptions { cache_bytes: setup.cache_bytes, ..StoreOptions::default() };
         let resolver =
-            Resolver::new(format!("process {}", std::process::id()), options).trusting(setup.connector.clone());
+            Resolver::new(format!("process {}", std::process::id()), options).trusting(setup.trusted.clone());
         Self {
             setup,
             resolver,
@@ -167,7 +166,7 @@ impl StreamWork {
         };
         let proxy = Proxy::decode(proxy).map_err(|error| failure(true, false, &error))?;
         if doubted {
-            proxy.config.doubt();
+            proxy.address.doubt();
         }
         if proxy.key.size.is_none_or(|size| size >= LARGE) {
             context.about_to_wait();
@@ -259,7 +258,7 @@ impl Work for StreamWork {
         drop(generating);
         // Nobody else knows any more what was stored.
         for Generated { store, keys, lifetime } in self.generated().drain(..) {
-            if store.connector().config().outlives_process() && lifetime != ObjectLifetime::Static {
+            if store.connector().address().outlives_process() && lifetime != ObjectLifetime::Static {
                 let stored: Vec<Key> = (0..keys.made()).map(|n| Key::named(keys.nth(n))).collect();
                 let _ = store.evict_batch(&stored);
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use bytes::Bytes;
-use psbench_connectors::{ConnectorConfig, Key, KeySource};
+use psbench_connectors::{ConnectorSpec, Key, KeySource};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -514,10 +514,10 @@ fn objects_are_shared_across_languages() {
     let directory = tempfile::tempdir().unwrap();
     let places = [
         (
-            ConnectorConfig::Redis(psbench_connectors::redis::RedisServer::tcp("127.0.0.1", server.port)),
+            ConnectorSpec::Redis(psbench_connectors::redis::RedisServer::tcp("127.0.0.1", server.port)),
             format!("redis:{}", server.port),
         ),
-        (ConnectorConfig::File { dir: directory.path().into() }, format!("file:{}", directory.path().display())),
+        (ConnectorSpec::File { dir: directory.path().into() }, format!("file:{}", directory.path().display())),
     ];
     for (config, place) in places {
         let mut running = program("store.py", &[&place]).stdin(Stdio::piped()).spawn().unwrap();

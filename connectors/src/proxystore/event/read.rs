@@ -1,7 +1,5 @@
 //! Reading a batch of events.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::{
@@ -117,8 +115,8 @@ fn proxy(event: Value<'_>) -> Result<Object, String> {
     let field = |name: &str| event.get(name).ok_or_else(|| format!("its event has no {name}"));
     let store = field(STORE_CONFIG)?;
     let key_type = field(KEY_TYPE)?.as_str().unwrap_or_default();
-    let (config, id) = store::read(store, key_type, field(RAW_KEY)?)?;
+    let (address, id) = store::read(store, key_type, field(RAW_KEY)?)?;
     let evict = field(EVICT)?.as_bool().ok_or("whether to evict it is not said")?;
     let lifetime = if evict { Lifetime::Owned } else { Lifetime::Kept };
-    Ok(Object::Proxy(Proxy { config: Arc::new(config), key: Key::named(id), checksum: None, lifetime }))
+    Ok(Object::Proxy(Proxy { address, key: Key::named(id), checksum: None, lifetime }))
 }

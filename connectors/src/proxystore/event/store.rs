@@ -1,12 +1,18 @@
 //! Which of ProxyStore's stores holds an object: its configuration and key, as those of psbench's connectors.
 
+use std::path::Path;
+
+use serde::Serialize;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::clip;
+use crate::address::Location;
+use crate::endpoint::{self, EndpointLocation};
+use crate::file::FileLocation;
 use crate::proxystore::pickle::{Global, Value, Writer};
 use crate::redis::RedisServer;
-use crate::{ConnectorConfig, Key, endpoint};
+use crate::{Address, ConnectorSpec, Key};
 
 const REDIS: &str = "proxystore.connectors.redis.RedisConnector";
 const REDIS_KEY: &str = "proxystore.connectors.redis.RedisKey";
@@ -38,22 +44,36 @@ const FIELDS: &str = "__dict__";
 #[error("ProxyStore can't reach the objects of {0}; there are: endpoint, file, multi (of these), redis")]
 pub struct NotProxyStores(String);
 
+/// A connector that ProxyStore has, too.
+pub(super) enum Theirs {
+    Redis(RedisServer),
+    File(FileLocation),
+    Endpoint(EndpointLocation),
+}
+
 /// Whether ProxyStore reaches the objects of this connector.
 ///
 /// # Errors
 ///
 /// It does not; those that it does reach are named.
-pub fn is_proxystores(config: &ConnectorConfig) -> Result<(), NotProxyStores> {
-    let refused = |what: String| Err(NotProxyStores(what));
-    match config {
-        ConnectorConfig::Endpoint { .. } => Ok(()),
-        ConnectorConfig::Multi { parts, .. } => parts.iter().try_for_each(|part| is_proxystores(&part.config)),
-        ConnectorConfig::Redis(server) if plain(server).is_some() => Ok(()),
-        ConnectorConfig::Redis(server) => refused(format!("{server} (its connector takes a host and a port alone)")),
-        ConnectorConfig::File { dir } if dir.to_str().is_some() => Ok(()),
-        ConnectorConfig::File { dir } => refused(format!("{} (the path is not UTF-8)", dir.display())),
-        other => refused(other.name().into()),
+pub fn is_proxystores(spec: &ConnectorSpec) -> Result<(), NotProxyStores> {
+    match spec {
+        ConnectorSpec::Endpoint(_) => Ok(()),
+        ConnectorSpec::Multi { parts, .. } => parts.iter().try_for_each(|part| is_proxystores(&part.spec)),
+        ConnectorSpec::Redis(server) => check_server(server),
+        ConnectorSpec::File { dir } => check_dir(dir),
+        other => Err(NotProxyStores(other.name().into())),
     }
+}
+
+fn check_server(server: &RedisServer) -> Result<(), NotProxyStores> {
+    plain(server)
+        .map(drop)
+        .ok_or_else(|| NotProxyStores(format!("{server} (its connector takes a host and a port alone)")))
+}
+
+fn check_dir(dir: &Path) -> Result<(), NotProxyStores> {
+    dir.to_str().map(drop).ok_or_else(|| NotProxyStores(format!("{} (the path is not UTF-8)", dir.display())))
 }
 
 /// Host and port of a server that takes no more than those to reach.
@@ -62,62 +82,76 @@ fn plain(server: &RedisServer) -> Option<(&str, u16)> {
     (*server == RedisServer::tcp(host, port)).then_some((host, port))
 }
 
-/// The Python types of a connector that keeps an object, and of its keys. One of several connectors keeps none: its proxies name the part.
-pub(super) fn types(config: &ConnectorConfig) -> Result<(&'static str, &'static str), NotProxyStores> {
-    is_proxystores(config)?;
-    match config {
-        ConnectorConfig::Redis(_) => Ok((REDIS, REDIS_KEY)),
-        ConnectorConfig::File { .. } => Ok((FILE, FILE_KEY)),
-        ConnectorConfig::Endpoint { .. } => Ok((ENDPOINT, ENDPOINT_KEY)),
-        other => Err(NotProxyStores(other.name().into())),
+impl Theirs {
+    /// What is at an address. One of several connectors keeps no object: its proxies name the part.
+    pub(super) fn at(address: &Address) -> Result<Self, NotProxyStores> {
+        if let Some(server) = address.location_of(crate::redis::DESCRIPTOR.name) {
+            check_server(&server)?;
+            return Ok(Self::Redis(server));
+        }
+        if let Some(endpoint) = address.location_of(endpoint::DESCRIPTOR.name) {
+            return Ok(Self::Endpoint(endpoint));
+        }
+        match address.location_of(crate::file::DESCRIPTOR.name) {
+            Some(directory) => Ok(Self::File(directory)),
+            None => Err(NotProxyStores(address.name().into())),
+        }
+    }
+
+    /// The Python types of a connector that keeps an object, and of its keys.
+    pub(super) fn types(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Redis(_) => (REDIS, REDIS_KEY),
+            Self::File(_) => (FILE, FILE_KEY),
+            Self::Endpoint(_) => (ENDPOINT, ENDPOINT_KEY),
+        }
     }
 }
 
 /// Writes the key of an object: the fields of its type.
-pub(super) fn write_key(writer: &mut Writer, config: &ConnectorConfig, key: &Key) {
+pub(super) fn write_key(writer: &mut Writer, connector: &Theirs, key: &Key) {
     writer.str(&key.to_string());
-    if let ConnectorConfig::Endpoint { id, .. } = config {
+    if let Theirs::Endpoint(EndpointLocation { id, .. }) = connector {
         writer.str(&id.to_string());
     }
 }
 
-/// Writes the `StoreConfig` of a connector of this Python type, as a call that makes it.
-pub(super) fn write(writer: &mut Writer, config: &ConnectorConfig, kind: &str) {
+/// Writes the `StoreConfig` of a connector, which is at this address, as a call that makes it.
+pub(super) fn write(writer: &mut Writer, address: &Address, connector: &Theirs) {
     writer.call(Global::ValidateStoreConfig, |writer| {
         writer.dict(|writer| {
             writer.str(NAME);
             // A process has one store of each name: so stores of different places need different ones.
-            writer.str(&format!("psbench {config}"));
+            writer.str(&format!("psbench {address}"));
             writer.str(CONNECTOR);
             writer.dict(|writer| {
                 writer.str(KIND);
-                writer.str(kind);
+                writer.str(connector.types().0);
                 writer.str(OPTIONS);
-                writer.dict(|writer| options(writer, config));
+                writer.dict(|writer| options(writer, connector));
             });
         });
     });
 }
 
-fn options(writer: &mut Writer, config: &ConnectorConfig) {
-    match config {
-        ConnectorConfig::Redis(server) => {
+fn options(writer: &mut Writer, connector: &Theirs) {
+    match connector {
+        Theirs::Redis(server) => {
             let (host, port) = plain(server).unwrap_or_default();
             writer.str(HOSTNAME);
             writer.str(host);
             writer.str(PORT);
             writer.int(port.into());
         }
-        ConnectorConfig::File { dir } => {
+        Theirs::File(FileLocation { dir }) => {
             writer.str(STORE_DIR);
             writer.str(&dir.to_string_lossy());
         }
-        ConnectorConfig::Endpoint { id, .. } => {
+        Theirs::Endpoint(EndpointLocation { id, .. }) => {
             writer.str(ENDPOINTS);
             writer.list(|writer| writer.str(&id.to_string()));
             return;
         }
-        _ => {}
     }
     // Else the first consumer that closes its store deletes the objects of all.
     writer.str(CLEAR);
@@ -126,7 +160,7 @@ fn options(writer: &mut Writer, config: &ConnectorConfig) {
 
 /// Where an object is: the connector that a `StoreConfig` describes, or the part of it, and the object's name; what is wrong where there is
 /// none such. `raw` are the fields of its key.
-pub(super) fn read(config: Value<'_>, key_type: &str, raw: Value<'_>) -> Result<(ConnectorConfig, Uuid), String> {
+pub(super) fn read(config: Value<'_>, key_type: &str, raw: Value<'_>) -> Result<(Address, Uuid), String> {
     let fields = fields(config, [Global::StoreConfig, Global::ValidateStoreConfig])?;
     let connector = fields.get(CONNECTOR).ok_or("its store has no connector")?;
     let fields = self::fields(connector, [Global::ConnectorConfig, Global::ValidateConnectorConfig])?;
@@ -158,18 +192,18 @@ fn fixed<'a, const N: usize>(values: impl ExactSizeIterator<Item = Value<'a>>) -
 }
 
 /// As [`read`], where one connector keeps all objects.
-fn read_one(kind: &str, options: Value<'_>, key_type: &str, raw: Value<'_>) -> Result<(ConnectorConfig, Uuid), String> {
+fn read_one(kind: &str, options: Value<'_>, key_type: &str, raw: Value<'_>) -> Result<(Address, Uuid), String> {
     let text = |option: &str| options.get(option).and_then(Value::as_str).filter(|text| text.len() <= MAX_PLACE);
     let missing = |option: &str| format!("its {kind} has no usable `{option}`");
     if is_kind(kind, REDIS) {
         let host = text(HOSTNAME).ok_or_else(|| missing(HOSTNAME))?;
         let port = options.get(PORT).and_then(Value::as_int).and_then(|port| u16::try_from(port).ok());
-        let config = ConnectorConfig::Redis(RedisServer::tcp(host, port.ok_or_else(|| missing(PORT))?));
-        return Ok((config, read_name(key_type, REDIS_KEY, raw)?));
+        let server = RedisServer::tcp(host, port.ok_or_else(|| missing(PORT))?);
+        return Ok((at(&server)?, read_name(key_type, REDIS_KEY, raw)?));
     }
     if is_kind(kind, FILE) {
-        let config = ConnectorConfig::File { dir: text(STORE_DIR).ok_or_else(|| missing(STORE_DIR))?.into() };
-        return Ok((config, read_name(key_type, FILE_KEY, raw)?));
+        let dir = text(STORE_DIR).ok_or_else(|| missing(STORE_DIR))?.into();
+        return Ok((at(&FileLocation { dir })?, read_name(key_type, FILE_KEY, raw)?));
     }
     if is_kind(kind, ENDPOINT) {
         expect_type(key_type, ENDPOINT_KEY)?;
@@ -177,12 +211,16 @@ fn read_one(kind: &str, options: Value<'_>, key_type: &str, raw: Value<'_>) -> R
             return Err("its key is not of two fields".into());
         };
         // Where ProxyStore's directory is on this host is not for others to say.
-        return Ok((endpoint::locate(read_uuid(endpoint)?)?, read_uuid(name)?));
+        return Ok((at(&endpoint::locate(read_uuid(endpoint)?)?)?, read_uuid(name)?));
     }
     Err(format!(
         "it is in a store with the connector {}; there are: {REDIS}, {FILE}, {ENDPOINT}, and {MULTI} of these",
         clip(kind)
     ))
+}
+
+fn at<L: Location + Serialize>(location: &L) -> Result<Address, String> {
+    Address::of(location).map_err(|error| error.to_string())
 }
 
 /// The fields of a configuration: a dictionary, the one that a call makes it of, or the state of a new object.

@@ -1,24 +1,28 @@
 //! Events that the real ProxyStore wrote, and those that psbench writes.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Batch, BatchWriter, Event, EventError, NotProxyStores, Object, is_proxystores};
+use crate::file::FileLocation;
+use crate::memory::MemoryLocation;
 use crate::proxystore::pickle::{Value, Writer};
-use crate::{ConnectorConfig, Key, Lifetime, Proxy};
+use crate::{Address, ConnectorSpec, Key, Lifetime, Proxy};
 
 const ID: &str = "2b41ae9d-8ff0-4f4f-92a5-84cc9b1ab5a7";
 
-fn redis() -> ConnectorConfig {
-    ConnectorConfig::Redis(crate::redis::RedisServer::tcp("localhost", 6379))
+fn redis() -> Address {
+    Address::of(&crate::redis::RedisServer::tcp("localhost", 6379)).unwrap()
 }
 
-fn proxy(config: ConnectorConfig, lifetime: Lifetime) -> Proxy {
-    Proxy { config: Arc::new(config), key: Key::named(Uuid::parse_str(ID).unwrap()), checksum: None, lifetime }
+fn files() -> Address {
+    Address::of(&FileLocation { dir: "/tmp/objects".into() }).unwrap()
+}
+
+fn proxy(address: Address, lifetime: Lifetime) -> Proxy {
+    Proxy { address, key: Key::named(Uuid::parse_str(ID).unwrap()), checksum: None, lifetime }
 }
 
 fn marked(pickle: &[u8]) -> Bytes {
@@ -44,7 +48,7 @@ fn proxies_of_python_are_read() {
     let (objects, ended) = self::objects(&marked(include_bytes!("../../../tests/events/redis_key")));
     assert_eq!((objects, ended), (vec![Ok(Object::Proxy(proxy(redis(), Lifetime::Owned)))], false));
     let (objects, _) = self::objects(&marked(include_bytes!("../../../tests/events/file_key")));
-    let file = ConnectorConfig::File { dir: PathBuf::from("/tmp/objects") };
+    let file = files();
     assert_eq!(objects, [Ok(Object::Proxy(proxy(file, Lifetime::Kept)))]);
 }
 
@@ -77,8 +81,7 @@ fn objects_in_full_are_slices_and_others_stay_serialised() {
 
 #[test]
 fn what_is_written_is_read() {
-    let proxies =
-        [proxy(redis(), Lifetime::Owned), proxy(ConnectorConfig::File { dir: "/tmp/objects".into() }, Lifetime::Kept)];
+    let proxies = [proxy(redis(), Lifetime::Owned), proxy(files(), Lifetime::Kept)];
     let pickle = BatchWriter::write("topic", |events| {
         events.object(Bytes::from_static(b"abc"), |_| {});
         for proxy in &proxies {
@@ -103,11 +106,12 @@ fn what_is_written_is_read() {
 
 #[test]
 fn what_proxystore_can_not_reach_is_refused_with_what_it_can() {
-    let memory = ConnectorConfig::Memory { space: Uuid::nil(), limit: 1 };
+    let memory = ConnectorSpec::Memory { space: Uuid::nil(), limit: 1 };
+    let here = Address::of(&MemoryLocation { space: Uuid::nil() }).unwrap();
     let error = is_proxystores(&memory).unwrap_err();
     assert!(error.to_string().contains("memory; there are: endpoint, file, multi (of these), redis"), "{error}");
     assert_eq!(
-        BatchWriter::write("t", |events| events.proxy(&proxy(memory, Lifetime::Owned), |_| {})).unwrap_err(),
+        BatchWriter::write("t", |events| events.proxy(&proxy(here, Lifetime::Owned), |_| {})).unwrap_err(),
         error
     );
 }

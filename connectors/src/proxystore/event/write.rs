@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::store::{self, NotProxyStores};
+use super::store::{self, NotProxyStores, Theirs};
 use super::{
     END_OF_STREAM, EVENT_BATCH, EVENT_TYPE, EVENTS, EVICT, KEY_TYPE, METADATA, NEW_OBJECT, NEW_OBJECT_KEY, OBJECT,
     RAW_KEY, STORE_CONFIG, TOPIC,
@@ -54,18 +54,19 @@ impl BatchWriter<'_> {
     ///
     /// ProxyStore has no such connector.
     pub fn proxy(&mut self, proxy: &Proxy, metadata: impl FnOnce(&mut Writer)) -> Result<(), NotProxyStores> {
-        let (kind, key_type) = store::types(&proxy.config)?;
+        let connector = Theirs::at(&proxy.address)?;
+        let (_, key_type) = connector.types();
         self.event(NEW_OBJECT_KEY, |writer| {
             writer.str(KEY_TYPE);
             writer.str(key_type);
             writer.str(RAW_KEY);
-            writer.list(|writer| store::write_key(writer, &proxy.config, &proxy.key));
+            writer.list(|writer| store::write_key(writer, &connector, &proxy.key));
             writer.str(EVICT);
             writer.bool(proxy.lifetime == Lifetime::Owned);
             writer.str(METADATA);
             writer.dict(metadata);
             writer.str(STORE_CONFIG);
-            store::write(writer, &proxy.config, kind);
+            store::write(writer, &proxy.address, &connector);
         });
         Ok(())
     }

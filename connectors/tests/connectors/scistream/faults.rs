@@ -182,9 +182,11 @@ fn one_of_several_connections_that_breaks_over_and_over_loses_nothing() {
 fn a_gateway_that_is_lost_fails_objects_by_name_and_in_time() {
     let mut pair = Pair::start(DataServerType::Copy);
     let connector = pair.open(2);
-    let worker = connector.config().connect().unwrap();
+    let worker = connector.address().connect().unwrap();
     let keys = connector.put_batch(vec![binary(1000); 40]).unwrap();
     worker.take(&keys[0]).unwrap().unwrap();
+    // That it has arrived is on its way still.
+    until("what arrived is gone", || connector.held() == Some(39));
     pair.consumer.stop();
     let began = Instant::now();
     for key in &keys[1..] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use psbench_connectors::scistream::{Consumer, Crossing, Reach, Route, Ways};
-use psbench_connectors::{Connector, ConnectorConfig, KeySource};
+use psbench_connectors::{Connector, ConnectorSpec, KeySource};
 use scistream::auth::Anonymous;
 use scistream::client::{GatewayAccess, Wishes};
 use scistream::dataserver::{DataServerSettings, DataServerType};
@@ -90,8 +90,8 @@ pub(crate) fn crossing(producer: GatewayAccess, consumers: Vec<(&str, GatewayAcc
     Crossing { route, private: false, producer, consumers: consumers.into_iter().map(consumer).collect() }
 }
 
-pub(crate) fn through(crossing: Crossing) -> ConnectorConfig {
-    ConnectorConfig::Scistream(Reach::Through(Box::new(crossing)))
+pub(crate) fn through(crossing: Crossing) -> ConnectorSpec {
+    ConnectorSpec::Scistream(Reach::Through(Box::new(crossing)))
 }
 
 /// Two gateways, and what leads through them.
@@ -122,10 +122,7 @@ impl Pair {
 
 /// What proxies of objects there say.
 pub(crate) fn ways(connector: &dyn Connector) -> Ways {
-    match connector.config() {
-        ConnectorConfig::Scistream(Reach::At(ways)) => (**ways).clone(),
-        other => panic!("{other}"),
-    }
+    connector.address().location_of("scistream").unwrap()
 }
 
 /// Bytes that no text or fixed pattern has.

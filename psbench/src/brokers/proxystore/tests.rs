@@ -1,12 +1,12 @@
 //! Messages there and back, and what others send.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use psbench_connectors::memory::MemoryLocation;
 use psbench_connectors::proxystore::event::BatchWriter;
 use psbench_connectors::proxystore::pickle::Pickle;
-use psbench_connectors::{ConnectorConfig, KeySource, Lifetime, Proxy};
+use psbench_connectors::{Address, KeySource, Lifetime, Proxy};
 
 use super::{Reader, batch, metadata};
 use crate::brokers::Message;
@@ -39,8 +39,9 @@ fn heads(messages: &[Message]) -> Vec<Head> {
 #[test]
 fn messages_come_back_as_they_were() {
     let object = Bytes::from_static(b"in full");
-    let config = Arc::new(ConnectorConfig::Redis(psbench_connectors::redis::RedisServer::tcp("localhost", 6379)));
-    let proxy = Proxy { config, key: KeySource::random().next(5), checksum: Some(u64::MAX), lifetime: Lifetime::Owned };
+    let address = Address::of(&psbench_connectors::redis::RedisServer::tcp("localhost", 6379)).unwrap();
+    let proxy =
+        Proxy { address, key: KeySource::random().next(5), checksum: Some(u64::MAX), lifetime: Lifetime::Owned };
     let size = object.len() as u64;
     let sent = [
         message(head(0, Body::Full { size, checksum: Some(7) }), object.clone()),
@@ -128,9 +129,9 @@ fn the_first_message_tells_whether_payloads_are_raw() {
 
 #[test]
 fn what_can_not_be_published_is_named() {
-    let unreachable = ConnectorConfig::Memory { space: uuid::Uuid::nil(), limit: 1 };
+    let unreachable = MemoryLocation { space: uuid::Uuid::nil() };
     let key = KeySource::random().next(1);
-    let proxy = Proxy { config: Arc::new(unreachable), key, checksum: None, lifetime: Lifetime::Owned };
+    let proxy = Proxy { address: Address::of(&unreachable).unwrap(), key, checksum: None, lifetime: Lifetime::Owned };
     let error = batch("t", &[message(head(3, Body::Proxy), proxy.encode().unwrap().into())]).unwrap_err();
     assert!(error.contains("item 3") && error.contains("memory"), "{error}");
     let foreign = Message { head: Bytes::from_static(b"?"), payload: Bytes::new() };

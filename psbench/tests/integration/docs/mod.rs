@@ -10,7 +10,7 @@ use std::fs;
 
 use psbench::brokers::BrokerChoice;
 use psbench::plan::ExecutorKind;
-use psbench_connectors::ConnectorConfig;
+use psbench_connectors::CONNECTORS;
 use scistream::dataserver::DataServerType;
 
 use self::page::{Page, code, pages, root, sources};
@@ -134,7 +134,7 @@ fn tables_list_what_there_is() {
     let lists: [(&str, &[&str]); 5] = [
         ("--executor", &ExecutorKind::NAMES),
         ("--stream", &BrokerChoice::NAMES),
-        ("--ps-connector", &ConnectorConfig::NAMES),
+        ("--ps-connector", &CONNECTORS.each_ref().map(|connector| connector.name)),
         ("--scistream-type", &types),
         ("--type", &types),
     ];

@@ -1,38 +1,35 @@
-//! The registry of connectors: one variant each.
+//! What a user asked for.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::scistream::client::Gateways;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::endpoint::EndpointConnector;
+use crate::endpoint::{EndpointConnector, EndpointLocation};
 use crate::file::FileConnector;
 use crate::memory::MemoryConnector;
-use crate::multi::{self, MultiConnector, Part};
+use crate::multi::{MultiConnector, Part};
 use crate::own;
-use crate::peer::{PeerAddress, PeerClient, PeerServer};
+use crate::peer::{PeerAddress, PeerServer};
 use crate::redis::{RedisConnector, RedisServer};
-use crate::s3::{Place, S3Connector};
-use crate::scistream::{self, Crossing, Reach, Route, ScistreamClient, ScistreamServer};
-use crate::shm::{ShmClient, ShmServer};
-use crate::{Connector, ConnectorError, KeySource, OWN_CONNECTORS};
+use crate::s3::{Bucket, S3Connector};
+use crate::scistream::{Crossing, Reach, Route, ScistreamServer};
+use crate::shm::ShmServer;
+use crate::{
+    Address, Connector, ConnectorError, KeySource, OWN_CONNECTORS, endpoint, file, memory, multi, peer, redis, s3,
+    scistream, shm,
+};
 
-/// All that another process needs to reach the objects of a connector. Small: every proxy carries one.
+/// What a user asked for: the connector at which whoever stores puts objects. It may hold what gateways want to see, so it is told to whoever
+/// stores alone; others get the [`Address`] of the [open](Self::open) connector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ConnectorConfig {
+pub enum ConnectorSpec {
     /// Objects at an endpoint of ProxyStore.
-    Endpoint {
-        /// Host name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// The endpoint's own identifier.
-        id: Uuid,
-    },
+    Endpoint(EndpointLocation),
     /// Objects in this process.
     Memory {
         /// Names one space of objects within the process.
@@ -54,38 +51,20 @@ pub enum ConnectorConfig {
     },
     /// Objects on a Redis server.
     Redis(RedisServer),
-    /// Objects in a bucket of S3. Credentials come from each process's environment.
-    S3 {
-        /// The bucket.
-        bucket: String,
-        /// Stands ahead of the objects' names.
-        prefix: String,
-        /// The service's URL; absent for AWS.
-        endpoint: Option<String>,
-        /// The bucket's region.
-        region: String,
-    },
-    /// Objects in the memory of the process that stored them, served over a socket.
+    /// Objects in a bucket of S3.
+    S3(Bucket),
+    /// Objects in the memory of the process that stores them, served over a socket.
     Peer {
-        /// Before [`open`](Self::open): where to listen. In a connector's own [`config`](Connector::config): where it does.
+        /// Where to listen.
         address: PeerAddress,
-        /// What a client must know to be served. Empty until [`open`](Self::open) makes it.
-        secret: Secret,
-        /// The most bytes the server holds.
+        /// The most bytes that are held.
         limit: u64,
     },
-    /// Objects in the memory of the process that stored them, reached through gateways of SciStream.
+    /// Objects in the memory of the process that stores them, reached through gateways of SciStream.
     Scistream(Reach),
     /// Objects in shared memory, for processes of the same host.
     Shm {
-        /// Before [`open`](Self::open): where to make the Unix socket; empty for a fresh one that only this user can enter. In a
-        /// connector's own [`config`](Connector::config): where it is.
-        path: PathBuf,
-        /// The boot id of the host where the memory is. Nil until [`open`](Self::open) finds it.
-        host: Uuid,
-        /// What a client must know to be served. Empty until [`open`](Self::open) makes it.
-        secret: Secret,
-        /// The most bytes the server holds.
+        /// The most bytes that are held.
         limit: u64,
     },
     /// Objects where a connector that this program brings with it keeps them.
@@ -108,46 +87,40 @@ impl fmt::Debug for Secret {
 }
 
 /// The connector's name and place, as errors name it.
-impl fmt::Display for ConnectorConfig {
+impl fmt::Display for ConnectorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
-            Self::Endpoint { host, port, id } => write!(f, "{name} {id} at {host}:{port}"),
+            Self::Endpoint(endpoint) => write!(f, "{name} {endpoint}"),
             Self::Memory { space, .. } => write!(f, "{name} {space}"),
             Self::File { dir } => write!(f, "{name} {}", dir.display()),
-            Self::S3 { bucket, prefix, endpoint, .. } => {
-                write!(f, "{name} {bucket}/{prefix} at {}", endpoint.as_deref().unwrap_or("AWS"))
-            }
+            Self::S3(bucket) => write!(f, "{name} {bucket}"),
             Self::Multi { parts, .. } => {
-                let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", part.config, part.policy)).collect();
+                let parts: Vec<_> = parts.iter().map(|part| format!("{}{}", part.spec, part.policy)).collect();
                 write!(f, "{name} ({})", parts.join("; "))
             }
             Self::Redis(server) => write!(f, "{name} {server}"),
             Self::Peer { address, .. } => write!(f, "{name} {address}"),
             Self::Scistream(reach) => write!(f, "{name} {reach}"),
-            Self::Shm { path, .. } => write!(f, "{name} {}", PeerAddress::Unix(path.clone())),
+            Self::Shm { .. } => write!(f, "{name} {}", PeerAddress::private()),
             Self::Own { place, .. } => write!(f, "{name} {place}"),
         }
     }
 }
 
-impl ConnectorConfig {
-    /// The names of this crate's connectors, as `--ps-connector` takes them.
-    pub const NAMES: [&'static str; 9] =
-        ["endpoint", "file", "memory", "multi", "peer", "redis", "s3", "scistream", "shm"];
-
+impl ConnectorSpec {
     /// The connector's name.
     pub fn name(&self) -> &str {
         match self {
-            Self::Endpoint { .. } => "endpoint",
-            Self::Memory { .. } => "memory",
-            Self::File { .. } => "file",
-            Self::Multi { .. } => "multi",
-            Self::Redis(_) => "redis",
-            Self::S3 { .. } => "s3",
-            Self::Peer { .. } => "peer",
-            Self::Scistream(_) => "scistream",
-            Self::Shm { .. } => "shm",
+            Self::Endpoint(_) => endpoint::DESCRIPTOR.name,
+            Self::Memory { .. } => memory::DESCRIPTOR.name,
+            Self::File { .. } => file::DESCRIPTOR.name,
+            Self::Multi { .. } => multi::DESCRIPTOR.name,
+            Self::Redis(_) => redis::DESCRIPTOR.name,
+            Self::S3(_) => s3::DESCRIPTOR.name,
+            Self::Peer { .. } => peer::DESCRIPTOR.name,
+            Self::Scistream(_) => scistream::DESCRIPTOR.name,
+            Self::Shm { .. } => shm::DESCRIPTOR.name,
             Self::Own { name, .. } => name,
         }
     }
@@ -158,7 +131,7 @@ impl ConnectorConfig {
         match self {
             Self::Memory { limit, .. } => Self::Memory { space: Uuid::new_v4(), limit: *limit },
             Self::Multi { parts, tags } => {
-                let apart = |part: &Part| Part { config: part.config.apart(), ..part.clone() };
+                let apart = |part: &Part| Part { spec: part.spec.apart(), ..part.clone() };
                 Self::Multi { parts: parts.iter().map(apart).collect(), tags: tags.clone() }
             }
             // These make a server of their own, or share a place outside the process.
@@ -170,7 +143,7 @@ impl ConnectorConfig {
     pub fn crossings(&self) -> Vec<&Crossing> {
         match self {
             Self::Scistream(Reach::Through(crossing)) => vec![crossing],
-            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.config.crossings()).collect(),
+            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.spec.crossings()).collect(),
             _ => Vec::new(),
         }
     }
@@ -179,7 +152,7 @@ impl ConnectorConfig {
     pub fn private_routes(&self) -> Vec<&Route> {
         match self {
             Self::Scistream(Reach::Private(route)) => vec![route],
-            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.config.private_routes()).collect(),
+            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.spec.private_routes()).collect(),
             _ => Vec::new(),
         }
     }
@@ -192,34 +165,21 @@ impl ConnectorConfig {
                 Self::Scistream(Reach::Through(Box::new(Crossing::between(route, gateways))))
             }
             Self::Multi { parts, tags } => {
-                let through = |part: &Part| Part { config: part.config.through(gateways), ..part.clone() };
+                let through = |part: &Part| Part { spec: part.spec.through(gateways), ..part.clone() };
                 Self::Multi { parts: parts.iter().map(through).collect(), tags: tags.clone() }
             }
             other => other.clone(),
         }
     }
 
-    /// What workers of a trial have to know of its connector ahead of proxies: which buckets and servers may see their credentials. What whoever
-    /// stores knows beyond that is not for them.
-    #[must_use]
-    pub fn for_workers(&self) -> Option<Self> {
+    /// The services to which workers may show their credentials.
+    pub fn services(&self) -> Vec<Address> {
         match self {
-            Self::S3 { .. } | Self::Redis(_) => Some(self.clone()),
-            Self::Multi { parts, tags } => {
-                let known = |part: &Part| Some(Part { config: part.config.for_workers()?, ..part.clone() });
-                Some(Self::Multi { parts: parts.iter().filter_map(known).collect(), tags: tags.clone() })
-            }
-            _ => None,
-        }
-    }
-
-    /// Notes that processes elsewhere could not reach the objects of this connector, where finding that out takes long: here it is tried
-    /// once for each then, until one is reached.
-    pub fn doubt(&self) {
-        match self {
-            Self::Scistream(reach) => scistream::doubt(reach),
-            Self::Multi { parts, .. } => parts.iter().for_each(|part| part.config.doubt()),
-            _ => {}
+            // One that can't be written is in no proxy either.
+            Self::S3(bucket) => Address::of(&bucket.whole()).into_iter().collect(),
+            Self::Redis(server) => Address::of(server).into_iter().collect(),
+            Self::Multi { parts, .. } => parts.iter().flat_map(|part| part.spec.services()).collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -233,7 +193,7 @@ impl ConnectorConfig {
             Self::Multi { parts, .. } => {
                 let mut abandoned = Ok(());
                 for part in parts {
-                    abandoned = abandoned.and(part.config.abandon(keys));
+                    abandoned = abandoned.and(part.spec.abandon(keys));
                 }
                 abandoned
             }
@@ -242,40 +202,25 @@ impl ConnectorConfig {
     }
 
     /// For whoever will store objects: makes the directory, starts the server, or connects.
+    ///
+    /// # Errors
+    /// What is to hold the objects can't be made or reached.
     pub fn open(&self, keys: KeySource) -> Result<Arc<dyn Connector>, ConnectorError> {
         Ok(match self {
-            Self::Endpoint { host, port, id } => Arc::new(EndpointConnector::open(host, *port, *id, keys)?),
-            Self::Memory { space, limit } => Arc::new(MemoryConnector::open(*space, *limit, keys)),
+            Self::Endpoint(endpoint) => Arc::new(EndpointConnector::open(endpoint, keys)?),
+            Self::Memory { space, limit } => Arc::new(MemoryConnector::open(*space, *limit, keys)?),
             Self::File { dir } => Arc::new(FileConnector::open(dir, keys)?),
-            Self::S3 { bucket, prefix, endpoint, region } => {
-                let place = Place { bucket, prefix, endpoint: endpoint.as_deref(), region };
-                Arc::new(S3Connector::open(place, keys)?)
-            }
+            Self::S3(bucket) => Arc::new(S3Connector::open(bucket, keys)?),
             Self::Multi { parts, tags } => Arc::new(MultiConnector::open(parts, tags, &keys)?),
             Self::Redis(server) => Arc::new(RedisConnector::open(server, keys)?),
-            Self::Peer { address, limit, .. } => Arc::new(PeerServer::start(address, *limit, keys)?),
+            Self::Peer { address, limit } => Arc::new(PeerServer::start(address, *limit, keys)?),
             Self::Scistream(Reach::Through(crossing)) => Arc::new(ScistreamServer::open(crossing, &keys)?),
             Self::Scistream(Reach::Private(_)) => {
-                return Err(self.unreachable("its private gateways are not there yet"));
+                let reason = "its private gateways are not there yet".into();
+                return Err(ConnectorError::Unreachable { connector: self.to_string(), reason });
             }
-            Self::Scistream(Reach::At(_)) => return Err(self.unreachable("it is open, in another process")),
-            Self::Shm { path, limit, .. } => Arc::new(ShmServer::start(path, *limit, keys)?),
+            Self::Shm { limit } => Arc::new(ShmServer::start(Path::new(""), *limit, keys)?),
             Self::Own { name, place } => own::factory(name)?.open(place, keys)?,
-        })
-    }
-
-    /// For whoever resolves objects that another stored: `self` is that connector's [`config`](Connector::config). Makes nothing.
-    pub fn connect(&self) -> Result<Arc<dyn Connector>, ConnectorError> {
-        Ok(match self {
-            Self::Memory { space, .. } => Arc::new(MemoryConnector::connect(*space)?),
-            Self::Multi { parts, .. } => Arc::new(MultiConnector::connect(parts)?),
-            Self::Peer { address, secret, limit } => Arc::new(PeerClient::connect(address, *secret, *limit)?),
-            Self::Scistream(Reach::At(ways)) => Arc::new(ScistreamClient::connect(ways)?),
-            Self::Scistream(_) => return Err(self.unreachable("no path through its gateways was made")),
-            Self::Shm { path, host, secret, limit } => Arc::new(ShmClient::connect(path, *host, *secret, *limit)?),
-            Self::File { dir } => Arc::new(FileConnector::connect(dir)?),
-            Self::Own { name, place } => own::factory(name)?.connect(place)?,
-            Self::Endpoint { .. } | Self::Redis(_) | Self::S3 { .. } => self.open(KeySource::random())?,
         })
     }
 
@@ -287,23 +232,19 @@ impl ConnectorConfig {
         match self {
             Self::Redis(server) => RedisConnector::check(server).map(|warning| warning.into_iter().collect()),
             Self::Multi { parts, .. } => {
-                let warnings: Result<Vec<_>, _> = parts.iter().map(|part| part.config.check()).collect();
+                let warnings: Result<Vec<_>, _> = parts.iter().map(|part| part.spec.check()).collect();
                 warnings.map(|warnings| warnings.concat())
             }
             _ => Ok(Vec::new()),
         }
     }
 
-    fn unreachable(&self, reason: &str) -> ConnectorError {
-        ConnectorError::Unreachable { connector: self.to_string(), reason: reason.into() }
-    }
-
     /// Whether the objects, or some of them, stay where they are when the process that stored them ends.
     pub fn outlives_process(&self) -> bool {
         match self {
             Self::Memory { .. } | Self::Peer { .. } | Self::Scistream(_) | Self::Shm { .. } => false,
-            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.outlives_process()),
-            Self::Endpoint { .. } | Self::File { .. } | Self::Redis(_) | Self::S3 { .. } => true,
+            Self::Multi { parts, .. } => parts.iter().any(|part| part.spec.outlives_process()),
+            Self::Endpoint(_) | Self::File { .. } | Self::Redis(_) | Self::S3(_) => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.outlives_process()),
         }
     }
@@ -323,12 +264,9 @@ impl ConnectorConfig {
         match self {
             Self::Memory { .. } | Self::Scistream(Reach::Private(_)) | Self::Shm { .. } => false,
             Self::Peer { address, .. } => !matches!(address, PeerAddress::Unix(_)),
-            Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_hosts()),
+            Self::Multi { parts, .. } => parts.iter().all(|part| part.spec.reaches_other_hosts()),
             Self::Redis(server) => !server.is_local(),
-            Self::Endpoint { .. }
-            | Self::File { .. }
-            | Self::S3 { .. }
-            | Self::Scistream(Reach::Through(_) | Reach::At(_)) => true,
+            Self::Endpoint(_) | Self::File { .. } | Self::S3(_) | Self::Scistream(Reach::Through(_)) => true,
             Self::Own { .. } => self.reaches_other_processes(),
         }
     }
@@ -340,21 +278,55 @@ impl ConnectorConfig {
                 address: PeerAddress::Tcp { host, .. } | PeerAddress::Announced { announced: host, .. },
                 ..
             }
-            | Self::Endpoint { host, .. } => is_loopback(host),
+            | Self::Endpoint(EndpointLocation { host, .. }) => is_loopback(host),
             Self::Redis(server) => server.addresses().iter().any(|(host, _)| is_loopback(host)),
-            Self::S3 { endpoint: Some(url), .. } => {
-                let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-                let host = host.split('/').next().unwrap_or_default();
-                is_loopback(host.rsplit_once(':').map_or(host, |(host, _)| host))
-            }
+            Self::S3(bucket) => bucket.host().is_some_and(is_loopback),
             Self::Scistream(reach) => reach.is_loopback(),
-            Self::Multi { parts, .. } => parts.iter().any(|part| part.config.is_loopback()),
-            Self::Memory { .. }
-            | Self::File { .. }
-            | Self::Peer { .. }
-            | Self::S3 { .. }
-            | Self::Shm { .. }
-            | Self::Own { .. } => false,
+            Self::Multi { parts, .. } => parts.iter().any(|part| part.spec.is_loopback()),
+            Self::Memory { .. } | Self::File { .. } | Self::Peer { .. } | Self::Shm { .. } | Self::Own { .. } => false,
+        }
+    }
+
+    /// What it is made of, where it is several connectors.
+    pub fn parts(&self) -> &[Part] {
+        match self {
+            Self::Multi { parts, .. } => parts,
+            _ => &[],
+        }
+    }
+
+    /// The most bytes of objects that the process which stores them holds, and whether it holds copies of them. `(0, false)`: they are
+    /// elsewhere.
+    pub fn held(&self) -> (u64, bool) {
+        match self {
+            Self::Memory { limit, .. } | Self::Peer { limit, .. } => (*limit, false),
+            Self::Shm { limit } => (*limit, true),
+            Self::Scistream(reach) => (reach.route().limit, false),
+            Self::Multi { parts, .. } => parts
+                .iter()
+                .map(|part| part.spec.held())
+                .fold((0, false), |(limit, copied), (more, copies)| (limit.saturating_add(more), copied || copies)),
+            _ => (0, false),
+        }
+    }
+
+    /// Whether whoever resolves an object reads it where it was stored, without a copy of its own.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Memory { .. } | Self::Shm { .. })
+    }
+
+    /// The TCP port at which whoever stores listens, where it is told which.
+    pub fn fixed_port(&self) -> Option<u16> {
+        let address = match self {
+            Self::Peer { address, .. } => address,
+            Self::Scistream(reach) => reach.route().listen.as_ref()?,
+            _ => return self.parts().iter().find_map(|part| part.spec.fixed_port()),
+        };
+        match address {
+            PeerAddress::Tcp { port, .. } | PeerAddress::Announced { port, .. } => {
+                Some(*port).filter(|port| *port != 0)
+            }
+            PeerAddress::Unix(_) => None,
         }
     }
 
@@ -362,12 +334,12 @@ impl ConnectorConfig {
     pub fn reaches_other_processes(&self) -> bool {
         match self {
             Self::Memory { .. } => false,
-            Self::Multi { parts, .. } => parts.iter().all(|part| part.config.reaches_other_processes()),
-            Self::Endpoint { .. }
+            Self::Multi { parts, .. } => parts.iter().all(|part| part.spec.reaches_other_processes()),
+            Self::Endpoint(_)
             | Self::File { .. }
             | Self::Peer { .. }
             | Self::Redis(_)
-            | Self::S3 { .. }
+            | Self::S3(_)
             | Self::Scistream(_)
             | Self::Shm { .. } => true,
             Self::Own { name, .. } => OWN_CONNECTORS.get(name).is_some_and(|own| own.reaches_other_processes()),
@@ -384,6 +356,8 @@ pub fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Location;
+    use crate::multi::Policy;
 
     #[test]
     fn hosts_that_mean_themselves_are_known() {
@@ -397,18 +371,55 @@ mod tests {
         ] {
             assert_eq!(is_loopback(host), itself, "{host}");
             let endpoint = Some(format!("http://{host}:9000/path"));
-            let s3 = ConnectorConfig::S3 { bucket: "b".into(), prefix: "p".into(), endpoint, region: "r".into() };
+            let bucket = Bucket { bucket: "b".into(), prefix: "p".into(), endpoint, region: "r".into() };
+            let s3 = ConnectorSpec::S3(bucket);
             assert!(s3.is_loopback() == itself || host == "::1", "{host}");
         }
     }
 
     #[test]
     fn what_other_hosts_reach_is_known() {
-        let peer = |address| ConnectorConfig::Peer { address, secret: Secret::default(), limit: 1 };
+        let peer = |address| ConnectorSpec::Peer { address, limit: 1 };
         assert!(!peer(PeerAddress::private()).reaches_other_hosts());
         let loopback = peer(PeerAddress::loopback());
         assert!(loopback.reaches_other_hosts() && loopback.is_loopback());
-        assert!(!ConnectorConfig::Memory { space: Uuid::nil(), limit: 1 }.reaches_other_hosts());
-        assert!(ConnectorConfig::File { dir: "/shared".into() }.reaches_other_hosts());
+        assert!(!ConnectorSpec::Memory { space: Uuid::nil(), limit: 1 }.reaches_other_hosts());
+        assert!(ConnectorSpec::File { dir: "/shared".into() }.reaches_other_hosts());
+    }
+
+    fn multi(spec: ConnectorSpec) -> ConnectorSpec {
+        let part = |spec| Part { spec, policy: Policy::default() };
+        let files = ConnectorSpec::File { dir: "/tmp".into() };
+        ConnectorSpec::Multi { parts: vec![part(files), part(spec)], tags: Vec::new() }
+    }
+
+    #[test]
+    fn a_bucket_is_known_by_its_service_region_and_name() {
+        let bucket = |bucket: &str, endpoint: Option<&str>, region: &str| Bucket {
+            bucket: bucket.into(),
+            prefix: Uuid::new_v4().to_string(),
+            endpoint: endpoint.map(Into::into),
+            region: region.into(),
+        };
+        let own = ConnectorSpec::S3(bucket("b", Some("http://s3"), "r"));
+        for known in [own.services(), multi(own).services()] {
+            let is_known = |bucket: Bucket| bucket.shown().iter().all(|shown| known.contains(&shown.service));
+            assert!(is_known(bucket("b", Some("http://s3"), "r")));
+            assert!(!is_known(bucket("b", Some("http://evil"), "r")));
+            assert!(!is_known(bucket("b", None, "r")));
+            assert!(!is_known(bucket("b", Some("http://s3"), "other")));
+            assert!(!is_known(bucket("other", Some("http://s3"), "r")));
+        }
+        assert_eq!(ConnectorSpec::File { dir: "/tmp".into() }.services(), []);
+    }
+
+    #[test]
+    fn a_redis_is_known_by_all_that_reaches_it() {
+        let at = |url| ConnectorSpec::Redis(RedisServer::from_url(url, 1).unwrap());
+        let known = multi(at("rediss://u@h")).services();
+        assert_eq!(at("rediss://u@h").services(), known);
+        for url in ["redis://u@h", "rediss://u@evil", "rediss://v@h"] {
+            assert_ne!(at(url).services(), known, "{url}");
+        }
     }
 }
