@@ -10,6 +10,7 @@ pub mod client;
 pub mod conformance;
 pub mod control;
 pub mod dataserver;
+mod forward;
 pub mod metrics;
 mod relay;
 mod seldom;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ClientError, ClientOptions, ConnectRequest, ConnectedPath, UserClient, connect_path};
-use crate::dataserver::Target;
+use crate::forward::Target;
 use crate::tls::{ClientTls, Pem, TlsError};
 
 /// How to reach a control server, and by which right: all of it, so that it may travel to another host. `Debug` shows no secret.

@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use super::{ClientError, ClientOptions};
-use crate::dataserver::Target;
+use crate::forward::Target;
 
 /// What a connection is, TLS or not.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -7,7 +7,8 @@ use tonic::{Code, Status};
 
 use super::UserClient;
 use crate::control::causes;
-use crate::dataserver::{DataServerType, Target};
+use crate::dataserver::DataServerType;
+use crate::forward::Target;
 use crate::tls::TlsError;
 
 /// Why a user client gets no session.

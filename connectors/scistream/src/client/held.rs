@@ -11,7 +11,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use super::{ClientError, ConnectRequest, ConnectedPath, Gateways, Way};
-use crate::dataserver::Target;
+use crate::forward::Target;
 
 /// Before a control server that was not there is asked once more to give back its half; it may be starting again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];

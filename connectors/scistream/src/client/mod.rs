@@ -28,7 +28,7 @@ pub use self::held::{HeldPath, held_at, release_held_paths};
 pub use self::path::{ConnectRequest, ConnectedPath, connect_path, disconnect};
 pub use self::session::{Granted, Greeting, SessionRequest, Wishes};
 use crate::Role;
-use crate::dataserver::Target;
+use crate::forward::Target;
 use crate::proto::control_client::ControlClient;
 use crate::proto::gateway::gateway_client::GatewayClient;
 use crate::proto::{self, gateway};

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::session::{Granted, SessionRequest, Wishes};
 use super::{ClientError, UserClient};
 use crate::Role;
-use crate::dataserver::{DataServerType, SECRET_LEN, Target};
+use crate::dataserver::DataServerType;
+use crate::forward::{SECRET_LEN, Target};
 
 /// What a path is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

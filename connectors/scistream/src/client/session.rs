@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::{ClientError, UserClient};
-use crate::dataserver::{DataServerType, SECRET_LEN, Target, Transport};
+use crate::dataserver::DataServerType;
+use crate::forward::{SECRET_LEN, Target, Transport};
 use crate::{Role, proto};
 
 /// Between the first two hellos to a control server that does not know the session yet; later ones wait longer.

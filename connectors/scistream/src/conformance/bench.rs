@@ -16,9 +16,9 @@ use uuid::Uuid;
 use super::peers::Host;
 use super::{Open, SOON, Shape};
 use crate::Role;
-use crate::dataserver::{
-    DataServer, DataServerError, ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Target,
-    Traffic, Transport,
+use crate::dataserver::{DataServer, DataServerError};
+use crate::forward::{
+    ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Target, Traffic, Transport,
 };
 
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -5,7 +5,8 @@ use std::net::UdpSocket;
 use super::SOON;
 use super::bench::{Bench, LOOPBACK, Session};
 use crate::Role;
-use crate::dataserver::{DataServerError, Transport};
+use crate::dataserver::DataServerError;
+use crate::forward::Transport;
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind((LOOPBACK, 0)).unwrap();

@@ -9,7 +9,7 @@ use super::bench::{Bench, LOOPBACK, Route, Session, reserve, within};
 use super::peers::{Ending, Host, Pattern, connect, ending, reset, write_until_told};
 use super::streams::{exchange, finish};
 use crate::Role;
-use crate::dataserver::ForwardOptions;
+use crate::forward::ForwardOptions;
 
 /// Whether the session still does what it is for.
 fn works(route: &Route, host: &Host) {

@@ -10,7 +10,8 @@ use super::bench::{Bench, Session};
 use super::peers::{Host, Pattern, connect, ending};
 use super::streams::exchange;
 use crate::Role;
-use crate::dataserver::{DataServerError, ForwardOptions, Target};
+use crate::dataserver::DataServerError;
+use crate::forward::{ForwardOptions, Target};
 
 pub(super) fn a_stalled_reader_stalls_the_writer(bench: &Bench) {
     /// More than can wait on the way: sockets' buffers, which the kernel tunes up to some MB each, those of the gateways, and with QUIC what a

@@ -3,7 +3,8 @@
 use super::bench::{Bench, Session};
 use super::peers::Host;
 use super::streams::{exchange, finish};
-use crate::dataserver::{Congestion, DataServerError, ForwardOptions};
+use crate::dataserver::DataServerError;
+use crate::forward::{Congestion, ForwardOptions};
 
 pub(super) fn options_are_kept_or_refused(bench: &Bench) {
     let default = ForwardOptions::default;

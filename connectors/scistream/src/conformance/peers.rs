@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 
 use super::SOON;
 use super::bench::LOOPBACK;
-use crate::dataserver::Target;
+use crate::forward::Target;
 
 /// A host that clients want to reach.
 pub(super) struct Host {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::error::SessionError;
-use crate::dataserver::{DataServer, MOST_AHEAD, MOST_STRIPES, SECRET_LEN, Secret, Target, Transport};
+use crate::dataserver::DataServer;
+use crate::forward::{MOST_AHEAD, MOST_STRIPES, SECRET_LEN, Secret, Target, Transport};
 use crate::{Role, proto};
 
 /// The most characters of `host:port`: a name has 253.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::PortMap;
-use crate::dataserver::{DataServerSettings, DataServerType, ForwardOptions};
+use crate::dataserver::{DataServerSettings, DataServerType};
+use crate::forward::ForwardOptions;
 
 /// How a control server works.
 #[derive(Clone, Debug)]

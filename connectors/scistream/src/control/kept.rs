@@ -16,7 +16,8 @@ use super::error::{ControlError, SessionError};
 use super::report::texts;
 use super::session::Session;
 use crate::auth::Identity;
-use crate::dataserver::{DataServer, SECRET_LEN, Target, Transport};
+use crate::dataserver::DataServer;
+use crate::forward::{SECRET_LEN, Target, Transport};
 
 /// How a file's name begins while it is written.
 const HALF: &str = ".session-";

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use crate::dataserver::ReservedPort;
+use crate::forward::ReservedPort;
 
 /// The ports that a control server hands out, and how they are told to others: behind a NAT, a container's or a NodePort's mapping,
 /// those that others connect to are not those that are bound. As text `5100-5200`, or `5100-5200:30700-30800` where they differ.

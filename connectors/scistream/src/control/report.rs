@@ -6,7 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::auth::Identity;
-use crate::dataserver::{DataServerType, Target, Traffic};
+use crate::dataserver::DataServerType;
+use crate::forward::{Target, Traffic};
 use crate::{Role, proto};
 
 /// How a session fares.

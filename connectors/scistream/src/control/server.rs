@@ -21,10 +21,8 @@ use super::table::{Found, Table};
 use super::usage::UsageMeter;
 use crate::Role;
 use crate::auth::{Authenticator, Identity};
-use crate::dataserver::{
-    DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Lane, Meter, ReservedPort, Target,
-    Transport, data_server,
-};
+use crate::dataserver::{DataServer, DataServerError, DataServerType, data_server};
+use crate::forward::{ForwardOptions, ForwardPlan, Lane, Meter, ReservedPort, Target, Transport};
 use crate::relay::Choice;
 
 /// How long a data server may take to start.

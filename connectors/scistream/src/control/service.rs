@@ -12,7 +12,8 @@ use super::serve::Reached;
 use super::server::Control;
 use super::session::Hello;
 use crate::auth::{AuthError, Identity};
-use crate::dataserver::{DataServerType, Transport};
+use crate::dataserver::DataServerType;
+use crate::forward::Transport;
 use crate::proto::{self, gateway};
 use crate::{ControlServer, Role};
 

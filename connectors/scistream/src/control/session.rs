@@ -13,7 +13,7 @@ use super::error::{SessionError, Why};
 use super::ports::Claim;
 use super::report::{SessionReport, SessionStage};
 use crate::auth::Identity;
-use crate::dataserver::{Forwarding, ReservedPort, Target, Traffic};
+use crate::forward::{Forwarding, ReservedPort, Target, Traffic};
 
 /// How long a data server may take to give everything up.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);

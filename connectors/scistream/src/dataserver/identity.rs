@@ -25,7 +25,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::Secret;
+use crate::forward::Secret;
 
 /// Of the gateway that accepts connections of the other one, the producer's.
 const ACCEPTS: &str = "tls server";

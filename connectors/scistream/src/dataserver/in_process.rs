@@ -5,7 +5,8 @@ use std::io;
 
 use futures_util::future::BoxFuture;
 
-use super::{DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport};
+use super::{DataServer, DataServerError, DataServerType};
+use crate::forward::{ForwardOptions, ForwardPlan, Forwarding, Transport};
 
 /// What such data servers differ in. All of them keep to rates.
 pub(super) trait InProcess: Send + Sync + 'static {

@@ -28,8 +28,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use self::pipe::Pipe;
+use super::DataServerType;
 use super::in_process::InProcess;
-use super::{DataServerType, ForwardPlan, Forwarding, Held};
+use crate::forward::{ForwardPlan, Forwarding, Held};
 use crate::relay::{BothWays, Course, DataPlane, Flow, Progress, Relay, TURN, Toll, end_stream, keep};
 
 /// Forwards in the kernel, through pipes.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Snapshot;
 use crate::control::{SessionReport, SessionStage};
-use crate::dataserver::Traffic;
+use crate::forward::Traffic;
 
 /// Bytes of a session's name, in hexadecimal.
 const SHOWN: usize = 4;

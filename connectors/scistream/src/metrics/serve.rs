@@ -126,7 +126,8 @@ mod tests {
     use crate::Role;
     use crate::auth::Identity;
     use crate::control::{PortsReport, SessionReport, SessionStage};
-    use crate::dataserver::{DataServerType, Traffic};
+    use crate::dataserver::DataServerType;
+    use crate::forward::Traffic;
 
     fn session(uid: &str, stage: SessionStage, traffic: Option<Traffic>) -> SessionReport {
         SessionReport {

@@ -12,7 +12,7 @@ use super::deliver::conclude;
 use super::end::ResetOnDrop;
 use super::pump::{Flow, pump};
 use super::{Activity, Carrier, Path, Toll};
-use crate::dataserver::Way;
+use crate::forward::Way;
 
 /// One way of a connection, before anything goes it.
 #[derive(Clone, Copy, Debug)]

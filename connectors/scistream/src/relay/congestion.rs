@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{set_tcp_congestion, tcp_congestion};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::dataserver::Congestion;
+use crate::forward::Congestion;
 
 /// From here on a leg is long: no switched local network takes as much, no two sites take less.
 const LONG: Duration = Duration::from_millis(1);

@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Path;
-use crate::dataserver::{ReservedPort, Target};
+use crate::forward::{ReservedPort, Target};
 
 /// Between the first attempts to connect; later ones wait longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -102,7 +102,7 @@ pub(crate) fn tune(path: &Path, connection: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataserver::ForwardOptions;
+    use crate::forward::ForwardOptions;
 
     const BOUND: Duration = Duration::from_secs(60);
 

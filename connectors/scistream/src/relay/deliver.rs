@@ -97,7 +97,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::dataserver::ForwardOptions;
+    use crate::forward::ForwardOptions;
     use crate::relay::end_stream;
 
     const BOUND: Duration = Duration::from_secs(60);

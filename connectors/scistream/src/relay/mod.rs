@@ -39,8 +39,8 @@ pub(crate) use self::pump::{Flow, Progress, TURN, pump, pump_all};
 pub(crate) use self::rate::{Rate, Toll};
 pub(crate) use self::socket::{poll_read, poll_read_vectored, poll_write};
 #[cfg(test)]
-use crate::dataserver::Transport;
-use crate::dataserver::{ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Target, Traffic};
+use crate::forward::Transport;
+use crate::forward::{ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Target, Traffic};
 use crate::{Role, Seldom};
 
 /// How a session's connections are to be carried: its plan, less the listeners.

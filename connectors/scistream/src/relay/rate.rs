@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
-use crate::dataserver::Way;
+use crate::forward::Way;
 
 /// A token bucket for each way, which all connections of a session share. Bytes are taken when they were read, and paid by waiting
 /// before the next read: the kernel's flow control slows the sender down, and nothing is held or dropped for it.

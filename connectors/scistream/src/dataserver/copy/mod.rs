@@ -21,10 +21,11 @@ use std::io;
 use std::sync::Arc;
 
 use self::way::OneWay;
+use super::DataServerType;
 use super::in_process::InProcess;
 use super::stripes::Striping;
 use super::udp::{self, Places};
-use super::{DataServerType, ForwardOptions, ForwardPlan, Forwarding, MOST_STRIPES, Transport};
+use crate::forward::{ForwardOptions, ForwardPlan, Forwarding, MOST_STRIPES, Transport};
 use crate::relay::{BothWays, DataPlane, Relay, keep};
 
 /// Forwards in user space.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 use super::pool::{CHUNK, Chunk};
-use crate::dataserver::Held;
+use crate::forward::Held;
 use crate::relay::{Course, Flow, Progress, TURN, Toll, end_stream, poll_read, poll_write};
 
 /// How long a receiver may take nothing before more than a chunk is held for it.

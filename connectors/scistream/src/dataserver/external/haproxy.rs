@@ -10,7 +10,8 @@ use futures_util::future::BoxFuture;
 
 use super::program::{FIRST_FD, Prepared, Program, Ready, Workspace, find, listeners};
 use super::{NEVER, write_private};
-use crate::dataserver::{DataServerType, ForwardOptions, ForwardPlan, Target, Traffic};
+use crate::dataserver::DataServerType;
+use crate::forward::{ForwardOptions, ForwardPlan, Target, Traffic};
 use crate::relay::Path;
 
 /// As the reference implementation sets it.

@@ -30,9 +30,8 @@ use futures_util::future::BoxFuture;
 pub use self::leftovers::end_leftovers;
 use self::program::{Program, Workspace};
 use self::supervisor::Supervised;
-use super::{
-    Congestion, DataServer, DataServerError, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport,
-};
+use super::{DataServer, DataServerError, DataServerType};
+use crate::forward::{Congestion, ForwardOptions, ForwardPlan, Forwarding, Transport};
 
 /// A program as a data server.
 #[derive(Clone)]

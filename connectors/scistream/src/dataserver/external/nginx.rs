@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 
 use super::program::{FIRST_FD, Prepared, Program, Ready, Workspace, find, first_of, how_to_get, listeners};
 use super::{NEVER, write_private};
-use crate::dataserver::{DataServerType, ForwardOptions, ForwardPlan, ReservedPort};
+use crate::dataserver::DataServerType;
+use crate::forward::{ForwardOptions, ForwardPlan, ReservedPort};
 use crate::relay::Path;
 
 const CONFIGURATION: &str = "nginx.conf";
@@ -36,7 +37,7 @@ impl Program for Nginx {
         first_of(&MODULE).map(|_| path).ok_or_else(missing)
     }
 
-    fn refuses(&self, options: &crate::dataserver::ForwardOptions) -> Option<&'static str> {
+    fn refuses(&self, options: &ForwardOptions) -> Option<&'static str> {
         options.socket_buffer.map(|_| "can't size the buffers of its connections to targets; leave them to the kernel")
     }
 

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 
-use crate::dataserver::{DataServerType, ForwardOptions, ForwardPlan};
+use crate::dataserver::DataServerType;
+use crate::forward::{ForwardOptions, ForwardPlan, ReservedPort};
 
 /// A program that can forward connections.
 pub(super) trait Program: Send + Sync {
@@ -67,7 +68,7 @@ pub(super) enum Ready {
 pub(super) const FIRST_FD: i32 = 3;
 
 /// Lets a plan's ports accept.
-pub(super) fn listeners(ports: Vec<crate::dataserver::ReservedPort>) -> io::Result<Vec<OwnedFd>> {
+pub(super) fn listeners(ports: Vec<ReservedPort>) -> io::Result<Vec<OwnedFd>> {
     ports.into_iter().map(|port| port.listen().map(|listener: TcpListener| listener.into())).collect()
 }
 

@@ -12,7 +12,8 @@ use futures_util::future::BoxFuture;
 use super::program::{Prepared, Program, Ready, Workspace, find};
 use super::{NEVER, write_private};
 use crate::Role;
-use crate::dataserver::{DataServerType, ForwardPlan, ReservedPort, Secret};
+use crate::dataserver::DataServerType;
+use crate::forward::{ForwardPlan, ReservedPort, Secret};
 use crate::relay::Path;
 
 const CONFIGURATION: &str = "stunnel.conf";

@@ -18,7 +18,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::haproxy::traffic;
 use super::process::{Group, Process};
 use super::program::{Prepared, Workspace};
-use crate::dataserver::{DataServerType, Forwarding, Traffic};
+use crate::dataserver::DataServerType;
+use crate::forward::{Forwarding, Traffic};
 
 /// Restarts within a period; then it is given up.
 const RESTARTS: usize = 5;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::dataserver::Meter;
+use crate::forward::Meter;
 
 /// Bytes of a chunk: what a read of a fast connection finds.
 const CHUNK: usize = 256 << 10;

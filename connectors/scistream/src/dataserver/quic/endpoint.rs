@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 
 use super::narrow::Narrow;
 use super::transport;
-use crate::dataserver::ForwardOptions;
+use crate::forward::ForwardOptions;
 use crate::relay::Tasks;
 
 /// Of the datagrams that a socket has for its endpoint, in bytes; `--socket-buffer` says otherwise. Holds what arrives while the thread

@@ -15,9 +15,9 @@ use super::endpoint::{CROWDED, Closing, endpoint, enlarge};
 use super::stream::{Stream, carry};
 use super::transport::{Times, transport};
 use super::{GREETING, PROTOCOL};
-use crate::dataserver::ReservedPort;
 use crate::dataserver::door::Door;
 use crate::dataserver::identity::server_config;
+use crate::forward::ReservedPort;
 use crate::relay::{Path, ResetOnDrop, Tasks, connect};
 
 /// Connections that shake hands at a time.

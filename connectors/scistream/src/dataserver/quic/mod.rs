@@ -54,9 +54,10 @@ use std::sync::Arc;
 use self::inbound::Inbound;
 use self::outbound::Outbound;
 use self::transport::Times;
+use super::DataServerType;
 use super::in_process::{InProcess, whole_streams_only};
-use super::{Congestion, DataServerType, ForwardOptions, ForwardPlan, Forwarding, Transport};
 use crate::Role;
+use crate::forward::{Congestion, ForwardOptions, ForwardPlan, Forwarding, Transport};
 use crate::relay::{DataPlane, Path, Relay};
 
 /// What goes through the connections (ALPN), and its version.

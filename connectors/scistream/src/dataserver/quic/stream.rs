@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::chunk::Chunks;
 use crate::Role;
-use crate::dataserver::Way;
+use crate::forward::Way;
 use crate::relay::{Activity, Path, ResetOnDrop, Toll, broken, conclude, end_stream, reset_by_peer};
 
 /// Whoever is at the other end of the TCP connection reset it, or the session ended, or there was no connection to be had.

@@ -12,8 +12,9 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::*;
+use crate::dataserver::DataServer;
 use crate::dataserver::identity::client_config;
-use crate::dataserver::{DataServer, ForwardOptions, Lane, Meter, ReservedPort, SECRET_LEN, Secret, Target};
+use crate::forward::{ForwardOptions, Lane, Meter, ReservedPort, SECRET_LEN, Secret, Target};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// For what happens at once, on a machine that has other things to do.

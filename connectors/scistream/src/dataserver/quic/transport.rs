@@ -9,7 +9,7 @@ use quinn::{
     AckFrequencyConfig, ConfigError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
 };
 
-use crate::dataserver::{Congestion, ForwardOptions};
+use crate::forward::{Congestion, ForwardOptions};
 
 /// Largest UDP payload, in bytes. Sizes up to it are tried on each path, halving what is uncertain: the first try is one that jumbo
 /// frames (9000 bytes) carry. Beyond that it is for gateways on one host, where the time that each packet takes counts: 32,000 gave no more,

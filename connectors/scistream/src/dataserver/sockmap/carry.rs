@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::program::{Counts, Grant, Joined, Program};
 use super::socket;
 use crate::dataserver::copy::pool::{CHUNK, Chunk};
-use crate::dataserver::{Held, Way};
+use crate::forward::{Held, Way};
 use crate::relay::{
     Activity, Carrier, Path, ResetOnDrop, Toll, broken, conclude, end_stream, reach, reset_by_peer, tune,
 };

@@ -40,7 +40,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::carry::Joining;
 use self::program::Program;
 use super::in_process::InProcess;
-use super::{DataServerError, DataServerType, ForwardPlan, Forwarding};
+use super::{DataServerError, DataServerType};
+use crate::forward::{ForwardPlan, Forwarding};
 use crate::relay::{DataPlane, Relay, keep};
 
 /// Connections that one data server has at most, all sessions together; what memory it costs depends on how many there are.

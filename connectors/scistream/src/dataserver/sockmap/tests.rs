@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::program::Grant;
 use super::*;
 use crate::Role;
-use crate::dataserver::{DataServer, ForwardOptions, Lane, Meter, ReservedPort, Secret, Traffic, Transport};
+use crate::dataserver::DataServer;
+use crate::forward::{ForwardOptions, Lane, Meter, ReservedPort, Secret, Traffic, Transport};
 
 /// Whatever should happen has happened by then, however busy the machine is.
 const LIMIT: Duration = Duration::from_secs(60);

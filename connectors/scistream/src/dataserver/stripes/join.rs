@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::frame::{FrameError, HEADER, LARGEST};
 use super::order::{Order, Stripe};
-use crate::dataserver::{Held, Way};
+use crate::forward::{Held, Way};
 use crate::relay::{Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_write};
 
 /// Pieces that one write takes. More would not fit into a socket's buffer.

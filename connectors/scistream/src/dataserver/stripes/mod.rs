@@ -44,8 +44,8 @@ use self::gather::Gathering;
 use self::join::Join;
 use self::preamble::Preamble;
 use self::split::Split;
-use super::Way;
 use crate::Role;
+use crate::forward::Way;
 use crate::relay::{Activity, Carrier, Path, ResetOnDrop, conclude, connect, pump_all, reach, tune};
 
 /// How long a connection may take to say whose it is, once it has begun to, and the others of its stream to come.

@@ -2,7 +2,7 @@
 
 use ring::hmac::{HMAC_SHA256, Key, Tag, sign, verify};
 
-use crate::dataserver::Secret;
+use crate::forward::{MOST_STRIPES, Secret};
 
 const MAGIC: [u8; 4] = *b"PSBS";
 const VERSION: u8 = 1;
@@ -13,7 +13,7 @@ const SIGNED: usize = MAGIC.len() + 1 + 16 + 2;
 pub const LEN: usize = SIGNED + TAG_LEN;
 
 /// The most connections that one stream may have.
-pub const MOST: u8 = 32;
+pub const MOST: u8 = MOST_STRIPES as u8;
 
 /// Which connection of which stream it is: magic, version, stream, index, count, and an HMAC-SHA256 of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Preamble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataserver::SECRET_LEN;
+    use crate::forward::SECRET_LEN;
 
     #[test]
     fn only_whoever_knows_the_secret_makes_preambles() {

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::frame::{HEADER, Header, LARGEST};
 use crate::dataserver::copy::pool::Chunk;
-use crate::dataserver::{Held, Way};
+use crate::forward::{Held, Way};
 use crate::relay::{Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_read, poll_write};
 
 /// The way from one connection to many.

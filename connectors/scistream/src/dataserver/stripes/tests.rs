@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::DataPlane;
-use crate::dataserver::{
-    Copy, DataServer, DataServerError, ForwardOptions, ForwardPlan, Forwarding, Lane, MOST_STRIPES, Meter,
-    ReservedPort, SECRET_LEN, Secret, Transport,
+use crate::dataserver::{Copy, DataServer, DataServerError};
+use crate::forward::{
+    ForwardOptions, ForwardPlan, Forwarding, Lane, MOST_STRIPES, Meter, ReservedPort, SECRET_LEN, Secret, Transport,
 };
 
 const BOUND: Duration = Duration::from_secs(60);

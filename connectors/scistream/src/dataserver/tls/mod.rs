@@ -57,11 +57,12 @@ use self::ahead::Ahead;
 pub use self::fuzz::read_records;
 use self::go::PROTOCOL;
 use self::handshake::Session;
+use super::DataServerType;
 use super::door::Door;
 use super::identity::{client_config, server_config};
 use super::in_process::InProcess;
-use super::{DataServerType, ForwardPlan, Forwarding};
 use crate::Role;
+use crate::forward::{ForwardPlan, Forwarding};
 use crate::relay::{Carrier, DataPlane, Path, Relay, ResetOnDrop, conclude, connect, tune};
 
 /// How long the other gateway may take to prove itself, once it has accepted: some round-trip times.

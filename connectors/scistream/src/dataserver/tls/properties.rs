@@ -10,8 +10,8 @@ use super::handshake::{Keys, Session, pair};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::record::{HEADER, RecordError, TRAILER};
-use crate::dataserver::Secret;
 use crate::dataserver::identity::{client_config, server_config};
+use crate::forward::Secret;
 
 fn sessions() -> [Session; 2] {
     let secret = Secret::random([3; 32]);

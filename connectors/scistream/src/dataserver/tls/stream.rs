@@ -11,7 +11,7 @@ use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::record::{RECORD, RecordError};
 use crate::Role;
-use crate::dataserver::{Held, Way};
+use crate::forward::{Held, Way};
 use crate::relay::{
     Activity, Flow, Path, Progress, TURN, Toll, end_stream, poll_read, poll_read_vectored, poll_write, pump,
 };

@@ -15,9 +15,8 @@ use uuid::Uuid;
 
 use super::go::PROTOCOL;
 use crate::dataserver::identity::{client_config, server_config};
-use crate::dataserver::{
-    DataServer, ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Tls, Transport,
-};
+use crate::dataserver::{DataServer, Tls};
+use crate::forward::{ForwardOptions, ForwardPlan, Forwarding, Lane, Meter, ReservedPort, Secret, Transport};
 use crate::{DataPlane, Role};
 
 /// Nothing here takes long, but the machine may be busy.

@@ -18,8 +18,7 @@ use super::flows::{Active, Activity, Flows};
 use super::places::{Place, Share};
 use super::socket::{Buffers, Client, Datagrams, Sent, Socket, WATCHED};
 use super::target::{Addresses, follow};
-use crate::dataserver::meter::Open;
-use crate::dataserver::{ReservedPort, Way};
+use crate::forward::{Open, ReservedPort, Way};
 use crate::relay::{Path, Tasks};
 
 /// How long a flow may be idle unless told otherwise: what RFC 4787 (REQ-5) has NATs grant at least.
@@ -341,7 +340,7 @@ mod tests {
 
     use super::super::Places;
     use super::*;
-    use crate::dataserver::ForwardOptions;
+    use crate::forward::ForwardOptions;
     use crate::relay::{DataPlane, Relay};
 
     const BOUND: Duration = Duration::from_secs(60);

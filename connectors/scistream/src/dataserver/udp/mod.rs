@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use self::lane::Udp;
 pub(super) use self::places::Places;
-use crate::dataserver::{ForwardPlan, Forwarding};
+use crate::forward::{ForwardPlan, Forwarding};
 use crate::relay::{DataPlane, Path, Relay};
 
 /// Where a socket fails, or a name can't be looked up.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::PAUSE;
-use crate::dataserver::{Meter, Target};
+use crate::forward::{Meter, Target};
 
 /// How often a name is looked up again.
 const LOOK_UP: Duration = Duration::from_secs(30);

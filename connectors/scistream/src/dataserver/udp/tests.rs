@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::Role;
-use crate::dataserver::{ForwardOptions, Lane, Meter, ReservedPort, Secret, Traffic, Transport};
+use crate::forward::{ForwardOptions, Lane, Meter, ReservedPort, Secret, Traffic, Transport};
 
 const BOUND: Duration = Duration::from_secs(60);
 
