@@ -126,7 +126,7 @@ pub fn encode_plan<T: Serialize>(plan: &T) -> Result<Bytes, UnwritablePlan> {
 
 /// Why a plan can't be sent to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a path is not UTF-8, and can't be told to workers; is TMPDIR?")]
+#[error("a path in it is not UTF-8, so that workers can't be told of it; look at TMPDIR")]
 pub struct UnwritablePlan;
 
 /// What stands after the head of a task whose bytes could not be reached by other workers: this one need not try for long.

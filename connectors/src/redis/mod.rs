@@ -87,6 +87,7 @@ impl Location for RedisServer {
                  one that --ps-host names, written in the same way"
             )
         };
+        // What was read from an address can be written as one again.
         let service = Address::of(self).ok().filter(|_| has_credentials());
         service.map(|service| Shown { service, refusal: refusal() }).into_iter().collect()
     }

@@ -100,6 +100,7 @@ impl Location for Bucket {
                  the one that --ps-s3-bucket, --ps-s3-endpoint and --ps-s3-region name"
             )
         };
+        // What was read from an address can be written as one again.
         Address::of(&self.whole()).map(|service| Shown { service, refusal: refusal() }).into_iter().collect()
     }
 }

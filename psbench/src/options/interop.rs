@@ -6,6 +6,7 @@ use psbench_connectors::proxystore::event::is_proxystores;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::choices::ZMQ;
 use super::planning::Planned;
 use super::{LifetimeName, OptionError, StreamScalingOptions};
 use crate::brokers::{BrokerChoice, MessageFormat};
@@ -135,7 +136,13 @@ impl StreamScalingOptions {
         }
         if methods.contains(&Method::Proxy) {
             is_proxystores(connector).map_err(|error| {
-                OptionError::invalid("--ps-connector", &connector.name(), format!("with --interop proxystore: {error}"))
+                let typed = self.ps_connector.as_deref().unwrap_or(connector.name());
+                let served = if typed.eq_ignore_ascii_case(ZMQ) {
+                    "; zmq is served by peer, which does not speak ZeroMQ"
+                } else {
+                    ""
+                };
+                OptionError::invalid("--ps-connector", &typed, format!("with --interop proxystore: {error}{served}"))
             })?;
         }
         Ok(())
@@ -186,6 +193,9 @@ mod tests {
     fn connectors_that_proxystore_has_not_are_refused_where_they_are_used() {
         let peer = StreamScalingOptions { ps_connector: Some("peer".into()), ..options("redis") };
         assert!(refused(&peer).contains("there are: endpoint, file, multi (of these), redis"), "{}", refused(&peer));
+        let zmq = StreamScalingOptions { ps_connector: Some("zmq".into()), ..peer.clone() };
+        assert!(refused(&zmq).starts_with("--ps-connector zmq: with --interop proxystore"), "{}", refused(&zmq));
+        assert!(refused(&zmq).contains("does not speak ZeroMQ"), "{}", refused(&zmq));
         StreamScalingOptions { stream_method: vec!["default".into()], ..peer }.plan().unwrap();
     }
 

@@ -107,7 +107,8 @@ impl StreamScalingOptions {
                 format!("objects of the {} connector end with their trial; use redis or file", connector.name());
             return Err(OptionError::invalid("--ps-lifetime", &"static", problem));
         }
-        options.check_interop(&broker, &connector, &methods, generators)?;
+        // By the connector's name as it was typed.
+        self.check_interop(&broker, &connector, &methods, generators)?;
         options.check_port(&connector, &methods, generators)?;
         let queues =
             engine.as_ref().is_some_and(|engine| engine.submit == SubmitMode::Task && !engine.has_a_size_of_its_own());
